@@ -1,0 +1,82 @@
+"""Every setting there is, with its unit; the other configurations change a few of them."""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # of first weights, batches and distortions
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"
+    config.data.size = 28  # side of the images, pixels; Omniglot has 105
+    config.data.splits = "lake"  # of omniglot: "lake", "koch", "small1", "small2"
+    config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
+    config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
+    config.data.glyphs = ml_collections.ConfigDict()
+    config.data.glyphs.seed = 0  # of the alphabets to validate and test on
+    config.data.glyphs.alphabets = 4  # new ones at every training step
+    config.data.glyphs.characters = 26  # of an alphabet
+    config.data.glyphs.drawers = 20  # of a character
+    config.data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
+
+    config.batch = ml_collections.ConfigDict()
+    config.batch.mode = "all_pairs"  # every image with every other, or "pairs", sampled
+    config.batch.pairs = 128  # mode pairs: pairs a step, half of them the same
+    config.batch.identities = 40  # mode all_pairs: identities a step
+    config.batch.per_identity = 4  # mode all_pairs: images of each
+    config.batch.per_group = 20  # mode all_pairs: most identities of one alphabet
+    config.batch.across_groups = False  # whether different pairs may be of two alphabets
+
+    config.augment = ml_collections.ConfigDict()
+    config.augment.name = "affine"  # or "none"
+    config.augment.affine = ml_collections.ConfigDict()
+    config.augment.affine.probability = 0.5  # of each of the seven components
+    config.augment.affine.rotation = 10.0  # degrees, at most
+    config.augment.affine.shear = 0.3  # tangent, at most
+    config.augment.affine.scale = 0.2  # change, at most
+    config.augment.affine.shift = 2 / 105  # share of the side, at most
+
+    config.encoder = ml_collections.ConfigDict()
+    config.encoder.name = "conv5"  # "koch", "conv4", "conv5"
+    config.encoder.width = 32  # channels of the first layer
+    config.encoder.embedding = 256  # length of the embedding
+    config.encoder.dtype = "float32"  # of the computation, or "bfloat16"
+
+    config.head = ml_collections.ConfigDict()
+    config.head.name = "weighted_l1"
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = "adamw"  # or "koch"
+    config.optimizer.adamw = ml_collections.ConfigDict()
+    config.optimizer.adamw.learning_rate = 2e-3  # at its peak
+    config.optimizer.adamw.final_share = 0.01  # of the peak, where the cosine ends
+    config.optimizer.adamw.warmup_steps = 20
+    config.optimizer.adamw.weight_decay = 1e-4
+    config.optimizer.adamw.clip_norm = 1.0  # of the whole gradient
+    config.optimizer.koch = ml_collections.ConfigDict()
+    config.optimizer.koch.epoch_decay = 0.99  # of the learning rates, an epoch
+    config.optimizer.koch.first_momentum = 0.5
+    config.optimizer.koch.momentum_epochs = 50  # in which momentum rises to each layer's own
+    config.optimizer.koch.layers = ml_collections.ConfigDict()
+    for layer in ("conv1", "conv2", "conv3", "conv4", "dense", "head", "default"):
+        config.optimizer.koch.layers[layer] = ml_collections.ConfigDict()
+        config.optimizer.koch.layers[layer].learning_rate = 0.01
+        config.optimizer.koch.layers[layer].momentum = 0.9  # at the end of its rise
+        config.optimizer.koch.layers[layer].l2 = 1e-5  # weight of the sum of squares in the loss
+
+    config.train = ml_collections.ConfigDict()
+    config.train.steps = 1000  # at most
+    config.train.epoch_steps = 100  # of an epoch, the unit of Koch's schedules
+    config.train.validate_every = 100  # steps; the latest checkpoint is saved then
+    config.train.log_every = 10  # steps
+    config.train.patience = 20  # validations without gain before training stops
+
+    config.evaluation = ml_collections.ConfigDict()
+    config.evaluation.seed = 0  # of trials and pairs
+    config.evaluation.ways = 20  # of the trials within an alphabet
+    config.evaluation.trials = 10_000  # of each protocol, a multiple of ways
+    config.evaluation.validation_trials = 800  # during training, a multiple of ways
+    config.evaluation.pairs = 10_000  # to verify
+    config.evaluation.across_groups = False  # whether different pairs to verify may be of two alphabets
+    return config

@@ -1,0 +1,66 @@
+"""Trains a siamese network, or evaluates one that was trained.
+
+python launch.py                                            train the quickstart, then evaluate it
+python launch.py --config configs/koch_omniglot.py          train another configuration, then evaluate it
+python launch.py --mode evaluate --workdir runs/quickstart  evaluate the best checkpoint of a run
+
+Any setting can be changed by --config.KEY=VALUE; configs/default.py lists them all with their meaning. A run folder
+keeps its configuration: training it again goes on where it was, and evaluating it needs no --config.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
+
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
+WORKDIR = flags.DEFINE_string("workdir", None, "run folder; runs/NAME for configs/NAME.py if not given")
+CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file; the run folder's own, or the quickstart")
+
+
+def parse(argv):
+    """Parses the flags, with the run folder's own configuration, or the quickstart, where none is given."""
+    given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    given.add_argument("--config")
+    given.add_argument("--workdir")
+    given = given.parse_known_args(argv[1:])[0]
+    if given.config is None:
+        saved = given.workdir and (pathlib.Path(given.workdir) / "config.json").exists()
+        file = f"{CONFIGS / 'saved.py'}:{given.workdir}" if saved else str(CONFIGS / "quickstart.py")
+        argv = [argv[0], f"--config={file}", *argv[1:]]
+    try:
+        rest = flags.FLAGS(argv)
+        if WORKDIR.value is None:
+            name = pathlib.Path((given.config or "quickstart").partition(":")[0]).stem
+            flags.FLAGS.workdir = str(pathlib.Path("runs") / name)
+    except (flags.Error, ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
+        sys.exit(f"launch.py: {_line(error)} (python launch.py --help explains)")
+    if rest[1:]:
+        sys.exit(f"launch.py: unexpected argument {rest[1]!r}; a setting is given as --config.KEY=VALUE")
+    return rest
+
+
+def main(_):
+    if flags.FLAGS["verbosity"].value < 1:
+        logging.set_verbosity(logging.WARNING)
+    from siamjax import experiment  # After the flags: a misspelt one is answered at once.
+
+    run = {"train": experiment.train, "evaluate": experiment.evaluate}[MODE.value]
+    try:
+        run(CONFIG.value, pathlib.Path(WORKDIR.value))
+    except (ValueError, OSError, FloatingPointError) as error:
+        if flags.FLAGS.verbosity > 0:
+            raise
+        sys.exit(f"launch.py: {_line(error)}")
+
+
+def _line(error):
+    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,48 @@
+"""Where images come from: every source hands over `Dataset`s of the same shape."""
+
+import jax
+
+from siamjax.choices import choose
+from siamjax.data import glyphs
+from siamjax.data.dataset import Dataset
+
+__all__ = ["Dataset", "load"]
+
+# Alphabet numbers of the fixed glyph sets; training draws its alphabets from other keys.
+_FIRST_ALPHABET = {"validation": 0, "test": 1_000_000}
+
+
+def load(config, train: bool = True) -> dict[str, Dataset]:
+    """The data sets that `config` (the `data` part of a configuration) names.
+
+    Args:
+      config: see configs/default.py.
+      train: whether to load the training data too.
+
+    Returns:
+      "train" (not for glyphs: training draws its own in the step), "validation", "test", and "few_shot" where the
+      trials between alphabets have more drawings to take from than "test" holds.
+    """
+    return choose("data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs})(config, train)
+
+
+def _omniglot(config, train):
+    from siamjax.data import omniglot  # TFDS takes a second to import; glyphs do without it.
+
+    return omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train)
+
+
+def _glyphs(config, train):
+    del train  # Images to train on are drawn in the training step.
+    world = config.glyphs
+    return {
+        part: glyphs.dataset(
+            jax.random.key(world.seed),
+            alphabets=world.test_alphabets,
+            characters=world.characters,
+            drawers=world.drawers,
+            size=config.size,
+            first_alphabet=first,
+        )
+        for part, first in _FIRST_ALPHABET.items()
+    }

@@ -1,0 +1,75 @@
+"""What every data source hands over: images with identity, group and source, checked once on entry."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images and what is known of each; `checked` is the only gate, later steps trust it.
+
+    Attributes:
+      images: uint8 [n, h, w, c]; on paper-like data ink is 255 and paper 0, so that zero padding is paper.
+      label: int32 [n], the identity, 0..k-1 without gaps.
+      group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
+      source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.
+      group_names: g names, used in reports and errors.
+    """
+
+    images: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    source: np.ndarray
+    group_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def checked(dataset: Dataset, name: str) -> Dataset:
+    """Returns `dataset` after checking its contract; `name` says in errors which data set is at fault.
+
+    Raises:
+      ValueError: a shape, type, range or relation between the fields is not as `Dataset` promises.
+    """
+
+    def demand(holds, message):
+        if not holds:
+            raise ValueError(f"data set {name!r}: {message}")
+
+    images = dataset.images
+    demand(
+        images.dtype == np.uint8 and images.ndim == 4,
+        f"images must be uint8 [n, h, w, c], found {images.dtype} {images.shape}",
+    )
+    demand(len(images) > 0, "it holds no images")
+    for field in ("label", "group", "source"):
+        values = getattr(dataset, field)
+        demand(
+            values.dtype == np.int32 and values.shape == (len(images),),
+            f"{field} must be int32 [{len(images)}], found {values.dtype} {values.shape}",
+        )
+        demand(values.min() >= 0, f"{field} must not be negative, found {values.min()}")
+    demand(len(np.unique(dataset.label)) == dataset.label.max() + 1, "labels must be 0..k-1 without gaps")
+    demand(
+        dataset.group.max() < len(dataset.group_names),
+        f"group {dataset.group.max()} has no name; {len(dataset.group_names)} names are given",
+    )
+    pairs = np.unique(np.stack([dataset.label, dataset.group], 1), axis=0)
+    demand(len(pairs) == dataset.label.max() + 1, "an identity must lie in one group")
+    return dataset
+
+
+def select(dataset: Dataset, keep: np.ndarray) -> Dataset:
+    """The images where `keep` (bool [n]) holds, with labels, groups and sources numbered anew without gaps."""
+    _, label = np.unique(dataset.label[keep], return_inverse=True)
+    old_groups, group = np.unique(dataset.group[keep], return_inverse=True)
+    _, source = np.unique(dataset.source[keep], return_inverse=True)
+    return Dataset(
+        images=dataset.images[keep],
+        label=label.astype(np.int32),
+        group=group.astype(np.int32),
+        source=source.astype(np.int32),
+        group_names=tuple(dataset.group_names[g] for g in old_groups),
+    )

@@ -1,0 +1,175 @@
+"""Omniglot under the splits of the literature, prepared once by TFDS and read without TensorFlow."""
+
+import contextlib
+import fcntl
+import io
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from siamjax.choices import choose
+from siamjax.data import omniglot_builder
+from siamjax.data.dataset import Dataset, checked
+from siamjax.data.omniglot_builder import BACKGROUND, DRAWERS, EVALUATION, SIDE, SMALL1, SMALL2, Omniglot
+
+# The evaluation alphabets of Lake's 20 published runs of one-shot trials.
+RUN_ALPHABETS = (
+    "Atlantean",
+    "Ge_ez",
+    "Glagolitic",
+    "Gurmukhi",
+    "Kannada",
+    "Malayalam",
+    "Manipuri",
+    "Old_Church_Slavonic_(Cyrillic)",
+    "Tengwar",
+    "Tibetan",
+)
+
+# Background alphabets kept for choosing models: of several families, none in small1 or small2.
+HELD_OUT = ("Armenian", "Bengali", "Futurama", "Hebrew", "Japanese_(hiragana)")
+
+_ALL = range(1, DRAWERS + 1)
+_CHOOSE = ("background", HELD_OUT, _ALL)
+_TEST = ("evaluation", tuple(EVALUATION), _ALL)
+
+# Named split -> part -> (TFDS split, alphabets, drawers).
+SPLITS = {
+    "koch": {
+        "train": ("background", tuple(BACKGROUND), range(1, 13)),
+        "validation": ("evaluation", tuple(a for a in EVALUATION if a not in RUN_ALPHABETS), range(13, 17)),
+        "test": ("evaluation", RUN_ALPHABETS, range(17, 21)),
+    },
+    "lake": {
+        "train": ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL),
+        "validation": _CHOOSE,
+        "test": _TEST,
+    },
+    "small1": {"train": ("small1", tuple(SMALL1), _ALL), "validation": _CHOOSE, "test": _TEST},
+    "small2": {"train": ("small2", tuple(SMALL2), _ALL), "validation": _CHOOSE, "test": _TEST},
+}
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of `folder`; the system lifts the lock of a process that dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omniglot:
+    """Makes sure that Omniglot stands ready in `data_dir`; what an interrupted preparation left is cleared away.
+
+    Args:
+      data_dir: where TFDS keeps its data sets; None stands for TFDS's default, `~/tensorflow_datasets`.
+      manual_dir: folder with the four archives, zipped or unpacked; None downloads them from the official address.
+
+    Returns:
+      the builder, prepared.
+
+    Raises:
+      FileNotFoundError: an archive is not in `manual_dir`, or the download failed.
+      ValueError: an archive is damaged, incomplete or not Omniglot.
+    """
+    builder = Omniglot(data_dir=data_dir or None)
+    if builder.is_prepared():
+        return builder
+    if manual_dir:
+        omniglot_builder.find_archives(manual_dir)
+    target = pathlib.Path(builder.data_dir)
+    with _alone(target.parent):
+        # Another process may have prepared it while this one waited.
+        builder = Omniglot(data_dir=data_dir or None)
+        if not builder.is_prepared():
+            for rest in [target, *target.parent.glob("incomplete.*")]:
+                shutil.rmtree(rest, ignore_errors=True)
+            config = tfds.download.DownloadConfig(
+                # TFDS's default folder serves all data sets: what lies there is not meant for this one.
+                manual_dir=manual_dir or target / "none",
+                force_checksums_validation=True,
+                try_download_gcs=False,
+            )
+            builder.download_and_prepare(download_config=config, file_format="array_record")
+    return builder
+
+
+def _area_weights(size: int) -> np.ndarray:
+    """Row i holds the share of each old pixel in the new pixel i, float32 [size, SIDE]."""
+    edges = np.linspace(0, SIDE, size + 1)
+    old = np.arange(SIDE)
+    overlap = np.minimum(edges[1:, None], old[None] + 1) - np.maximum(edges[:-1, None], old[None])
+    return (overlap.clip(0) * size / SIDE).astype(np.float32)
+
+
+def decode(pngs: list[bytes], size: int) -> np.ndarray:
+    """Decodes to ink 255 on paper 0, each new pixel the mean over its area, uint8 [n, size, size, 1]."""
+    images = np.empty((len(pngs), size, size, 1), np.uint8)
+    weights = _area_weights(size)
+    for i, png in enumerate(pngs):
+        with Image.open(io.BytesIO(png), formats=["png"]) as image:
+            ink = 255 - np.asarray(image)
+        images[i, :, :, 0] = ink if size == SIDE else np.rint(weights @ ink @ weights.T)
+    return images
+
+
+def _records(builder: Omniglot, split: str) -> list[dict]:
+    try:
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        return source.__getitems__(range(len(source)))
+    except RuntimeError as error:
+        raise ValueError(
+            f"Omniglot: the prepared data in {builder.data_dir} is damaged: delete this folder and run again ({error})"
+        ) from error
+
+
+def _dataset(records: list[dict], alphabets: tuple[str, ...], drawers: range, size: int) -> Dataset:
+    group_of = {list(omniglot_builder.FIRST_LABEL).index(name): g for g, name in enumerate(alphabets)}
+    records = [r for r in records if r["alphabet"] in group_of and r["drawer"] in drawers]
+    _, label = np.unique([r["label"] for r in records], return_inverse=True)
+    return Dataset(
+        images=decode([r["image"] for r in records], size),
+        label=label.astype(np.int32),
+        group=np.array([group_of[r["alphabet"]] for r in records], np.int32),
+        source=np.array([r["drawer"] - 1 for r in records], np.int32),
+        group_names=alphabets,
+    )
+
+
+def load(data_dir: str | None, manual_dir: str | None, splits: str, size: int) -> dict[str, Dataset]:
+    """Loads the training, validation and test images of a named split, preparing Omniglot first where it is not.
+
+    - `koch` trains on the 30 background alphabets by drawers 1-12, validates on the 10 evaluation alphabets outside
+      Lake's runs by drawers 13-16, and tests on the 10 alphabets of the runs by drawers 17-20. Koch et al. (2015),
+      https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf
+    - `lake` trains on 25 background alphabets, validates on the other 5 (`HELD_OUT`), and tests on the 20 evaluation
+      alphabets, all drawers. Lake et al. (2019), https://arxiv.org/abs/1902.03477
+    - `small1` and `small2`, the minimal settings, train on 5 background alphabets; the rest is as in `lake`.
+
+    Args:
+      data_dir: where TFDS keeps its data sets; None stands for TFDS's default, `~/tensorflow_datasets`.
+      manual_dir: folder with the four archives, zipped or unpacked; None downloads them from the official address.
+      splits: a key of `SPLITS`.
+      size: side of the images in pixels, 1 to 105; below 105 each new pixel is the mean over its area.
+
+    Returns:
+      "train", "validation" and "test", ink 255 on paper 0; `source` is the drawer's number less one.
+
+    Raises:
+      FileNotFoundError: an archive is not in `manual_dir`, or the download failed.
+      ValueError: `splits` or `size` is unknown, an archive is damaged, or the prepared data is.
+    """
+    parts = choose("data.splits", splits, SPLITS)
+    if not 1 <= size <= SIDE:
+        raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
+    builder = prepare(data_dir, manual_dir)
+    records = {split: _records(builder, split) for split in sorted({split for split, _, _ in parts.values()})}
+    return {
+        part: checked(_dataset(records[split], alphabets, drawers, size), f"omniglot {splits} {part}")
+        for part, (split, alphabets, drawers) in parts.items()
+    }

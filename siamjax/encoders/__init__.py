@@ -1,0 +1,36 @@
+"""Encoders: images float [n, h, w, c] in 0..1 -> embeddings float32 [n, d]; linen modules used as pure init and apply.
+
+One encoder, with one set of weights, embeds both images of a pair (all three of a triplet): the siamese network is
+`apply` called on all of them at once.
+"""
+
+import functools
+
+import jax.numpy as jnp
+
+from siamjax.choices import choose
+from siamjax.encoders.conv import Conv
+from siamjax.encoders.koch import Koch
+
+__all__ = ["Conv", "Koch", "make"]
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def make(name: str, width: int, embedding: int, dtype: str, axis_name: str | None = None):
+    """The encoder called `name` in the configuration.
+
+    Args:
+      name: "koch", "conv4" or "conv5".
+      width: channels of the first layer.
+      embedding: length of the embedding.
+      dtype: "float32" or "bfloat16", of the computation.
+      axis_name: device axis over which batch statistics are taken, or None.
+    """
+    table = {
+        "koch": Koch,
+        "conv4": functools.partial(Conv, layers=4, axis_name=axis_name),
+        "conv5": functools.partial(Conv, layers=5, axis_name=axis_name),
+    }
+    make_it = choose("encoder.name", name, table)
+    return make_it(width=width, embedding=embedding, dtype=choose("encoder.dtype", dtype, _DTYPES))

@@ -1,0 +1,45 @@
+"""Small convolutional encoders with batch normalisation, for images of 20 to 64 pixels."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Conv(nn.Module):
+    """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
+
+    The first two layers have `width` channels and the others twice as many; pools by 2 follow the second, third and
+    fourth. Batch statistics are taken over all devices when `axis_name` names them, and running ones are used unless
+    `train`.
+
+    Attributes:
+      width: channels of the first two layers.
+      embedding: length of the embedding.
+      layers: number of convolutions, at least 4.
+      dtype: of the computation; parameters and statistics stay float32.
+      axis_name: device axis for the batch statistics, or None.
+    """
+
+    width: int = 32
+    embedding: int = 256
+    layers: int = 5
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        """images float [n, h, w, c] in 0..1 -> embeddings float32 [n, embedding]."""
+        x = images.astype(self.dtype)
+        for layer in range(self.layers):
+            channels = self.width if layer < 2 else 2 * self.width
+            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
+            x = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                dtype=self.dtype,
+                axis_name=self.axis_name if train else None,
+            )(x)
+            x = nn.relu(x)
+            if layer in (1, 2, 3):
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))
+        return x.astype(jnp.float32)

@@ -1,0 +1,57 @@
+"""Koch's convolutional encoder for 105×105 characters."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def _bias_init(key, shape, dtype=jnp.float32):
+    return 0.5 + nn.initializers.normal(0.01)(key, shape, dtype)
+
+
+class Koch(nn.Module):
+    """Koch's encoder: four valid convolutions with ReLU, pooled by 2 after the first three, and a sigmoid layer.
+
+    Koch, Zemel, Salakhutdinov: Siamese Neural Networks for One-shot Image Recognition (2015), figure 4;
+    https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf. Convolution weights start from N(0, 0.01²), the dense layer's
+    from N(0, 0.2²), biases from N(0.5, 0.01²).
+
+    Attributes:
+      width: channels of the first layer; 64 is Koch's. The others have 2, 2 and 4 times as many.
+      embedding: length of the embedding; 4096 is Koch's.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    width: int = 64
+    embedding: int = 4096
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        """images float [n, h, w, c] in 0..1, at least 65 pixels a side -> embeddings float32 [n, embedding] in 0..1."""
+        if min(images.shape[1:3]) < 65:
+            raise ValueError(
+                f"encoder 'koch' needs images of at least 65×65 pixels, found {images.shape[1]}×{images.shape[2]}; "
+                "raise data.size or choose another encoder.name"
+            )
+        x = images.astype(self.dtype)
+        for number, (channels, kernel) in enumerate([(1, 10), (2, 7), (2, 4), (4, 4)], start=1):
+            x = nn.Conv(
+                channels * self.width,
+                (kernel, kernel),
+                padding="VALID",
+                dtype=self.dtype,
+                kernel_init=nn.initializers.normal(0.01),
+                bias_init=_bias_init,
+                name=f"conv{number}",
+            )(x)
+            x = nn.relu(x)
+            if number < 4:
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = nn.Dense(
+            self.embedding,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.normal(0.2),
+            bias_init=_bias_init,
+            name="dense",
+        )(x.reshape(len(x), -1))
+        return nn.sigmoid(x.astype(jnp.float32))

@@ -1,0 +1,1 @@
+"""Evaluation: trained embeddings and scores, and data -> numbers, each with trials, seed and 95 % interval."""

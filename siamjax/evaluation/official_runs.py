@@ -1,0 +1,94 @@
+"""The 20 official one-shot runs of Omniglot, 20 trials each, which come with images of their own.
+
+Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program induction (Science, 2015),
+https://github.com/brendenlake/omniglot.
+"""
+
+import pathlib
+import urllib.error
+import urllib.request
+import zipfile
+
+import numpy as np
+
+from siamjax.data import omniglot
+from siamjax.evaluation.one_shot import Trials
+
+ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip"
+RUNS, WAYS = 20, 20
+
+
+def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
+    """The runs' archive or folder: in `manual_dir` if that is given, else in `cache_dir`, downloaded when it is not there.
+
+    Args:
+      manual_dir: folder with `all_runs.zip`, `all_runs/` or `run01/`; "" for none.
+      cache_dir: where a download is kept.
+
+    Raises:
+      FileNotFoundError: it is in neither, and cannot be downloaded.
+    """
+    root = pathlib.Path(manual_dir).expanduser()
+    places = [root / "all_runs.zip", root / "all_runs", root] if manual_dir else []
+    cached = cache_dir / "all_runs.zip"
+    for place in (*places, cached):
+        if place.is_file() or (place / "run01").is_dir():
+            return place
+    partial = cached.with_suffix(".partial")
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(ADDRESS, timeout=10) as answer:
+            partial.write_bytes(answer.read())
+    except (urllib.error.URLError, OSError) as error:
+        raise FileNotFoundError(
+            f"all_runs.zip not found in {manual_dir or cache_dir}, and cannot be downloaded from {ADDRESS} "
+            f"({type(error).__name__}); put it into a folder and pass it as --config.data.manual_dir=FOLDER"
+        ) from error
+    partial.replace(cached)
+    return cached
+
+
+def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
+    """Reads the runs from what `find` gave.
+
+    Args:
+      place: `all_runs.zip`, or the folder that holds `run01` to `run20`.
+      size: side to which the images are resized, 1 to 105.
+
+    Returns:
+      images uint8 [800, size, size, 1] with ink 255 on paper 0, and 20 runs of 20 trials on them.
+
+    Raises:
+      ValueError: a file of a run is missing, unreadable or inconsistent; it is named.
+    """
+    try:
+        root = zipfile.Path(place) if place.is_file() else place
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{place} is damaged ({error}); fetch it anew from {ADDRESS}") from error
+    root = root / "all_runs" if (root / "all_runs").is_dir() else root
+    pngs, support, query, answer = [], [], [], []
+    for run in range(1, RUNS + 1):
+        classes = [f"run{run:02d}/training/class{number:02d}.png" for number in range(1, WAYS + 1)]
+        labels = f"run{run:02d}/class_labels.txt"
+        lines = [line.split() for line in _read(root, labels).decode().splitlines() if line.strip()]
+        if len(lines) != WAYS or any(len(line) != 2 or line[1] not in classes for line in lines):
+            raise ValueError(f"{root / labels}: expected {WAYS} lines like 'run01/test/item01.png {classes[0]}'")
+        support.append(len(pngs) + np.arange(WAYS))
+        query.append(len(pngs) + WAYS + np.arange(WAYS))
+        answer.append([classes.index(image) for _, image in lines])
+        pngs += [(path, _read(root, path)) for path in (*classes, *(test for test, _ in lines))]
+    images = []
+    for path, png in pngs:
+        try:
+            images.append(omniglot.decode([png], size))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}") from error
+    support, query, answer = (np.array(numbers, np.int32) for numbers in (support, query, answer))
+    return np.concatenate(images), Trials(support[..., None], query, answer)
+
+
+def _read(root, path):
+    try:
+        return root.joinpath(path).read_bytes()
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{root / path} cannot be read ({error}); fetch all_runs.zip anew from {ADDRESS}") from error

@@ -1,0 +1,142 @@
+"""One-shot and few-shot trials: which identity of the support set is the query?
+
+Trials are drawn as image numbers first, then scored from embeddings: every image is embedded once.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from siamjax.data.dataset import Dataset
+
+
+class TooFewImages(ValueError):
+    """The data set cannot fill the trials of a protocol."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """r runs, each of q queries against one support set.
+
+    Attributes:
+      support: int32 [r, ways, shots], image numbers.
+      query: int32 [r, q], image numbers.
+      answer: int32 [r, q], the position 0..ways-1 of the query's identity in the support set.
+    """
+
+    support: np.ndarray
+    query: np.ndarray
+    answer: np.ndarray
+
+
+def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Trials:
+    """Koch's trials: `ways` characters of one alphabet, drawn by one drawer, asked for by another drawer's.
+
+    Lake's protocol as run by Koch, Zemel, Salakhutdinov (2015), section 4.2: a run takes an alphabet, characters of it
+    uniformly, and two of its drawers; each of the second one's drawings is a query against all of the first one's. The
+    alphabets take turns; those with fewer than `ways` characters are left out. Queries are shuffled against supports.
+
+    Args:
+      dataset: the images; `source` is the drawer.
+      trials: number of queries, a multiple of `ways`.
+      ways: number of identities in a support set.
+      seed: of the drawing.
+
+    Returns:
+      Trials with r = trials / ways runs of q = ways queries.
+
+    Raises:
+      TooFewImages: no group has `ways` identities that share two sources.
+      ValueError: `trials` is no multiple of `ways`.
+    """
+    if trials < ways or trials % ways:
+        raise ValueError(f"the number of within-group trials must be a multiple of {ways} (ways), found {trials}")
+    rng = np.random.default_rng(seed)
+    image = _image_of(dataset)
+    group_of = _group_of(dataset)
+    groups = [g for g in range(len(dataset.group_names)) if _drawer_pairs(image[group_of == g], ways).any()]
+    if not groups:
+        raise TooFewImages(f"{ways}-way trials within a group need {ways} identities that two sources share; none has them")
+    supports, queries, answers = [], [], []
+    for run in range(trials // ways):
+        if run % len(groups) == 0:
+            order = rng.permutation(groups)
+        labels = np.flatnonzero(group_of == order[run % len(groups)])
+        pairs = np.argwhere(_drawer_pairs(image[labels], ways))
+        first, second = rng.permutation(pairs[rng.integers(len(pairs))])
+        drawn = labels[(image[labels, first] >= 0) & (image[labels, second] >= 0)]
+        chosen = rng.choice(drawn, ways, replace=False)
+        answer = rng.permutation(ways)
+        supports.append(image[chosen, first][:, None])
+        queries.append(image[chosen[answer], second])
+        answers.append(answer)
+    return Trials(np.stack(supports), np.stack(queries), np.stack(answers).astype(np.int32))
+
+
+def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed: int) -> Trials:
+    """Few-shot trials with identities from the whole data set, whatever their group.
+
+    As in Vinyals et al.: Matching Networks for One Shot Learning (2016), https://arxiv.org/abs/1606.04080; the figures
+    depend on which classes were seen in training, which here are never those of the test set's alphabets.
+
+    Args:
+      dataset: the images.
+      trials: number of trials, each with one query and its own support set.
+      ways: identities in a support set.
+      shots: images of each.
+      seed: of the drawing.
+
+    Returns:
+      Trials with r = trials runs of one query; the query is none of the support images.
+
+    Raises:
+      TooFewImages: there are fewer than `ways` identities with more than `shots` images.
+    """
+    rng = np.random.default_rng(seed)
+    images = [np.flatnonzero(dataset.label == label) for label in range(dataset.label.max() + 1)]
+    images = [numbers for numbers in images if len(numbers) > shots]
+    if len(images) < ways:
+        raise TooFewImages(f"{ways}-way {shots}-shot trials need {ways} identities of {shots + 1} images; {len(images)} have")
+    support = np.empty((trials, ways, shots), np.int32)
+    query = np.empty((trials, 1), np.int32)
+    answer = rng.integers(ways, size=(trials, 1)).astype(np.int32)
+    for trial in range(trials):
+        for way, label in enumerate(rng.choice(len(images), ways, replace=False)):
+            drawn = rng.choice(images[label], shots + 1, replace=False)
+            support[trial, way] = drawn[:shots]
+            if way == answer[trial, 0]:
+                query[trial, 0] = drawn[shots]
+    return Trials(support, query, answer)
+
+
+def right(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Which queries are answered rightly: a tie for the best score, or a score that is no number, is wrong.
+
+    Args:
+      scores: float [r, q, ways], higher for likelier.
+      answer: int32 [r, q].
+
+    Returns:
+      bool [r, q].
+    """
+    of_answer = np.take_along_axis(scores, answer[..., None], axis=2)
+    return np.sum(of_answer > scores, axis=2) == scores.shape[2] - 1
+
+
+def _image_of(dataset):
+    """int32 [labels, sources]: the last image of an identity from a source, -1 where there is none."""
+    image = np.full((dataset.label.max() + 1, dataset.source.max() + 1), -1, np.int32)
+    image[dataset.label, dataset.source] = np.arange(len(dataset))
+    return image
+
+
+def _group_of(dataset):
+    group = np.empty(dataset.label.max() + 1, np.int32)
+    group[dataset.label] = dataset.group
+    return group
+
+
+def _drawer_pairs(image, ways):
+    """bool [sources, sources], above the diagonal: whether at least `ways` rows of image [labels, sources] have both."""
+    present = (image >= 0).astype(np.int32)
+    return np.triu(present.T @ present >= ways, k=1)

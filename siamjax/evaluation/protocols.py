@@ -1,0 +1,73 @@
+"""The protocols under which siamese networks are quoted, one after another on one trained model."""
+
+import pathlib
+
+from siamjax.data.dataset import Dataset
+from siamjax.evaluation import official_runs, one_shot, result, verification
+
+
+def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
+    """The one-shot trials within groups by which training is judged; `settings` is the configuration's `evaluation`."""
+    return one_shot.within_group(
+        dataset, trials=settings.validation_trials, ways=settings.ways, seed=settings.seed + 1
+    )
+
+
+def run(config, datasets, embeddings, scorer):
+    """Runs every protocol that the data allows.
+
+    Args:
+      config: the whole configuration; its `evaluation` part says how many trials, and the seed that draws them.
+      datasets: "validation", "test", and optionally "few_shot", see `data.load`.
+      embeddings: float32 [n, d] of each data set.
+      scorer: the trained model's `Scorer`.
+
+    Yields:
+      (protocol, `Result`), or (protocol, reason) for one that was skipped.
+    """
+    settings = config.evaluation
+    yield "verification", _verification(settings, datasets, embeddings, scorer)
+
+    def outcome(part, draw, **trials):
+        try:
+            drawn = draw(datasets[part], seed=settings.seed, **trials)
+        except one_shot.TooFewImages as error:
+            return str(error)
+        scores = scorer.score_trials(embeddings[part], drawn)
+        return result.of(one_shot.right(scores, drawn.answer), settings.seed)
+
+    within = f"within_alphabet_{settings.ways}way_1shot"
+    yield within, outcome("test", one_shot.within_group, trials=settings.trials, ways=settings.ways)
+    yield "koch_400_trials", outcome("test", one_shot.within_group, trials=400, ways=20)
+    yield f"validation_{within}", outcome("validation", one_shot.within_group, trials=settings.trials, ways=settings.ways)
+    if config.data.name == "omniglot":
+        yield "official_runs", _official_runs(config, scorer)
+    part = "few_shot" if "few_shot" in datasets else "test"
+    for ways in (5, 20):
+        for shots in (1, 5):
+            name = f"between_{ways}way_{shots}shot"
+            yield name, outcome(part, one_shot.between_groups, trials=settings.trials, ways=ways, shots=shots)
+
+
+def _verification(settings, datasets, embeddings, scorer):
+    """Koch's table 1: accuracy on pairs at the threshold that fits the validation pairs best."""
+    scored = {}
+    for part in ("validation", "test"):
+        pairs, same = verification.draw_pairs(
+            datasets[part], pairs=settings.pairs, across_groups=settings.across_groups, seed=settings.seed
+        )
+        scored[part] = scorer.score_pairs(embeddings[part], pairs), same
+    threshold = verification.fit_threshold(*scored["validation"])
+    scores, same = scored["test"]
+    return result.of((scores > threshold) == same, settings.seed)
+
+
+def _official_runs(config, scorer):
+    cache = pathlib.Path(config.data.data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "omniglot"
+    try:
+        place = official_runs.find(config.data.manual_dir, cache)
+    except FileNotFoundError as error:
+        return str(error)
+    images, trials = official_runs.load(place, config.data.size)
+    scores = scorer.score_trials(scorer.embed(images, "embedding official runs"), trials)
+    return result.of(one_shot.right(scores, trials.answer), None)

@@ -1,0 +1,66 @@
+"""Embeds images once, and scores them against one another in chunks on the devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from siamjax import parallel
+from siamjax.evaluation.one_shot import Trials
+from siamjax.training.state import Model
+
+
+class Scorer:
+    """A trained model as two functions: images -> embeddings, and embeddings -> scores, higher for likelier the same.
+
+    Running statistics are frozen: an image's embedding does not depend on the others.
+    """
+
+    def __init__(self, model: Model, params, batch_stats, chunk: int = 128):
+        """`params` and `batch_stats` as in `State`, on the host; `chunk` images are embedded at a time."""
+        self._head_params = params["head"]
+        self._encoder_variables = {"params": params["encoder"], "batch_stats": batch_stats}
+        self._chunk = chunk
+        self._programs = _programs(model)
+
+    def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
+        """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
+        return parallel.map_chunks(self._programs["embed"], self._encoder_variables, images, self._chunk, description)
+
+    def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> logits of "same" float32 [p]."""
+        return parallel.map_chunks(self._programs["pairs"], (self._head_params, embeddings), pairs, 4096)
+
+    def score_trials(self, embeddings: np.ndarray, trials: Trials) -> np.ndarray:
+        """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots."""
+        runs, ways, shots = trials.support.shape
+        numbers = (trials.query, trials.support)
+        chunk = max(1, 2**25 // (trials.query.shape[1] * ways * shots * embeddings.shape[1]))
+        return parallel.map_chunks(self._programs["trials"], (self._head_params, embeddings), numbers, chunk)
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(model):
+    """The model's evaluation functions, the same objects for the same model, so that each is compiled once."""
+
+    def embed(variables, images):
+        return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
+
+    def pairs(arguments, numbers):
+        params, embeddings = arguments
+        return model.head.apply({"params": params}, embeddings[numbers[:, 0]], embeddings[numbers[:, 1]])
+
+    def trials(arguments, numbers):
+        params, embeddings = arguments
+
+        def one_run(query, support):
+            ways, shots = support.shape
+            logits = model.head.apply(
+                {"params": params}, embeddings[query], embeddings[support.ravel()], method="all_pairs"
+            )
+            return logits.reshape(len(query), ways, shots).mean(axis=2)
+
+        return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
+
+    return {"embed": embed, "pairs": pairs, "trials": trials}

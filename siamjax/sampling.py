@@ -1,0 +1,178 @@
+"""Which images make a batch, chosen in graph from index tables.
+
+A batch is made whole on every device from the same key, so that the number of devices changes nothing; each device
+then fetches its own share of the images.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from siamjax.data.dataset import Dataset
+
+
+@chex.dataclass(frozen=True)
+class Index:
+    """Tables from group to identities and from identity to images, padded to rectangles.
+
+    Attributes:
+      image: int32 [labels, most images of a label], image numbers; entries past `images` are padding.
+      images: int32 [labels], how many images each identity has.
+      label: int32 [groups, most labels of a group], identities of a group; entries past `labels` are padding.
+      labels: int32 [groups], how many identities each group has.
+      group: int32 [labels], the group of each identity.
+    """
+
+    image: chex.Array
+    images: chex.Array
+    label: chex.Array
+    labels: chex.Array
+    group: chex.Array
+
+
+@chex.dataclass(frozen=True)
+class Batch:
+    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups."""
+
+    item: chex.Array
+    label: chex.Array
+    group: chex.Array
+
+
+def make_index(dataset: Dataset) -> Index:
+    """The tables of `dataset`, as NumPy arrays."""
+    image, images = _table(dataset.label)
+    group = dataset.group[image[:, 0]]
+    label, labels = _table(group)
+    return Index(image=image, images=images, label=label, labels=labels, group=group)
+
+
+def grid_index(groups: int, labels: int, images: int) -> Index:
+    """The tables of a regular world: `groups` groups of `labels` identities of `images` images, numbered in order."""
+    label = np.arange(groups * labels, dtype=np.int32)
+    return Index(
+        image=np.arange(groups * labels * images, dtype=np.int32).reshape(-1, images),
+        images=np.full(groups * labels, images, np.int32),
+        label=label.reshape(groups, labels),
+        labels=np.full(groups, labels, np.int32),
+        group=label // labels,
+    )
+
+
+def _table(keys):
+    """int32 [n] keys 0..k-1 -> (int32 [k, most], int32 [k]): the positions of each key, padded with its first."""
+    counts = np.bincount(keys).astype(np.int32)
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    starts = np.cumsum(counts) - counts
+    slot = np.arange(counts.max())
+    return order[starts[:, None] + np.where(slot < counts[:, None], slot, 0)], counts
+
+
+def check_pairs(index: Index, across_groups: bool):
+    """Raises ValueError unless every group can give same and different pairs."""
+    if np.min(index.images) < 2:
+        raise ValueError(f"label {np.argmin(index.images)} has a single image; a pair of the same identity needs two")
+    if not across_groups and np.min(index.labels) < 2:
+        raise ValueError(
+            f"group {np.argmin(index.labels)} has a single identity; different pairs within a group need two "
+            "(or set batch.across_groups=True)"
+        )
+    if len(index.images) < 2:
+        raise ValueError("the data set has a single identity; different pairs need two")
+
+
+def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool) -> Batch:
+    """Draws pairs, half of the same identity and half of different ones, equally many from each group (Koch 2015).
+
+    A pair never holds the very same image twice. Groups take turns in random order, so that their numbers of pairs,
+    of either kind, differ by one at most.
+
+    Args:
+      key: PRNG key.
+      index: tables of the data set; see `check_pairs`.
+      count: number of pairs.
+      across_groups: whether the second identity of a different pair comes from the whole data set; otherwise it comes
+        from the first one's group.
+
+    Returns:
+      Batch of 2 × count images; image i pairs with image i + count.
+    """
+    keys = jax.random.split(key, 6)
+    same = jnp.arange(count) % 2 == 0
+    turn = jnp.arange(count) // 2
+    groups = index.labels.shape[0]
+    order = jax.vmap(lambda k: jax.random.permutation(k, groups))(jax.random.split(keys[0], 2))
+    group = jnp.where(same, order[0][turn % groups], order[1][turn % groups])
+    slot = _below(keys[1], index.labels[group])
+    first = index.label[group, slot]
+    if across_groups:
+        other = _another(keys[2], first, jnp.full((count,), index.images.shape[0]))
+    else:
+        other = index.label[group, _another(keys[2], slot, index.labels[group])]
+    second = jnp.where(same, first, other)
+    first_slot = _below(keys[3], index.images[first])
+    second_slot = jnp.where(
+        same, _another(keys[4], first_slot, index.images[first]), _below(keys[5], index.images[second])
+    )
+    label = jnp.concatenate([first, second])
+    item = index.image[label, jnp.concatenate([first_slot, second_slot])]
+    return Batch(item=item, label=label, group=index.group[label])
+
+
+def check_identities(index: Index, identities: int, per_identity: int, per_group: int):
+    """Raises ValueError unless the data set can fill a P×K batch."""
+    if np.min(index.images) < per_identity:
+        raise ValueError(
+            f"batch.per_identity={per_identity}, but label {np.argmin(index.images)} has {np.min(index.images)} images"
+        )
+    available = int(np.minimum(index.labels, per_group).sum())
+    if available < identities:
+        raise ValueError(
+            f"batch.identities={identities}, but at most {per_group} (batch.per_group) from each of "
+            f"{len(index.labels)} groups make {available}"
+        )
+
+
+def identities(key: chex.PRNGKey, index: Index, *, count: int, per_identity: int, per_group: int) -> Batch:
+    """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
+
+    Groups come in random order, each giving up to `per_group` random identities, until the batch is full: the hard
+    negatives, from an identity's own group, are there for every identity.
+
+    Args:
+      key: PRNG key.
+      index: tables of the data set; see `check_identities`.
+      count: P, the number of identities.
+      per_identity: K, the images of each.
+      per_group: most identities taken from one group.
+
+    Returns:
+      Batch of P × K images; an identity's K images follow one another.
+    """
+    group_key, label_key, image_key = jax.random.split(key, 3)
+    place = jax.random.permutation(group_key, index.labels.shape[0])
+    within = jax.random.uniform(label_key, index.label.shape)
+    within = jnp.where(jnp.arange(index.label.shape[1]) < index.labels[:, None], within, jnp.inf)
+    order = jnp.argsort(within, axis=1)
+    rank = jnp.arange(index.label.shape[1])
+    taken = rank < jnp.minimum(index.labels, per_group)[:, None]
+    priority = jnp.where(taken, place[:, None] * index.label.shape[1] + rank, jnp.iinfo(jnp.int32).max)
+    chosen = jnp.argsort(priority.ravel())[:count]
+    label = jnp.take_along_axis(index.label, order, axis=1).ravel()[chosen]
+    slots = jax.random.uniform(image_key, (count, index.image.shape[1]))
+    slots = jnp.where(jnp.arange(index.image.shape[1]) < index.images[label][:, None], slots, jnp.inf)
+    slots = jnp.argsort(slots, axis=1)[:, :per_identity]
+    item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
+    label = jnp.repeat(label, per_identity)
+    return Batch(item=item, label=label, group=index.group[label])
+
+
+def _below(key, limit):
+    """int32 [n] limits -> int32 [n] uniform draws from 0..limit-1."""
+    return jax.random.randint(key, limit.shape, 0, limit)
+
+
+def _another(key, value, limit):
+    """Uniform draws from 0..limit-1 that differ from `value`."""
+    return (value + 1 + _below(key, limit - 1)) % limit

@@ -1,0 +1,54 @@
+"""Checkpoints of a run: the latest, to go on from, and the best, to evaluate."""
+
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from siamjax import parallel
+from siamjax.training.state import State
+
+
+class Checkpoints:
+    """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
+
+    A checkpoint holds the first replica of the state and, as JSON, the loop's progress. Orbax renames it into place when
+    it is whole, so a killed run leaves the previous one.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        root = workdir.resolve() / "checkpoints"
+        self._managers = {which: ocp.CheckpointManager(root / which, options=options) for which in ("latest", "best")}
+
+    def save(self, which: str, state: State, progress: dict):
+        """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk."""
+        manager = self._managers[which]
+        host = parallel.first(state)
+        step = int(host.step)
+        if step in manager.all_steps():  # A resumed run passes the same best step again, with the same bits.
+            return
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), progress=ocp.args.JsonSave(progress)))
+
+    def restore(self, which: str, like: State) -> tuple[State, dict] | None:
+        """The `which` checkpoint as (host state, progress), or None if there is none; `like` gives the structure."""
+        manager = self._managers[which]
+        if manager.latest_step() is None:
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            restored = manager.restore(
+                manager.latest_step(),
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()),
+            )
+        except (ValueError, KeyError) as error:
+            raise ValueError(
+                f"{manager.directory}: the checkpoint does not fit this configuration's encoder, head or optimizer; "
+                f"use the configuration that it was trained with ({str(error).splitlines()[0]})"
+            ) from error
+        return restored.state, restored.progress
+
+    def close(self):
+        """Waits until everything is on disk."""
+        for manager in self._managers.values():
+            manager.close()

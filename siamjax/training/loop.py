@@ -1,0 +1,117 @@
+"""The training loop: sends off steps, follows their metrics, validates, checkpoints, stops early."""
+
+import math
+import time
+
+import rich.console
+import rich.progress
+
+from siamjax import parallel
+from siamjax.training.checkpoint import Checkpoints
+from siamjax.training.metrics import MetricsLog
+from siamjax.training.state import State
+
+NEW_RUN = {"best_accuracy": -1.0, "best_step": 0, "without_gain": 0}
+
+
+def train(
+    step,
+    state: State,
+    data,
+    key,
+    *,
+    config,
+    images: int,
+    validate,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    progress: dict,
+) -> dict:
+    """Trains until `config.steps`, or until `config.patience` validations in a row brought no gain.
+
+    Args:
+      step: compiled (state, data, key) -> (state, metrics), all replicated; its state may be donated.
+      state: replicated state to go on from.
+      data: replicated training data.
+      key: replicated PRNG key of the run.
+      config: the `train` part of a configuration.
+      images: how many a step embeds, to tell the speed.
+      validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
+      checkpoints: where to save; the latest after every validation, the best when one is.
+      log: where to write metrics.
+      progress: `NEW_RUN`, or what the restored checkpoint held.
+
+    Returns:
+      The progress at the end: best accuracy, its step, and validations since.
+
+    Raises:
+      FloatingPointError: the loss is not finite; nothing of that step is saved.
+    """
+    first = number = int(parallel.first(state.step))
+    pending = None
+    clock = time.monotonic()
+    counted = first
+    with _bar() as bar:
+        task = bar.add_task("training", total=config.steps, completed=first, speed="compiling", score="")
+        while number < config.steps and progress["without_gain"] < config.patience:
+            state, metrics = step(state, data, key)
+            if pending is not None:
+                _fetch(*pending)
+            number += 1
+            pending = (metrics, number)
+            if number == first + 1:
+                _fetch(*pending)  # The first step compiles: its time is no measure of speed.
+                clock, counted = time.monotonic(), number
+            at_validation = number % config.validate_every == 0 or number == config.steps
+            if at_validation or number % config.log_every == 0:
+                values = _fetch(*pending)
+                rate = (number - counted) * images / max(time.monotonic() - clock, 1e-9)
+                if number > counted:
+                    values["images_per_second"] = round(rate, 2)
+                    bar.update(task, speed=f"{rate:.0f} images/s")
+                if at_validation:
+                    values["validation_one_shot"] = accuracy = validate(state)
+                    progress = _judge(progress, accuracy, number)
+                    if progress["best_step"] == number:
+                        checkpoints.save("best", state, progress)
+                    checkpoints.save("latest", state, progress)
+                    bar.update(task, score=f"validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}")
+                    bar.console.print(
+                        f"step {number:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  "
+                        f"{rate:.0f} images/s  one-shot {accuracy:.1%}"
+                    )
+                log.write(number, values)
+                clock, counted = time.monotonic(), number
+            bar.update(task, completed=number)
+    return progress
+
+
+def _judge(progress, accuracy, step):
+    if accuracy > progress["best_accuracy"]:
+        return {"best_accuracy": accuracy, "best_step": step, "without_gain": 0}
+    return {**progress, "without_gain": progress["without_gain"] + 1}
+
+
+def _fetch(metrics, step):
+    """The metrics of a step as floats, once it has run; refuses a loss that is not finite."""
+    values = {name: float(value) for name, value in parallel.first(metrics).items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise FloatingPointError(
+            f"training diverged: loss {values['loss']}, gradient norm {values['gradient_norm']} at step {step}. "
+            "Lower the learning rate (optimizer), or set encoder.dtype=float32; then run again: it goes on from the "
+            "latest checkpoint, or use a new --workdir to start afresh"
+        )
+    return values
+
+
+def _bar():
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("{task.fields[speed]}"),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[score]}"),
+        console=rich.console.Console(),
+        disable=not parallel.is_main_process(),
+    )

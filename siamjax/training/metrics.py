@@ -1,0 +1,53 @@
+"""What a run writes down as it goes: metrics.csv, and the same for TensorBoard."""
+
+import csv
+import os
+import pathlib
+import time
+
+import tensorboardX
+
+COLUMNS = ("step", "seconds", "loss", "pair_accuracy", "gradient_norm", "images_per_second", "validation_one_shot")
+
+
+class MetricsLog:
+    """Appends rows to `<workdir>/metrics.csv` and `<workdir>/tensorboard/`, going on from step `after`.
+
+    Rows past `after`, which a killed run wrote after its last checkpoint, are taken out. `seconds` counts training time
+    over all the sessions of a run.
+    """
+
+    def __init__(self, workdir: pathlib.Path, after: int):
+        path = workdir / "metrics.csv"
+        rows = [row for row in read(path) if row["step"] <= after]
+        self._spent = rows[-1]["seconds"] if rows else 0.0
+        self._start = time.monotonic()
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
+
+    def write(self, step: int, values: dict):
+        """Writes one row; `values` holds some of `COLUMNS`."""
+        self._writer.writerow({"step": step, "seconds": round(self._spent + time.monotonic() - self._start, 2), **values})
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self):
+        self._file.close()
+        self._board.close()
+
+
+def read(path: pathlib.Path) -> list[dict]:
+    """The rows of a metrics.csv: column -> number, without the empty ones; no rows if the file is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [{**row, "step": int(row["step"])} for row in rows]

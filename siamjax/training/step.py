@@ -1,0 +1,69 @@
+"""The training step: a pure function of state, data and key, run on every device at once."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from siamjax import parallel
+from siamjax.sampling import Index
+from siamjax.training.state import Model, State
+
+
+@chex.dataclass(frozen=True)
+class TrainingData:
+    """What lies on every device: index tables, and uint8 images [n, h, w, c] (None where images are drawn)."""
+
+    index: Index
+    images: Any = None
+
+
+def train_step(
+    state: State,
+    data: TrainingData,
+    key,
+    *,
+    model: Model,
+    sample,
+    fetch,
+    augment,
+    objective,
+    optimizer: optax.GradientTransformation,
+):
+    """One step on one batch; the numbers do not depend on how many devices share the work.
+
+    Args:
+      state: before the step.
+      data: the training data.
+      key: the run's PRNG key; the step folds in its own number.
+      model: encoder and head.
+      sample: (key, index) -> the whole `Batch`.
+      fetch: (key, data, item) -> uint8 images [m, h, w, c].
+      augment: (keys [m], images float [m, h, w, c]) -> images.
+      objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
+      optimizer: optax transformation.
+
+    Returns:
+      The state after the step, and metrics as float scalars.
+    """
+    sample_key, fetch_key, augment_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
+    batch = sample(sample_key, data.index)
+    item, keys = parallel.own_share((batch.item, jax.random.split(augment_key, len(batch.item))))
+    images = augment(keys, fetch(fetch_key, data, item).astype(jnp.float32) / 255)
+
+    def loss_of(params):
+        embeddings, updated = model.encoder.apply(
+            {"params": params["encoder"], "batch_stats": state.batch_stats}, images, train=True, mutable=["batch_stats"]
+        )
+        loss, metrics = objective(params, parallel.gather(embeddings), batch)
+        return loss, (metrics, updated.get("batch_stats", state.batch_stats))
+
+    (loss, (metrics, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    # Each device differentiated the whole batch's loss through its own share: the mean over devices is the gradient.
+    grads = parallel.mean(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(grads)}
+    params = optax.apply_updates(state.params, updates)
+    return State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics

@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+import os
+import pathlib
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def omniglot_dirs(tmp_path_factory):
+    """(data_dir, manual_dir) of the real Omniglot, prepared once a test run; tests skip where its zips are not."""
+    default = pathlib.Path(__file__).parents[2] / "shared" / "omniglot"
+    manual_dir = pathlib.Path(os.environ.get("SIAMJAX_OMNIGLOT", default))
+    if not (manual_dir / "images_background.zip").exists():
+        pytest.skip(f"no Omniglot in {manual_dir}: set SIAMJAX_OMNIGLOT to the folder of its four zips")
+    from siamjax.data import omniglot
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # All workers share the folder above their own; the first to come prepares for all.
+        root = root.parent
+    omniglot.prepare(str(root / "omniglot"), str(manual_dir))
+    return str(root / "omniglot"), str(manual_dir)
