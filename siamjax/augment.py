@@ -54,20 +54,19 @@ def _random_map(key, probability, limits):
 def _resample(image, matrix, shift):
     """The image [h, w, c] moved by `matrix` about its centre and then by `shift`."""
     height, width, channels = image.shape
-    size = jnp.array([height, width])
-    centre = (size - 1) / 2
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1).reshape(-1, 2)
-    place = (grid - centre - shift * size) @ jnp.linalg.inv(matrix).T + centre
-    corner = jnp.floor(place).astype(jnp.int32)
-    part = place - corner
+    y, x = jnp.divmod(jnp.arange(height * width), width)
+    middle = (jnp.array([height, width]) - 1) / 2
+    inverse = jnp.linalg.inv(matrix)
+    y, x = y - middle[0] - shift[0] * height, x - middle[1] - shift[1] * width
+    from_y = inverse[0, 0] * y + inverse[0, 1] * x + middle[0]
+    from_x = inverse[1, 0] * y + inverse[1, 1] * x + middle[1]
+    top, left = jnp.floor(from_y), jnp.floor(from_x)
     pixels = image.reshape(-1, channels)
     out = jnp.zeros_like(pixels)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            at = corner + jnp.array([dy, dx])
-            inside = jnp.all((at >= 0) & (at < size), axis=1)
-            weight = jnp.abs(1 - dy - part[:, 0]) * jnp.abs(1 - dx - part[:, 1])
-            at = jnp.clip(at, 0, size - 1)
-            value = pixels[at[:, 0] * width + at[:, 1]]
-            out += value * jnp.where(inside, weight, 0.0)[:, None]
+    for row in (top, top + 1):
+        for column in (left, left + 1):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            weight = jnp.where(inside, (1 - jnp.abs(from_y - row)) * (1 - jnp.abs(from_x - column)), 0.0)
+            at = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
+            out += pixels[at] * weight[:, None]
     return out.reshape(image.shape)

@@ -14,14 +14,14 @@ from jax import lax
 AXIS = "devices"
 
 
-def pmap(function, donate=()):
-    """`function` compiled to run on all devices at once, with `AXIS` named inside."""
-    return jax.pmap(function, axis_name=AXIS, donate_argnums=donate)
+def pmap(function, donate=(), devices=None):
+    """`function` compiled to run on all devices (or on those given) at once, with `AXIS` named inside."""
+    return jax.pmap(function, axis_name=AXIS, donate_argnums=donate, devices=devices)
 
 
-def replicate(tree):
-    """Copies every array of `tree` to all local devices, once: [...] -> [local devices, ...]."""
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+def replicate(tree, devices=None):
+    """Copies every array of `tree` to all local devices (or those given), once: [...] -> [local devices, ...]."""
+    mesh = jax.sharding.Mesh(np.array(devices or jax.local_devices()), (AXIS,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
     def place(x):

@@ -102,8 +102,8 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool) -
     same = jnp.arange(count) % 2 == 0
     turn = jnp.arange(count) // 2
     groups = index.labels.shape[0]
-    order = jax.vmap(lambda k: jax.random.permutation(k, groups))(jax.random.split(keys[0], 2))
-    group = jnp.where(same, order[0][turn % groups], order[1][turn % groups])
+    order = jax.random.permutation(keys[0], groups)
+    group = order[turn % groups]
     slot = _below(keys[1], index.labels[group])
     first = index.label[group, slot]
     if across_groups:
@@ -151,21 +151,26 @@ def identities(key: chex.PRNGKey, index: Index, *, count: int, per_identity: int
       Batch of P × K images; an identity's K images follow one another.
     """
     group_key, label_key, image_key = jax.random.split(key, 3)
-    place = jax.random.permutation(group_key, index.labels.shape[0])
-    within = jax.random.uniform(label_key, index.label.shape)
-    within = jnp.where(jnp.arange(index.label.shape[1]) < index.labels[:, None], within, jnp.inf)
-    order = jnp.argsort(within, axis=1)
-    rank = jnp.arange(index.label.shape[1])
-    taken = rank < jnp.minimum(index.labels, per_group)[:, None]
-    priority = jnp.where(taken, place[:, None] * index.label.shape[1] + rank, jnp.iinfo(jnp.int32).max)
-    chosen = jnp.argsort(priority.ravel())[:count]
-    label = jnp.take_along_axis(index.label, order, axis=1).ravel()[chosen]
-    slots = jax.random.uniform(image_key, (count, index.image.shape[1]))
-    slots = jnp.where(jnp.arange(index.image.shape[1]) < index.images[label][:, None], slots, jnp.inf)
-    slots = jnp.argsort(slots, axis=1)[:, :per_identity]
+    groups, most = index.label.shape
+    taken = jnp.minimum(index.labels, per_group)
+    turn = jax.random.permutation(group_key, groups)
+    # Slot j of a group, in the group's own random order, comes after all slots of the groups whose turn is earlier.
+    rank = jnp.broadcast_to(jnp.arange(most), (groups, most))
+    place = jnp.where(rank < taken[:, None], turn[:, None] * most + rank, jnp.iinfo(jnp.int32).max)
+    chosen = jnp.argsort(place.ravel())[:count]
+    shuffled = jnp.take_along_axis(index.label, _random_order(label_key, index.labels, most), axis=1)
+    label = shuffled.ravel()[chosen]
+    slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
     item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
     label = jnp.repeat(label, per_identity)
     return Batch(item=item, label=label, group=index.group[label])
+
+
+def _random_order(key, counts, most):
+    """int32 [n, most]: row i holds 0..counts[i]-1 in random order, then the rest."""
+    draws = jax.random.uniform(key, (len(counts), most))
+    rank = jnp.broadcast_to(jnp.arange(most), draws.shape)
+    return jnp.argsort(jnp.where(rank < counts[:, None], draws, jnp.inf), axis=1)
 
 
 def _below(key, limit):

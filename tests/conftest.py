@@ -1,9 +1,15 @@
-"""Fixtures that several test files share."""
+"""Eight virtual devices on the CPU, and strict shapes, for every test."""
 
 import os
 import pathlib
 
-import pytest
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session")

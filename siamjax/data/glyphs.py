@@ -31,7 +31,7 @@ CHUNK = 512  # drawings a call when a fixed data set is made
 # As measured on Omniglot's background set: shares of the frame, and standard deviations of the logarithm of the side,
 # a little wider because the frame cuts the largest.
 PEN = 5.0 / 105
-SIDE = 71 / 105
+SIDE = 68 / 105
 SPREAD = {"alphabet": 0.15, "character": 0.13, "drawer": 0.08, "drawing": 0.12}
 
 # What an alphabet has in common, each 0..1.
@@ -55,9 +55,10 @@ TRAITS = (
     "wide",  # against high
 )
 HABITS = ("care", "slant", "rotation", "round", "aspect", "size", "right", "down", "pen")
-WAVE = 16  # normals of a drawing that bend and shift one stroke
+WHOLE = 16  # normals of a drawing for each stroke as a whole
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int) -> Array:
     """Draws one character of one alphabet by one hand.
 
@@ -79,16 +80,13 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
     habit = jax.random.truncated_normal(jax.random.fold_in(alphabet_key, -1 - drawer), -2.0, 2.0, (len(HABITS),))
     habit = dict(zip(HABITS, habit))
     noise = jax.random.fold_in(character_key, drawer)
-    noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WAVE + 3 * PIECES))
-    present = strokes[:, 0, 2] > 0
+    noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WHOLE + 3 * PIECES))
     points = _join(*_walk(strokes, habit, noise), joins, traits, noise)
-    points = _frame(points, present, traits, own_size, habit, noise)
-    return _ink(points, present, PEN * (1 + 0.03 * habit["pen"]), size)
+    points = _frame(points, traits, own_size, habit, noise)
+    return _ink(points, PEN * (1 + 0.03 * habit["pen"]), size)
 
 
-def dataset(
-    key: Array, alphabets: int, characters: int, drawers: int, size: int, first_alphabet: int = 0
-) -> Dataset:
+def dataset(key: Array, alphabets: int, characters: int, drawers: int, size: int, first_alphabet: int = 0) -> Dataset:
     """Draws a fixed data set: every character of every alphabet by every drawer.
 
     Args:
@@ -122,8 +120,9 @@ def _alphabet(key):
     n = len(TRAITS)
     u = jax.random.uniform(key, (n + SHARED * (PIECES * PIECE + JOIN),))
     traits = dict(zip(TRAITS, u[:n]))
-    # Stretched beyond 0 and 1, so that alphabets all of lines or all of arcs are as common as mixed ones.
-    traits["curved"] = jnp.clip(1.5 * traits["curved"] - 0.2, 0.0, 0.95)
+    # Stretched, so that alphabets all of lines, or all of arcs, or of single strokes are as common as mixed ones.
+    for name in ("curved", "many", "long"):
+        traits[name] = jnp.clip(1.5 * traits[name] - 0.2, 0.0, 0.95)
     u = u[n:].reshape(SHARED, PIECES * PIECE + JOIN)
     return traits, _strokes(u[:, JOIN:].reshape(SHARED, PIECES, PIECE), traits), u[:, :JOIN]
 
@@ -136,7 +135,7 @@ def _strokes(u, traits):
     """
     quarter = jnp.pi / 2
     side = jnp.where(u[..., 0] < 0.2 + 0.6 * traits["clockwise"], 1.0, -1.0)
-    bend = 1 + 0.5 * jnp.floor((2.5 + 4.5 * traits["loops"] ** 2) * u[..., 1] ** 1.6)
+    bend = 1 + 0.5 * jnp.floor((2.5 + 4.5 * traits["loops"] ** 3) * u[..., 1] ** 1.6)
     turning = jnp.where(u[..., 2] < traits["curved"], side * bend * quarter, 0.3 * (u[..., 1] - 0.5))
     slight, sharp = u[..., 3] < 0.25 * traits["diagonal"], u[..., 3] > 1 - 0.25 * traits["diagonal"]
     corner = jnp.where(slight, 0.5, jnp.where(sharp, 1.5, 1.0)) * jnp.where(u[..., 4] < 0.5, quarter, -quarter)
@@ -144,13 +143,16 @@ def _strokes(u, traits):
     axis = quarter * jnp.floor(4 * u[:, 0, 5]) + jnp.where(u[:, 0, 3] < 0.4 * traits["diagonal"], quarter / 2, 0.0)
     heading = [axis + 0.2 * (u[:, 0, 6] - 0.5)]
     for j in range(1, PIECES):
-        run_on = heading[-1] + (turning[:, j - 1] + turning[:, j]) / 2
-        heading.append(jnp.where(u[:, j, 5] < traits["smooth"], run_on, heading[-1] + corner[:, j]))
+        bend = turning[:, j - 1] + turning[:, j]
+        # Two lines never run on: they would be one.
+        smooth = (u[:, j, 5] < traits["smooth"]) & (jnp.abs(bend) > 0.5)
+        heading.append(heading[-1] + jnp.where(smooth, bend / 2, corner[:, j]))
     # A piece spans so many cells from end to end, or across if it turns by more than half a circle.
     bend = jnp.clip(jnp.abs(turning), 1e-3, None)
     span = 0.4 + 0.3 * jnp.floor(3 * u[..., 6])
     length = span * bend / (2 * jnp.sin(jnp.minimum(bend, jnp.pi) / 2))
-    follows = u[..., 7] < jnp.where(jnp.arange(PIECES) == 0, 1.0, 0.3 + 0.65 * traits["long"])
+    first = jnp.arange(PIECES)[None] == 0
+    follows = first | (u[..., 7] < 0.3 + 0.65 * traits["long"])
     return jnp.stack([jnp.stack(heading, -1), turning, length * jnp.cumprod(follows, -1), 2 * u[..., 6] - 1], -1)
 
 
@@ -161,7 +163,7 @@ def _character(key, traits, shared, places):
     order = jnp.arange(STROKES)
     mark = order == STROKES - 1
     # Characters of few pieces a stroke need more strokes to differ.
-    more = 0.3 + 0.5 * traits["many"] + 0.3 * (1 - traits["long"])
+    more = 0.3 + 0.6 * traits["many"] + 0.3 * (1 - traits["long"])
     there = jnp.cumprod(choice[:, 0] < jnp.where(order == 0, 1.0, more))
     single = jnp.sum(there[:-1]) == 1
     there = jnp.where(mark, choice[:, 0] < 0.8 * traits["marked"] - 0.25, there)
@@ -177,7 +179,7 @@ def _character(key, traits, shared, places):
     usual = taken & ~mark & (choice[:, 3] < traits["habit"])
     joins = jnp.where(usual[:, None], places[which], joins)
     mirrored = (choice[:, 4] < 0.5 * traits["mirror"]) & (order > 1) & ~mark
-    image = jnp.roll(strokes, 1, 0) * jnp.array([-1.0, -1, 1, 1]) + jnp.array([jnp.pi, 0, 0, 0])
+    image = jnp.roll(strokes, 1, 0) * jnp.array([[[-1.0, -1, 1, 1]]]) + jnp.array([[[jnp.pi, 0, 0, 0]]])
     strokes = jnp.where(mirrored[:, None, None], image, strokes)
     # The same place of both, of the stroke and of its image, meet.
     joins = joins.at[:, 0].set(jnp.where(mirrored, 0.999, joins[:, 0]))
@@ -190,12 +192,12 @@ def _walk(strokes, habit, noise):
     """Walks the strokes as one hand does: points [STROKES, PIECES * STEPS + 1, 2] from 0, and the last of each."""
     heading, turning, length, lean = jnp.moveaxis(strokes, -1, 0)
     care = jnp.exp(0.4 * habit["care"])
-    error = care * jnp.moveaxis(noise[:, WAVE:].reshape(STROKES, PIECES, 3), -1, 0)
+    error = care * jnp.moveaxis(noise[:, WHOLE:].reshape(STROKES, PIECES, 3), -1, 0)
     heading = heading + 0.13 * error[0] + 0.06 * noise[:, :1]
     turning = turning * (1 + 0.10 * error[1] + 0.06 * habit["round"]) + 0.2 * error[1]
     length = length * jnp.exp(0.2 * error[2] + 0.1 * noise[:, 1:2])
     # Quadratic in the path, so that a leaning curvature ends tighter than it began.
-    at = (jnp.arange(STEPS) + 0.5) / STEPS
+    at = ((jnp.arange(STEPS) + 0.5) / STEPS)[None, None]
     along = at - 0.5 + 0.4 * lean[..., None] * at * (at - 1)
     heading = heading[..., None] + turning[..., None] * along
     step = length[..., None, None] / STEPS * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
@@ -205,39 +207,46 @@ def _walk(strokes, habit, noise):
     points = jnp.cumsum(step + rounding * ((around[:, :-2] + step + around[:, 2:]) / 3 - step), 1)
     points = jnp.pad(points, ((0, 0), (1, 0), (0, 0)))
     last = STEPS * jnp.sum(length > 0, -1)
-    t = jnp.minimum(jnp.arange(PIECES * STEPS + 1), last[:, None])[..., None] / STEPS
+    t = jnp.minimum(jnp.arange(PIECES * STEPS + 1)[None], last[:, None])[..., None] / STEPS
     wave = jnp.sin((2.5 + noise[:, None, 0:2]) * t + 3 * noise[:, None, 2:4])
     wave = wave * noise[:, None, 4:6] + 0.25 * jnp.sin(9 * t + 3 * noise[:, None, 6:8])
     size = jnp.minimum(1.0, jnp.sum(length, -1))[:, None, None]
-    return points + 0.03 * care * size * wave, last
+    points = points + 0.03 * care * size * wave
+    return points - points[:, :1], last
 
 
 def _join(walks, last, joins, traits, noise):
     """Puts each stroke where it meets those before it: points as `walks`, [STROKES, p, 2]."""
-    placed = [walks[0]]
-    for s in range(1, STROKES):
-        u, walk = joins[s], walks[s]
-        before = jnp.stack(placed)
-        first = jnp.floor(s * u[0]).astype(jnp.int32)
-        second = jnp.floor(s * u[1]).astype(jnp.int32)
-        target = before[first, _spot(u[2], traits["crossing"], last[first], noise[s, 10])]
-        other = before[second, _spot(u[3], traits["crossing"], last[second], noise[s, 11])]
-        own = walk - walk[_spot(u[4], traits["crossing"], last[s], noise[s, 12])]
-        beside = 0.4 * jnp.floor(3 * u[6:8]) - 0.4
-        own = own + jnp.where(u[5] > 1 - 0.5 * traits["apart"], beside, 0.0)
-        chord, gap = walk[last[s]] - walk[0], other - target
-        ratio = jnp.sum(gap**2) / (jnp.sum(chord**2) + 1e-6)
-        bridge = (u[5] < 0.7 * traits["bridging"]) & (ratio > 0.1) & (ratio < 4.0)
-        cosine = jnp.sum(chord * gap) / (jnp.sum(chord**2) + 1e-6)
-        sine = (chord[0] * gap[1] - chord[1] * gap[0]) / (jnp.sum(chord**2) + 1e-6)
-        turned = (walk - walk[0]) @ jnp.array([[cosine, sine], [-sine, cosine]])
-        if s == STROKES - 1:
-            low, high = before.min((0, 1)), before.max((0, 1))
-            spot = jnp.floor(3 * u[:2]) - 1
-            target = (low + high) / 2 + spot * ((high - low) / 2 + jnp.array([0.0, 0.3]))
-            bridge = False
-        placed.append(jnp.where(bridge, turned, own) + target + 0.05 * noise[s, 8:10])
-    return jnp.stack(placed)
+    crossing = traits["crossing"]
+
+    def place(placed, s):
+        u, slip, walk = joins[s], noise[s, 10:13], walks[s]
+        # Two points of earlier strokes; the stroke meets the first, or bridges both.
+        first, second = jnp.floor(s * u[:2]).astype(jnp.int32)
+        target = placed[first, _spot(u[2], crossing, last[first], slip[0])]
+        other = placed[second, _spot(u[3], crossing, last[second], slip[1])]
+        beside = jnp.where(u[5] > 1 - 0.5 * traits["apart"], 0.4 * jnp.floor(3 * u[6:8]) - 0.4, 0.0)
+        meeting = walk + (beside - walk[_spot(u[4], crossing, last[s], slip[2])])[None]
+        chord, gap = walk[last[s]], other - target
+        # Turned and stretched, the stroke reaches from one point to the other; the less so the nearer its own ends or
+        # the two points are, so that no hand's error decides between two forms.
+        reach = jnp.clip(10 * jnp.minimum(jnp.sum(chord**2), jnp.sum(gap**2)) - 0.2, 0, 1) / (jnp.sum(chord**2) + 1e-6)
+        cosine = 1 + reach * jnp.sum(chord * (gap - chord))
+        sine = reach * (chord[0] * gap[1] - chord[1] * gap[0])
+        turn = jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])])
+        turn = turn / jnp.maximum(1.0, jnp.sqrt(cosine**2 + sine**2) / 2)
+        bridging = u[5] < 0.7 * traits["bridging"]
+        # The mark stands about the middle of all others: over, under, inside, beside.
+        low, high = placed.min((0, 1)), placed.max((0, 1))
+        spot = (low + high) / 2 + (jnp.floor(3 * u[:2]) - 1) * ((high - low) / 2 + jnp.array([0.0, 0.3]))
+        is_mark = s == STROKES - 1
+        start = jnp.where(is_mark, spot, target) + 0.05 * noise[s, 8:10]
+        walk = jnp.where(bridging & ~is_mark, walk @ turn, meeting) + start[None]
+        return placed.at[s].set(jnp.where(last[s] > 0, walk, placed[s])), None
+
+    # A stroke that is not there, or not yet, hides behind the first.
+    placed = jnp.broadcast_to(walks[:1], walks.shape)
+    return jax.lax.scan(place, placed, jnp.arange(1, STROKES))[0]
 
 
 def _spot(u, crossing, last, slip):
@@ -246,38 +255,36 @@ def _spot(u, crossing, last, slip):
     return jnp.round(jnp.clip(place + 0.05 * slip, 0, 1) * last).astype(jnp.int32)
 
 
-def _frame(points, present, traits, own_size, habit, noise):
+def _frame(points, traits, own_size, habit, noise):
     """Slants, scales and shifts points [s, p, 2] into the unit frame."""
     x, y = points[..., 0], points[..., 1]
     slant = 0.10 * habit["slant"] + 0.06 * noise[0, 10]
     tilt = 0.04 * habit["rotation"] + 0.04 * noise[0, 11]
     points = jnp.stack([x - (slant + tilt) * y, y + tilt * x], -1)
     shape = 0.8 * (traits["wide"] - 0.5) + 0.07 * habit["aspect"] + 0.1 * noise[0, 12]
-    shown = jnp.where(present[:, None, None], points, points[0])
-    extent = shown.max((0, 1)) - shown.min((0, 1)) + 0.3
+    extent = jnp.ptp(points, (0, 1)) + 0.3
     # Characters of one alphabet fill boxes more alike than their strokes alone would.
     shape = shape - 0.35 * jnp.log(extent[0] / extent[1])
-    stretch = jnp.exp(jnp.stack([0.5 * shape, -0.5 * shape]))
-    points, shown = points * stretch, shown * stretch
-    low, high = shown.min((0, 1)), shown.max((0, 1))
+    points = points * jnp.exp(jnp.stack([0.5 * shape, -0.5 * shape]))[None, None]
+    low, high = points.min((0, 1)), points.max((0, 1))
     flat = 12**0.5  # a uniform number times this has unit deviation
     size = SPREAD["alphabet"] * flat * (traits["big"] - 0.5) + SPREAD["character"] * flat * (own_size - 0.5)
     size = size + SPREAD["drawer"] * habit["size"] + SPREAD["drawing"] * noise[0, 13]
-    side = jnp.minimum(SIDE * jnp.exp(size), 0.95) - PEN
+    side = jnp.minimum(SIDE * jnp.exp(size), 0.92) - PEN
     scale = side / jnp.max(high - low)
     shift = jnp.stack([habit["right"], habit["down"]]) * 0.03 + 0.05 * noise[0, 14:16]
     room = jnp.maximum(0.48 - PEN / 2 - scale * (high - low) / 2, 0.0)
-    return (points - (low + high) / 2) * scale + 0.5 + jnp.clip(shift, -room, room)
+    shift = jnp.clip(shift, -room, room) + 0.5 - scale * (low + high) / 2
+    return points * scale + shift[None, None]
 
 
-def _ink(points, present, width, size):
-    """Renders polylines [s, p, 2] where `present` [s] holds: uint8 [size, size, 1]."""
+def _ink(points, width, size):
+    """Renders polylines [s, p, 2] in the unit frame with a pen of `width`: uint8 [size, size, 1]."""
     start = points[:, :-1] * size
     # The thousandth of a pixel gives a point, such as a dot or the rest of a short stroke, a direction too.
-    step = points[:, 1:] * size - start + jnp.array([1e-3, 0.0])
-    middle = jnp.where(present[:, None, None], start + step / 2, -1e4)
+    step = points[:, 1:] * size - start + jnp.array([[[1e-3, 0.0]]])
     length = jnp.sqrt(jnp.sum(step**2, -1, keepdims=True))
-    segments = jnp.concatenate([middle, step / length, length / 2], -1)
+    segments = jnp.concatenate([start + step / 2, step / length, length / 2], -1)
     x = jnp.arange(size)[None, :] + 0.5
     y = jnp.arange(size)[:, None] + 0.5
 

@@ -43,6 +43,8 @@ SPLITS = {
         "train": ("background", tuple(BACKGROUND), range(1, 13)),
         "validation": ("evaluation", tuple(a for a in EVALUATION if a not in RUN_ALPHABETS), range(13, 17)),
         "test": ("evaluation", RUN_ALPHABETS, range(17, 21)),
+        # Four drawings of a character are too few for five shots and a query: here are all of them.
+        "few_shot": ("evaluation", RUN_ALPHABETS, _ALL),
     },
     "lake": {
         "train": ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL),
@@ -63,6 +65,11 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def _ready(builder: Omniglot) -> bool:
+    # Asked about a folder that is not there, TFDS would warn.
+    return pathlib.Path(builder.data_dir).exists() and builder.is_prepared()
+
+
 def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omniglot:
     """Makes sure that Omniglot stands ready in `data_dir`; what an interrupted preparation left is cleared away.
 
@@ -78,7 +85,7 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
       ValueError: an archive is damaged, incomplete or not Omniglot.
     """
     builder = Omniglot(data_dir=data_dir or None)
-    if builder.is_prepared():
+    if _ready(builder):
         return builder
     if manual_dir:
         omniglot_builder.find_archives(manual_dir)
@@ -86,7 +93,7 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
     with _alone(target.parent):
         # Another process may have prepared it while this one waited.
         builder = Omniglot(data_dir=data_dir or None)
-        if not builder.is_prepared():
+        if not _ready(builder):
             for rest in [target, *target.parent.glob("incomplete.*")]:
                 shutil.rmtree(rest, ignore_errors=True)
             config = tfds.download.DownloadConfig(
@@ -108,12 +115,26 @@ def _area_weights(size: int) -> np.ndarray:
 
 
 def decode(pngs: list[bytes], size: int) -> np.ndarray:
-    """Decodes to ink 255 on paper 0, each new pixel the mean over its area, uint8 [n, size, size, 1]."""
+    """Decodes black drawings on white paper and turns them to ink 255 on paper 0.
+
+    Args:
+      pngs: PNG files of 105x105 pixels, of any depth.
+      size: side of the result in pixels, 1 to 105; each new pixel is the mean over its area.
+
+    Returns:
+      uint8 [n, size, size, 1].
+
+    Raises:
+      ValueError: a drawing is not of 105x105 pixels.
+      OSError, SyntaxError: a file is no PNG, or is damaged; Pillow raises both.
+    """
     images = np.empty((len(pngs), size, size, 1), np.uint8)
     weights = _area_weights(size)
     for i, png in enumerate(pngs):
         with Image.open(io.BytesIO(png), formats=["png"]) as image:
-            ink = 255 - np.asarray(image)
+            if image.size != (SIDE, SIDE):
+                raise ValueError(f"expected {SIDE}x{SIDE} pixels, found {image.size[0]}x{image.size[1]}")
+            ink = 255 - np.asarray(image.convert("L"))
         images[i, :, :, 0] = ink if size == SIDE else np.rint(weights @ ink @ weights.T)
     return images
 
@@ -141,7 +162,9 @@ def _dataset(records: list[dict], alphabets: tuple[str, ...], drawers: range, si
     )
 
 
-def load(data_dir: str | None, manual_dir: str | None, splits: str, size: int) -> dict[str, Dataset]:
+def load(
+    data_dir: str | None, manual_dir: str | None, splits: str, size: int, train: bool = True
+) -> dict[str, Dataset]:
     """Loads the training, validation and test images of a named split, preparing Omniglot first where it is not.
 
     - `koch` trains on the 30 background alphabets by drawers 1-12, validates on the 10 evaluation alphabets outside
@@ -156,15 +179,17 @@ def load(data_dir: str | None, manual_dir: str | None, splits: str, size: int) -
       manual_dir: folder with the four archives, zipped or unpacked; None downloads them from the official address.
       splits: a key of `SPLITS`.
       size: side of the images in pixels, 1 to 105; below 105 each new pixel is the mean over its area.
+      train: whether to load the training images too.
 
     Returns:
-      "train", "validation" and "test", ink 255 on paper 0; `source` is the drawer's number less one.
+      "train" (if wanted), "validation" and "test", and for koch "few_shot", the test characters by all drawers; ink
+      255 on paper 0; `source` is the drawer's number less one.
 
     Raises:
       FileNotFoundError: an archive is not in `manual_dir`, or the download failed.
       ValueError: `splits` or `size` is unknown, an archive is damaged, or the prepared data is.
     """
-    parts = choose("data.splits", splits, SPLITS)
+    parts = {part: images for part, images in choose("data.splits", splits, SPLITS).items() if train or part != "train"}
     if not 1 <= size <= SIDE:
         raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
     builder = prepare(data_dir, manual_dir)

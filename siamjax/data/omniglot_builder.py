@@ -144,10 +144,10 @@ def find_archives(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
         found[split] = next((path for path in places if path.exists()), None)
     missing = [f"{name}.zip" for split, (name, _) in ARCHIVES.items() if found[split] is None]
     if missing:
-        state = "is missing" if folder.is_dir() else "is missing: there is no such folder"
+        state = "lacks" if folder.is_dir() else "does not exist; it must hold"
         raise FileNotFoundError(
-            f"Omniglot: {', '.join(missing)} in data.manual_dir={folder} {state}. Expected there: {ZIPS}, each as a "
-            f"zip or unpacked; they can be had from {ADDRESS}"
+            f"Omniglot: data.manual_dir={folder} {state} {', '.join(missing)}. Expected there: {ZIPS}, each as a zip "
+            f"or unpacked; they can be had from {ADDRESS}"
         )
     return found
 

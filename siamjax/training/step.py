@@ -64,6 +64,6 @@ def train_step(
     # Each device differentiated the whole batch's loss through its own share: the mean over devices is the gradient.
     grads = parallel.mean(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(grads)}
     params = optax.apply_updates(state.params, updates)
     return State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics

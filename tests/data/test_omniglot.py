@@ -36,7 +36,7 @@ def png(image):
 
 @pytest.fixture(scope="session")
 def koch(omniglot_dirs):
-    return omniglot.load(*omniglot_dirs, splits="koch", size=105)
+    return omniglot.load(*omniglot_dirs, splits="koch", size=105, train=False)
 
 
 @pytest.fixture(scope="session")
@@ -100,15 +100,21 @@ def test_record_images_are_the_archives_drawings_on_white_paper(omniglot_dirs):
             np.testing.assert_array_equal(record["image"][..., 0], pixels(archive.read(member)))
 
 
-def test_koch_splits(koch):
-    shapes = {part: (len(d), d.label.max() + 1, len(d.group_names)) for part, d in koch.items()}
+def test_koch_splits(koch, omniglot_dirs):
+    parts = omniglot.load(*omniglot_dirs, splits="koch", size=7)
+    assert koch.keys() == parts.keys() - {"train"}
+    for part in koch:
+        np.testing.assert_array_equal(koch[part].label, parts[part].label)
+    few_shot = parts.pop("few_shot")
+    assert len(few_shot) == 382 * 20 and few_shot.group_names == koch["test"].group_names
+    shapes = {part: (len(d), d.label.max() + 1, len(d.group_names)) for part, d in parts.items()}
     assert shapes == {"train": (964 * 12, 964, 30), "validation": (277 * 4, 277, 10), "test": (382 * 4, 382, 10)}
-    drawers = {part: set(d.source.tolist()) for part, d in koch.items()}
+    drawers = {part: set(d.source.tolist()) for part, d in parts.items()}
     assert drawers == {"train": set(range(12)), "validation": set(range(12, 16)), "test": set(range(16, 20))}
-    names = [name for d in koch.values() for name in d.group_names]
+    names = [name for d in parts.values() for name in d.group_names]
     assert len(set(names)) == 50
-    assert "Old_Church_Slavonic_(Cyrillic)" in koch["test"].group_names and "ULOG" in koch["validation"].group_names
-    for data in koch.values():
+    assert "Old_Church_Slavonic_(Cyrillic)" in parts["test"].group_names and "ULOG" in parts["validation"].group_names
+    for data in parts.values():
         np.testing.assert_array_equal(np.unique(data.group), np.arange(len(data.group_names)))
 
 
@@ -141,6 +147,14 @@ def test_lake_splits(splits, size, train, koch, omniglot_dirs):
         blown_up = np.kron(koch["test"].images[index, ..., 0], np.ones((size, size)))
         means = blown_up.reshape(size, 105, size, 105).mean((1, 3))
         np.testing.assert_allclose(test.images[same][index, ..., 0], means, atol=0.51)
+
+
+def test_decode_takes_one_bit_drawings_and_refuses_other_sizes(members):
+    drawing = members["images_background_small1/Latin/character01/0683_01.png"]
+    assert Image.open(io.BytesIO(drawing)).mode == "1"
+    np.testing.assert_array_equal(omniglot.decode([drawing], 105)[0, ..., 0], 255 - pixels(drawing))
+    with pytest.raises(ValueError, match="expected 105x105 pixels, found 105x1"):
+        omniglot.decode([png(np.zeros((1, 105), np.uint8))], 105)
 
 
 def test_unknown_split_and_size(tmp_path):
@@ -221,14 +235,12 @@ def test_archives_are_found_in_a_clone_and_missing_ones_are_named(tmp_path):
     (tmp_path / "python" / "images_evaluation").mkdir(parents=True)
     (tmp_path / "python" / "images_background.zip").touch()
     (tmp_path / "images_background_small1.zip").touch()
-    with pytest.raises(
-        FileNotFoundError, match=r"^Omniglot: images_background_small2\.zip in data\.manual_dir=.* is missing"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"data\.manual_dir=.* lacks images_background_small2\.zip\. Expected"):
         omniglot.prepare(str(tmp_path / "data"), str(tmp_path))
     assert not (tmp_path / "data").exists()
     (tmp_path / "images_background_small2").mkdir()
     assert find_archives(tmp_path)["evaluation"] == tmp_path / "python" / "images_evaluation"
-    with pytest.raises(FileNotFoundError, match=r"images_background\.zip, images_evaluation\.zip, .*no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; it must hold images_background\.zip, "):
         omniglot.prepare(str(tmp_path / "data"), str(tmp_path / "nowhere"))
 
 

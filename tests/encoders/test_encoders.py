@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamjax import encoders
+
+
+def test_koch_has_the_papers_layers_and_first_weights():
+    encoder = encoders.make("koch", width=64, embedding=4096, dtype="float32")
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 105, 105, 1)))["params"]
+    kernels = {name: layer["kernel"].shape for name, layer in shapes.items()}
+    assert kernels == {
+        "conv1": (10, 10, 1, 64),
+        "conv2": (7, 7, 64, 128),
+        "conv3": (4, 4, 128, 128),
+        "conv4": (4, 4, 128, 256),
+        "dense": (9216, 4096),
+    }
+    small = encoders.make("koch", width=8, embedding=64, dtype="float32")
+    params = small.init(jax.random.key(0), jnp.zeros((1, 105, 105, 1)))["params"]
+    for name, layer in params.items():
+        expected = 0.2 if name == "dense" else 0.01
+        assert abs(float(layer["kernel"].std()) / expected - 1) < 0.1, name
+        assert abs(float(layer["kernel"].mean())) < expected / 5, name
+        assert abs(float(layer["bias"].mean()) - 0.5) < 0.02 and float(layer["bias"].std()) < 0.02, name
+
+
+def test_koch_refuses_images_that_its_layers_would_swallow():
+    encoder = encoders.make("koch", width=1, embedding=4, dtype="float32")
+    with pytest.raises(ValueError, match="at least 65×65 pixels, found 64×64"):
+        encoder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    assert encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 65, 65, 1)))[0].shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", ["conv4", "conv5"])
+def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
+    encoder = encoders.make(name, width=4, embedding=8, dtype="float32")
+    images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
+    variables = encoder.init(jax.random.key(1), images)
+    _, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
+    variables = {**variables, **updated}
+    together = encoder.apply(variables, images)
+    alone = encoder.apply(variables, images[2:3])
+    np.testing.assert_allclose(alone[0], together[2], atol=1e-5)
+    in_training, _ = encoder.apply(variables, images[2:4], train=True, mutable=["batch_stats"])
+    assert np.abs(in_training[0] - together[2]).max() > 1e-3
+
+
+def test_bfloat16_computes_near_float32_and_returns_float32():
+    images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
+    make = lambda dtype: encoders.make("conv4", width=8, embedding=16, dtype=dtype)  # noqa: E731
+    variables = make("float32").init(jax.random.key(1), images)
+    full, half = (make(dtype).apply(variables, images) for dtype in ("float32", "bfloat16"))
+    assert half.dtype == jnp.float32
+    difference = np.abs(full - half).max()
+    assert 0 < difference < 0.05 * np.abs(full).max()
+
+
+def test_unknown_names_are_refused_with_the_choices():
+    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, koch"):
+        encoders.make("resnet", width=1, embedding=1, dtype="float32")
+    with pytest.raises(ValueError, match="encoder.dtype='float16'"):
+        encoders.make("conv4", width=1, embedding=1, dtype="float16")

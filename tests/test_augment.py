@@ -1,0 +1,60 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from siamjax import augment
+
+LIMITS = dict(probability=0.5, rotation=10.0, shear=0.3, scale=0.2, shift=0.1)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(size=(3, 13, 17, 2)).astype(np.float32)
+
+
+def test_with_probability_zero_nothing_changes(images):
+    keys = jax.random.split(jax.random.key(0), 3)
+    out = augment.affine(keys, jnp.asarray(images), **{**LIMITS, "probability": 0.0})
+    np.testing.assert_allclose(out, images, atol=1e-5)
+
+
+def test_resampling_equals_scipy(images):
+    matrix = np.array([[1.1, 0.2], [-0.3, 0.8]])
+    shift = np.array([0.08, -0.05])
+    out = augment._resample(jnp.asarray(images[0]), jnp.asarray(matrix, jnp.float32), jnp.asarray(shift, jnp.float32))
+    size = np.array(images.shape[1:3])
+    inverse = np.linalg.inv(matrix)
+    centre = (size - 1) / 2
+    offset = centre - inverse @ (centre + shift * size)
+    for channel in range(2):
+        padded = np.pad(images[0, ..., channel].astype(np.float64), 4)
+        expected = scipy.ndimage.affine_transform(padded, inverse, inverse @ [-4, -4] + offset + 4, order=1)[4:-4, 4:-4]
+        np.testing.assert_allclose(out[..., channel], expected, atol=1e-5)
+
+
+def test_components_come_with_their_probability_and_range():
+    keys = jax.random.split(jax.random.key(1), 4000)
+    for place, (name, limit) in enumerate([("shift", 0.1), ("shift", 0.1)]):
+        limits = jnp.zeros(7).at[5 + place].set(limit)
+        _, shifts = jax.vmap(lambda key, limits=limits: augment._random_map(key, 0.3, limits))(keys)
+        drawn = np.asarray(shifts[:, place])
+        assert abs((drawn != 0).mean() - 0.3) < 0.03, name
+        assert 0.099 < np.abs(drawn).max() <= 0.1
+        assert abs(drawn.mean()) < 0.003
+    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([jnp.pi / 18, 0, 0, 0, 0, 0, 0])))(keys)
+    angles = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
+    assert 9.9 < np.abs(angles).max() <= 10.001
+    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([0, 0, 0, 0.2, 0.2, 0, 0])))(keys)
+    scales = np.asarray(matrices)[:, [0, 1], [0, 1]]
+    assert scales.min() >= 0.8 and scales.max() <= 1.2 and abs(np.corrcoef(scales.T)[0, 1]) < 0.05
+
+
+def test_images_are_distorted_independently(images):
+    keys = jax.random.split(jax.random.key(2), 3)
+    alike = jnp.stack([jnp.asarray(images[0])] * 3)
+    out = augment.affine(keys, alike, **{**LIMITS, "probability": 1.0})
+    assert np.abs(out[0] - out[1]).max() > 0.1 and np.abs(out[1] - out[2]).max() > 0.1
+    alone = augment.affine(keys[1:2], alike[1:2], **{**LIMITS, "probability": 1.0})
+    np.testing.assert_allclose(alone[0], out[1], atol=1e-6)

@@ -1,0 +1,113 @@
+import collections
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from siamjax import sampling
+from siamjax.data.dataset import Dataset
+
+KEYS = [jax.random.key(seed) for seed in range(30)]
+
+
+@pytest.fixture(scope="module")
+def ragged():
+    """Three groups of 2, 5 and 9 identities with 2 to 6 images each, in shuffled order."""
+    rng = np.random.default_rng(3)
+    rows = []
+    label = 0
+    for group, identities in enumerate([2, 5, 9]):
+        for _ in range(identities):
+            rows += [(label, group, source) for source in range(rng.integers(2, 7))]
+            label += 1
+    label, group, source = rng.permutation(np.array(rows, np.int32)).T
+    return Dataset(np.zeros((len(rows), 4, 4, 1), np.uint8), label, group, source, ("a", "b", "c"))
+
+
+def draw_pairs(dataset, count, across_groups):
+    index = sampling.make_index(dataset)
+    draw = jax.jit(functools.partial(sampling.pairs, count=count, across_groups=across_groups))
+    for key in KEYS:
+        yield jax.tree.map(lambda x: np.asarray(x).reshape(2, count), draw(key, index))
+
+
+@pytest.mark.parametrize("across_groups", [False, True])
+def test_pairs_are_what_they_claim(ragged, across_groups):
+    met = collections.Counter()
+    for batch in draw_pairs(ragged, 20, across_groups):
+        np.testing.assert_array_equal(ragged.label[batch.item], batch.label)
+        np.testing.assert_array_equal(ragged.group[batch.item], batch.group)
+        same = batch.label[0] == batch.label[1]
+        assert same.sum() == 10
+        assert np.all(batch.item[0] != batch.item[1])
+        within = batch.group[0] == batch.group[1]
+        assert np.all(within[same])
+        met.update(zip(same.tolist(), within.tolist(), strict=True))
+    if across_groups:
+        assert met[False, False] > met[False, True] > 0
+    else:
+        assert met[False, False] == 0
+
+
+def test_groups_have_equally_many_pairs_however_many_identities_they_have(ragged):
+    for batch in draw_pairs(ragged, 24, False):
+        same = batch.label[0] == batch.label[1]
+        for kind in (same, ~same):
+            np.testing.assert_array_equal(np.bincount(batch.group[0][kind], minlength=3), [4, 4, 4])
+
+
+def test_every_image_and_every_combination_within_a_label_is_met(ragged):
+    met = {tuple(pair) for batch in draw_pairs(ragged, 48, False) for pair in batch.item.T}
+    assert {item for pair in met for item in pair} == set(range(len(ragged)))
+    first = np.flatnonzero(ragged.group == 0)
+    expected = {(a, b) for a in first for b in first if a != b}
+    assert {pair for pair in met if ragged.group[pair[0]] == 0} == expected
+
+
+def test_pxk_batches_take_whole_groups_without_repetition(ragged):
+    index = sampling.make_index(ragged)
+    draw = jax.jit(functools.partial(sampling.identities, count=7, per_identity=2, per_group=4))
+    first_groups = collections.Counter()
+    for key in KEYS:
+        batch = jax.tree.map(np.asarray, draw(key, index))
+        assert len(set(batch.item)) == 14
+        np.testing.assert_array_equal(ragged.label[batch.item], batch.label)
+        np.testing.assert_array_equal(ragged.group[batch.item], batch.group)
+        assert list(collections.Counter(batch.label).values()) == [2] * 7
+        taken = collections.Counter(batch.group[::2])
+        assert max(taken.values()) <= 4
+        # All but the last group met give as many as they can.
+        order = list(dict.fromkeys(batch.group.tolist()))
+        assert all(taken[group] == min(4, [2, 5, 9][group]) for group in order[:-1])
+        first_groups[order[0]] += 1
+    assert set(first_groups) == {0, 1, 2}
+
+
+def test_grid_index_numbers_images_in_order():
+    index = sampling.grid_index(2, 3, 4)
+    images = np.arange(24)
+    dataset = Dataset(
+        np.zeros((24, 1, 1, 1), np.uint8),
+        (images // 4).astype(np.int32),
+        (images // 12).astype(np.int32),
+        (images % 4).astype(np.int32),
+        ("a", "b"),
+    )
+    for got, expected in zip(jax.tree.leaves(index), jax.tree.leaves(sampling.make_index(dataset)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_impossible_batches_are_refused_by_key(ragged):
+    index = sampling.make_index(ragged)
+    with pytest.raises(ValueError, match=r"batch.per_identity=3, but label \d+ has 2 images"):
+        sampling.check_identities(index, identities=4, per_identity=3, per_group=4)
+    with pytest.raises(ValueError, match=r"batch.identities=11.*make 10"):
+        sampling.check_identities(index, identities=11, per_identity=2, per_group=4)
+    single = sampling.grid_index(2, 3, 1)
+    with pytest.raises(ValueError, match="single image"):
+        sampling.check_pairs(single, across_groups=False)
+    lonely = sampling.grid_index(2, 1, 3)
+    with pytest.raises(ValueError, match="across_groups=True"):
+        sampling.check_pairs(lonely, across_groups=False)
+    sampling.check_pairs(lonely, across_groups=True)

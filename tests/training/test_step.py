@@ -1,0 +1,118 @@
+"""The training step: the same on any number of devices, with either way of making batches."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from siamjax import augment, encoders, heads, parallel, sampling
+from siamjax.data.dataset import Dataset
+from siamjax.training import objectives, state
+from siamjax.training.step import TrainingData, train_step
+
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+DISTORT = functools.partial(augment.affine, probability=0.5, rotation=10.0, shear=0.3, scale=0.2, shift=0.05)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """4 groups of 4 patterns, 6 noisy images of each: 16×16."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(16, dtype=np.int32), 6)
+    patterns = rng.uniform(size=(16, 4, 4)).repeat(4, axis=1).repeat(4, axis=2)
+    images = (255 * (0.8 * patterns[label] + 0.2 * rng.uniform(size=(96, 16, 16)))).astype(np.uint8)[..., None]
+    return Dataset(images, label, label // 4, np.tile(np.arange(6, dtype=np.int32), 16), ("a", "b", "c", "d"))
+
+
+def make_step(mode):
+    model = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name=parallel.AXIS), heads.make("weighted_l1"))
+    if mode == "pairs":
+        sample = functools.partial(sampling.pairs, count=12, across_groups=False)
+        objective = functools.partial(objectives.sampled_pairs, model.head)
+    else:
+        sample = functools.partial(sampling.identities, count=8, per_identity=3, per_group=4)
+        objective = functools.partial(objectives.all_pairs, model.head, across_groups=False)
+    step = functools.partial(
+        train_step,
+        model=model,
+        sample=sample,
+        fetch=lambda key, data, item: data.images[item],
+        augment=DISTORT,
+        objective=objective,
+        optimizer=OPTIMIZER,
+    )
+    return step, state.create(model, jax.random.key(1), (16, 16, 1), OPTIMIZER)
+
+
+def run(step, start, dataset, devices, steps):
+    data = TrainingData(index=sampling.make_index(dataset), images=dataset.images)
+    devices = jax.devices()[:devices]
+    current, data, key = (parallel.replicate(tree, devices) for tree in (start, data, jax.random.key(7)))
+    compiled = parallel.pmap(step, devices=devices)
+    history = []
+    for _ in range(steps):
+        current, metrics = compiled(current, data, key)
+        history.append({name: np.asarray(value) for name, value in metrics.items()})
+    return current, history
+
+
+@pytest.fixture(scope="module")
+def single_device(dataset):
+    return {mode: run(*make_step(mode), dataset, devices=1, steps=3) for mode in ("pairs", "all_pairs")}
+
+
+@pytest.mark.parametrize("mode", ["pairs", "all_pairs"])
+@pytest.mark.parametrize("devices", [2, 8])
+def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, mode, devices):
+    expected_state, expected_history = single_device[mode]
+    got_state, got_history = run(*make_step(mode), dataset, devices=devices, steps=3)
+    for got, expected in zip(got_history, expected_history, strict=True):
+        for name in expected:
+            np.testing.assert_allclose(got[name], np.repeat(expected[name], devices), rtol=2e-4, err_msg=name)
+    for got, expected in zip(jax.tree.leaves(got_state), jax.tree.leaves(expected_state), strict=True):
+        got = np.asarray(got)
+        np.testing.assert_allclose(got[0], np.asarray(expected)[0], rtol=2e-3, atol=2e-5)
+        for replica in got[1:]:
+            np.testing.assert_array_equal(replica, got[0])
+
+
+@pytest.mark.parametrize("mode", ["pairs", "all_pairs"])
+def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, mode):
+    """Against plain, unsharded differentiation of the same batch, written out here."""
+    step, start = make_step(mode)
+    kept = step.keywords
+    index = jax.tree.map(jnp.asarray, sampling.make_index(dataset))
+    sample_key, _, augment_key = jax.random.split(jax.random.fold_in(jax.random.key(7), 0), 3)
+    batch = kept["sample"](sample_key, index)
+    images = jnp.asarray(dataset.images)[batch.item].astype(jnp.float32) / 255
+    images = DISTORT(jax.random.split(augment_key, len(images)), images)
+    encoder = kept["model"].encoder.clone(axis_name=None)
+
+    def loss_of(params):
+        variables = {"params": params["encoder"], "batch_stats": start.batch_stats}
+        embeddings, _ = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
+        same, logits = [], []
+        count = len(images)
+        pairs = [(i, i + count // 2) for i in range(count // 2)]
+        if mode == "all_pairs":
+            pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+            pairs = [(i, j) for i, j in pairs if batch.group[i] == batch.group[j]]
+        first, second = np.transpose(pairs)
+        same = (batch.label[first] == batch.label[second]).astype(jnp.float32)
+        weights = same / same.sum() + (1 - same) / (1 - same).sum()
+        logits = jnp.abs(embeddings[first] - embeddings[second]) @ params["head"]["weight"] + params["head"]["bias"]
+        return jnp.sum(weights * jnp.logaddexp(0.0, jnp.where(same == 1, -logits, logits))) / 2
+
+    loss, gradient = jax.value_and_grad(loss_of)(start.params)
+    _, history = single_device[mode]
+    np.testing.assert_allclose(history[0]["loss"][0], loss, rtol=1e-5)
+    np.testing.assert_allclose(history[0]["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-4)
+
+
+def test_training_learns_to_tell_new_images_apart(dataset):
+    _, history = run(*make_step("all_pairs"), dataset, devices=1, steps=40)
+    assert history[-1]["loss"][0] < 0.5 * history[0]["loss"][0]
+    assert history[-1]["pair_accuracy"][0] > 0.9
