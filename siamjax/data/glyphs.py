@@ -225,7 +225,7 @@ def _join(walks, last, joins, traits, noise):
         first, second = jnp.floor(s * u[:2]).astype(jnp.int32)
         target = placed[first, _spot(u[2], crossing, last[first], slip[0])]
         other = placed[second, _spot(u[3], crossing, last[second], slip[1])]
-        beside = jnp.where(u[5] > 1 - 0.5 * traits["apart"], 0.4 * jnp.floor(3 * u[6:8]) - 0.4, 0.0)
+        beside = jnp.where(u[5] > 1 - 0.5 * traits["apart"], 0.6 * jnp.floor(3 * u[6:8]) - 0.6, 0.0)
         meeting = walk + (beside - walk[_spot(u[4], crossing, last[s], slip[2])])[None]
         chord, gap = walk[last[s]], other - target
         # Turned and stretched, the stroke reaches from one point to the other; the less so the nearer its own ends or
@@ -251,7 +251,7 @@ def _join(walks, last, joins, traits, noise):
 
 def _spot(u, crossing, last, slip):
     """Start, end or middle of a stroke of `last` steps, as an index; a hand may slip along the stroke."""
-    place = jnp.where(u < 0.6 * crossing, 0.5, jnp.where(u < 0.5 + 0.3 * crossing, 0.0, 1.0))
+    place = jnp.where(u < 0.4 * crossing, 0.5, jnp.where(u < 0.5 + 0.2 * crossing, 0.0, 1.0))
     return jnp.round(jnp.clip(place + 0.05 * slip, 0, 1) * last).astype(jnp.int32)
 
 

@@ -1,0 +1,64 @@
+import collections
+
+import numpy as np
+import pytest
+
+from siamjax.evaluation import one_shot
+
+
+def test_within_group_trials_follow_kochs_protocol(drawn):
+    trials = one_shot.within_group(drawn, trials=160, ways=4, seed=0)
+    assert trials.support.shape == (40, 4, 1) and trials.query.shape == trials.answer.shape == (40, 4)
+    met = collections.Counter()
+    for support, query, answer in zip(trials.support[..., 0], trials.query, trials.answer, strict=True):
+        assert len(set(drawn.group[support]) | set(drawn.group[query])) == 1
+        first, second = set(drawn.source[support]), set(drawn.source[query])
+        assert len(first) == len(second) == 1 and first != second
+        assert len(set(drawn.label[support])) == 4
+        np.testing.assert_array_equal(drawn.label[support[answer]], drawn.label[query])
+        met[int(drawn.group[support[0]])] += 1
+    assert max(met.values()) - min(met.values()) <= 1 and set(met) == {0, 1, 2}
+    places = np.bincount(trials.answer[:, 0], minlength=4)
+    assert places.min() >= 3  # The answer has no favourite place.
+
+
+def test_alphabets_with_too_few_characters_are_left_out(drawn):
+    trials = one_shot.within_group(drawn, trials=60, ways=6, seed=0)
+    assert set(drawn.group[trials.support.ravel()]) == {0, 2}
+    with pytest.raises(one_shot.TooFewImages, match="9-way"):
+        one_shot.within_group(drawn, trials=90, ways=9, seed=0)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        one_shot.within_group(drawn, trials=90, ways=4, seed=0)
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+def test_between_groups_trials(drawn, shots):
+    trials = one_shot.between_groups(drawn, trials=200, ways=5, shots=shots, seed=0)
+    assert trials.support.shape == (200, 5, shots)
+    crossed = 0
+    for support, query, answer in zip(trials.support, trials.query[:, 0], trials.answer[:, 0], strict=True):
+        labels = drawn.label[support]
+        assert all(len(set(row)) == 1 for row in labels) and len(set(labels[:, 0])) == 5
+        assert len(set(support.ravel())) == 5 * shots
+        assert drawn.label[query] == labels[answer, 0] and query not in support
+        crossed += len(set(drawn.group[support[:, 0]])) > 1
+    assert crossed > 150
+    assert np.bincount(trials.answer[:, 0], minlength=5).min() > 20
+    with pytest.raises(one_shot.TooFewImages):
+        one_shot.between_groups(drawn, trials=1, ways=15, shots=4, seed=0)
+
+
+def test_ties_and_nan_are_wrong_and_a_clear_best_is_right():
+    answer = np.array([[0, 2]])
+    assert not one_shot.right(np.zeros((1, 2, 3)), answer).any()
+    assert not one_shot.right(np.full((1, 2, 3), np.nan), answer).any()
+    scores = np.array([[[1.0, 0.5, 1.0], [0.0, 0.5, 0.6]]])
+    np.testing.assert_array_equal(one_shot.right(scores, answer), [[False, True]])
+    scores = np.array([[[1.0, 0.5, np.nan], [0.0, np.nan, 9.0]]])
+    assert not one_shot.right(scores, answer).any()
+
+
+def test_the_same_seed_draws_the_same_trials(drawn):
+    first, again, other = (one_shot.within_group(drawn, trials=40, ways=4, seed=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.query, again.query)
+    assert (first.query != other.query).any()

@@ -1,0 +1,75 @@
+"""Scores from a real model, and what a model that learned nothing must not reach."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from siamjax import encoders, heads
+from siamjax.evaluation import one_shot
+from siamjax.evaluation.scorer import Scorer
+from siamjax.training import state
+
+MODEL = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name="devices"), heads.make("weighted_l1"))
+
+
+@pytest.fixture(scope="module")
+def weights():
+    start = state.create(MODEL, jax.random.key(0), (8, 8, 1), optax.identity())
+    return start.params, start.batch_stats
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (61, 8, 8, 1)).astype(np.uint8)
+
+
+def test_embeddings_do_not_depend_on_chunks_or_company(weights, images):
+    embeddings = Scorer(MODEL, *weights, chunk=16).embed(images)
+    assert embeddings.shape == (61, 8) and embeddings.dtype == np.float32
+    np.testing.assert_allclose(Scorer(MODEL, *weights, chunk=64).embed(images), embeddings, atol=1e-5)
+    np.testing.assert_allclose(Scorer(MODEL, *weights).embed(images[7:8]), embeddings[7:8], atol=1e-5)
+
+
+def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
+    scorer = Scorer(MODEL, *weights)
+    embeddings = scorer.embed(images)
+    pairs = np.array([[0, 5], [3, 2], [60, 1]], np.int32)
+    head = {"params": weights[0]["head"]}
+    expected = MODEL.head.apply(head, jnp.asarray(embeddings[pairs[:, 0]]), jnp.asarray(embeddings[pairs[:, 1]]))
+    np.testing.assert_allclose(scorer.score_pairs(embeddings, pairs), expected, rtol=1e-5)
+    rng = np.random.default_rng(1)
+    trials = one_shot.Trials(
+        support=rng.integers(61, size=(5, 4, 3)).astype(np.int32),
+        query=rng.integers(61, size=(5, 2)).astype(np.int32),
+        answer=np.zeros((5, 2), np.int32),
+    )
+    scores = scorer.score_trials(embeddings, trials)
+    assert scores.shape == (5, 2, 4)
+    shots = [(embeddings[trials.query[3, 1]], embeddings[image]) for image in trials.support[3, 2]]
+    expected = np.mean([MODEL.head.apply(head, jnp.asarray(a[None]), jnp.asarray(b[None]))[0] for a, b in shots])
+    np.testing.assert_allclose(scores[3, 1, 2], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_a_constant_network_scores_at_chance_or_below(weights, drawn, shots):
+    params, batch_stats = weights
+    params = {**params, "encoder": jax.tree.map(jnp.zeros_like, params["encoder"])}
+    scorer = Scorer(MODEL, params, batch_stats)
+    embeddings = scorer.embed(drawn.images.repeat(2, axis=1).repeat(2, axis=2))
+    for trials in (
+        one_shot.within_group(drawn, trials=400, ways=4, seed=0),
+        one_shot.between_groups(drawn, trials=400, ways=4, shots=shots, seed=0),
+    ):
+        right = one_shot.right(scorer.score_trials(embeddings, trials), trials.answer)
+        assert right.mean() <= 0.25
+
+
+def test_a_perfect_embedding_scores_everything(weights, drawn):
+    """One-hot identities under a head that counts differences."""
+    params = {**weights[0], "head": {"weight": -jnp.ones(18), "bias": jnp.ones(())}}
+    scorer = Scorer(MODEL, params, weights[1])
+    embeddings = np.eye(18, dtype=np.float32)[drawn.label]
+    trials = one_shot.within_group(drawn, trials=400, ways=4, seed=0)
+    assert one_shot.right(scorer.score_trials(embeddings, trials), trials.answer).all()
