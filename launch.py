@@ -38,7 +38,8 @@ def parse(argv):
             name = pathlib.Path((given.config or "quickstart").partition(":")[0]).stem
             flags.FLAGS.workdir = str(pathlib.Path("runs") / name)
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
-        sys.exit(f"launch.py: {_line(error)} (python launch.py --help explains)")
+        settings = [argument for argument in argv if argument.startswith("--config.")]
+        sys.exit(f"launch.py: {_line(error)} (given: {' '.join(settings)}; python launch.py --help explains)")
     if rest[1:]:
         sys.exit(f"launch.py: unexpected argument {rest[1]!r}; a setting is given as --config.KEY=VALUE")
     return rest

@@ -1,6 +1,6 @@
 """Koch's siamese network on Omniglot, learning from all pairs of each batch.
 
-    python launch.py --config configs/koch_omniglot.py --config.data.manual_dir=FOLDER
+python launch.py --config configs/koch_omniglot.py --config.data.manual_dir=FOLDER
 """
 
 from configs import default

@@ -96,16 +96,18 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     """
     datasets = datasets or data.load(config.data, train=False)
     model, optimizer_ = _model(config)
-    like = jax.eval_shape(
-        lambda: state.create(model, jax.random.key(0), datasets["test"].images.shape[1:], optimizer_)
-    )
+    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), datasets["test"].images.shape[1:], optimizer_))
     checkpoints = Checkpoints(workdir)
     restored = checkpoints.restore("best", like)
     checkpoints.close()
     if restored is None:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint; train one with --workdir {workdir}, or name another folder")
+        raise FileNotFoundError(
+            f"{workdir} holds no checkpoint; train one with --workdir {workdir}, or name another folder"
+        )
     scorer = Scorer(model, restored[0].params, restored[0].batch_stats)
-    embeddings = {part: scorer.embed(datasets[part].images, f"embedding {part}") for part in datasets if part != "train"}
+    embeddings = {
+        part: scorer.embed(datasets[part].images, f"embedding {part}") for part in datasets if part != "train"
+    }
     results = {}
     for name, outcome in protocols.run(config, datasets, embeddings, scorer):
         if isinstance(outcome, str):
@@ -123,7 +125,9 @@ def _check(config):
 
 
 def _batch_images(batch):
-    return choose("batch.mode", batch.mode, {"pairs": 2 * batch.pairs, "all_pairs": batch.identities * batch.per_identity})
+    return choose(
+        "batch.mode", batch.mode, {"pairs": 2 * batch.pairs, "all_pairs": batch.identities * batch.per_identity}
+    )
 
 
 def _check_same_run(config, workdir):
@@ -155,7 +159,9 @@ def _write_json(path, content):
 def _model(config):
     encoder = encoders.make(**config.encoder, axis_name=parallel.AXIS)
     steps = config.train.steps
-    return state.Model(encoder, heads.make(**config.head)), optimizer.make(config.optimizer, config.train.epoch_steps, steps)
+    return state.Model(encoder, heads.make(**config.head)), optimizer.make(
+        config.optimizer, config.train.epoch_steps, steps
+    )
 
 
 def _training_data(config, datasets):

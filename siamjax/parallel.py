@@ -61,7 +61,9 @@ def check_divisible(count: int, key: str):
     """Raises ValueError unless `count`, the value of configuration key `key`, spreads evenly over all devices."""
     devices = jax.device_count()
     if count % devices:
-        raise ValueError(f"{key}={count} images do not spread evenly over {devices} devices; make it a multiple of {devices}")
+        raise ValueError(
+            f"{key}={count} images do not spread evenly over {devices} devices; make it a multiple of {devices}"
+        )
 
 
 def is_main_process() -> bool:

@@ -6,12 +6,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import rich.console  # noqa: E402
-import rich.table  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import rich.console
+import rich.table
 
-from siamjax.training import metrics  # noqa: E402
+from siamjax.training import metrics
 
 _RIGHT, _WRONG = "tab:green", "tab:red"
 
@@ -30,7 +30,9 @@ def table(results: dict, title: str):
     for name, row in results.items():
         low, high = row["ci95"]
         seed = "" if row["seed"] is None else str(row["seed"])
-        shown.add_row(name, f"{row['accuracy']:.2%}"[:-1], f"{low:.2%}"[:-1] + f" - {high:.2%}"[:-1], f"{row['trials']}", seed)
+        shown.add_row(
+            name, f"{row['accuracy']:.2%}"[:-1], f"{low:.2%}"[:-1] + f" - {high:.2%}"[:-1], f"{row['trials']}", seed
+        )
     rich.console.Console().print(shown)
 
 
@@ -38,7 +40,11 @@ def curves(workdir: pathlib.Path):
     """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png."""
     rows = metrics.read(workdir / "metrics.csv")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    titles = {"loss": "training loss", "pair_accuracy": "training pair accuracy", "validation_one_shot": "validation one-shot"}
+    titles = {
+        "loss": "training loss",
+        "pair_accuracy": "training pair accuracy",
+        "validation_one_shot": "validation one-shot",
+    }
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axis.plot(*np.transpose(points) if points else ([], []), marker="." if len(points) < 50 else "")

@@ -43,9 +43,9 @@ def test_balanced_cross_entropy_weighs_both_kinds_alike():
 @pytest.mark.parametrize("same", [np.zeros(7), np.ones(7), SAME])
 def test_nothing_selected_gives_zero_and_no_gradient(loss, same):
     logits = jnp.asarray(LOGITS, jnp.float32)
-    value, gradient = jax.jit(
-        jax.value_and_grad(lambda x: loss(x, jnp.asarray(same), where=jnp.zeros(7, bool)))
-    )(logits)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: loss(x, jnp.asarray(same), where=jnp.zeros(7, bool))))(
+        logits
+    )
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros(7))
     value, gradient = jax.value_and_grad(lambda x: loss(x, jnp.asarray(same)))(logits)

@@ -59,17 +59,3 @@ def checked(dataset: Dataset, name: str) -> Dataset:
     pairs = np.unique(np.stack([dataset.label, dataset.group], 1), axis=0)
     demand(len(pairs) == dataset.label.max() + 1, "an identity must lie in one group")
     return dataset
-
-
-def select(dataset: Dataset, keep: np.ndarray) -> Dataset:
-    """The images where `keep` (bool [n]) holds, with labels, groups and sources numbered anew without gaps."""
-    _, label = np.unique(dataset.label[keep], return_inverse=True)
-    old_groups, group = np.unique(dataset.group[keep], return_inverse=True)
-    _, source = np.unique(dataset.source[keep], return_inverse=True)
-    return Dataset(
-        images=dataset.images[keep],
-        label=label.astype(np.int32),
-        group=group.astype(np.int32),
-        source=source.astype(np.int32),
-        group_names=tuple(dataset.group_names[g] for g in old_groups),
-    )

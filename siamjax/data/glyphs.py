@@ -4,11 +4,12 @@ An alphabet is a style (how curved, how many strokes, how they meet) and a few s
 character is up to five strokes, each a chain of arcs and lines, joined to one another. A drawer repeats it with wrong
 lengths and angles, a slant, a size, a wobble. It is the generative view of handwriting of Lake, Salakhutdinov and
 Tenenbaum (2015), https://doi.org/10.1126/science.aab3050, with a prior set by hand in place of a fitted one, so that
-networks trained on these alphabets can be tried on real ones.
+networks trained on these alphabets can be tried on real ones: the bare numbers below were set so that ink, size, shape
+and their spread over alphabets, characters and drawers come out much as in Omniglot's background set.
 
-Whole numbers name everything: a picture is a pure function of (key, alphabet, character, drawer), any int32 will do, and
-what should be disjoint (training, validation, test) takes disjoint alphabet numbers. Coordinates are x to the right and
-y down; angles are radians, positive clockwise on the page.
+Whole numbers name everything: a picture is a pure function of (key, alphabet, character, drawer), and what should be
+disjoint (training, validation, test) takes disjoint alphabet numbers. Coordinates are x to the right and y down; angles
+are radians, positive clockwise on the page.
 """
 
 import functools
@@ -29,9 +30,9 @@ JOIN = 8  # uniforms that say where a stroke meets those before it
 CHUNK = 512  # drawings a call when a fixed data set is made
 
 # As measured on Omniglot's background set: shares of the frame, and standard deviations of the logarithm of the side,
-# a little wider because the frame cuts the largest.
+# a little wider here because the frame cuts the largest.
 PEN = 5.0 / 105
-SIDE = 68 / 105
+SIDE = 67 / 105
 SPREAD = {"alphabet": 0.15, "character": 0.13, "drawer": 0.08, "drawing": 0.12}
 
 # What an alphabet has in common, each 0..1.
@@ -64,9 +65,9 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
 
     Args:
       key: PRNG key; another key is another world of alphabets.
-      alphabet: int32 scalar, any value.
-      character: int32 scalar, any value from 0: alphabets have no last character.
-      drawer: int32 scalar, any value from 0; slant, size, pen and care are a drawer's own throughout an alphabet.
+      alphabet: int32 scalar, from 0; there is no last alphabet, nor character, nor drawer.
+      character: int32 scalar, from 0.
+      drawer: int32 scalar, from 0; slant, size, pen and care are a drawer's own throughout an alphabet.
       size: height and width in pixels, static, at least 8.
 
     Returns:
@@ -74,11 +75,11 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
     """
     alphabet_key = jax.random.fold_in(key, alphabet)
     character_key = jax.random.fold_in(alphabet_key, character)
-    traits, shared, places = _alphabet(alphabet_key)
-    strokes, joins, own_size = _character(character_key, traits, shared, places)
-    # Numbers below zero keep the drawers' habits apart from the characters.
-    habit = jax.random.truncated_normal(jax.random.fold_in(alphabet_key, -1 - drawer), -2.0, 2.0, (len(HABITS),))
-    habit = dict(zip(HABITS, habit))
+    # Numbers below zero name what belongs to no one character or drawer: no key is used twice.
+    traits, shared, places = _alphabet(jax.random.fold_in(alphabet_key, jnp.int32(-1)))
+    strokes, joins, own_size = _character(jax.random.fold_in(character_key, jnp.int32(-1)), traits, shared, places)
+    habit = jax.random.truncated_normal(jax.random.fold_in(alphabet_key, -2 - drawer), -2.0, 2.0, (len(HABITS),))
+    habit = dict(zip(HABITS, habit, strict=True))
     noise = jax.random.fold_in(character_key, drawer)
     noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WHOLE + 3 * PIECES))
     points = _join(*_walk(strokes, habit, noise), joins, traits, noise)
@@ -112,6 +113,7 @@ def dataset(key: Array, alphabets: int, characters: int, drawers: int, size: int
 
 @functools.partial(jax.jit, static_argnums=4)
 def _draw_many(key, alphabet, character, drawer, size):
+    """As `draw`, for numbers [n]: uint8 [n, size, size, 1]."""
     return jax.vmap(draw, in_axes=(None, 0, 0, 0, None))(key, alphabet, character, drawer, size)
 
 
@@ -119,7 +121,7 @@ def _alphabet(key):
     """Returns traits by name, the shared strokes [SHARED, PIECES, 4] and their usual joins [SHARED, JOIN]."""
     n = len(TRAITS)
     u = jax.random.uniform(key, (n + SHARED * (PIECES * PIECE + JOIN),))
-    traits = dict(zip(TRAITS, u[:n]))
+    traits = dict(zip(TRAITS, u[:n], strict=True))
     # Stretched, so that alphabets all of lines, or all of arcs, or of single strokes are as common as mixed ones.
     for name in ("curved", "many", "long"):
         traits[name] = jnp.clip(1.5 * traits[name] - 0.2, 0.0, 0.95)
@@ -141,7 +143,7 @@ def _strokes(u, traits):
     corner = jnp.where(slight, 0.5, jnp.where(sharp, 1.5, 1.0)) * jnp.where(u[..., 4] < 0.5, quarter, -quarter)
     corner = corner + 0.2 * (u[..., 1] - 0.5)
     axis = quarter * jnp.floor(4 * u[:, 0, 5]) + jnp.where(u[:, 0, 3] < 0.4 * traits["diagonal"], quarter / 2, 0.0)
-    heading = [axis + 0.2 * (u[:, 0, 6] - 0.5)]
+    heading = [axis + 0.2 * (u[:, 0, 7] - 0.5)]
     for j in range(1, PIECES):
         bend = turning[:, j - 1] + turning[:, j]
         # Two lines never run on: they would be one.
@@ -162,8 +164,8 @@ def _character(key, traits, shared, places):
     joins, choice, u = u[:, :JOIN], u[:, JOIN : JOIN + 5], u[:, JOIN + 5 :]
     order = jnp.arange(STROKES)
     mark = order == STROKES - 1
-    # Characters of few pieces a stroke need more strokes to differ.
-    more = 0.3 + 0.6 * traits["many"] + 0.3 * (1 - traits["long"])
+    # Plain strokes come in greater numbers: characters are about equally complex everywhere.
+    more = 0.36 + 0.4 * traits["many"] + 0.5 * (1 - traits["long"]) * (1 - 0.5 * traits["curved"])
     there = jnp.cumprod(choice[:, 0] < jnp.where(order == 0, 1.0, more))
     single = jnp.sum(there[:-1]) == 1
     there = jnp.where(mark, choice[:, 0] < 0.8 * traits["marked"] - 0.25, there)
@@ -173,7 +175,7 @@ def _character(key, traits, shared, places):
     which = jnp.where(mark, SHARED - 1, jnp.floor((SHARED - 1) * choice[:, 2])).astype(jnp.int32)
     u = u.reshape(STROKES, PIECES, PIECE)
     # A lone stroke of a single piece would be one of very few shapes.
-    u = u.at[0, 1, 7].multiply(jnp.where(single, 0.3, 1.0))
+    u = u.at[0, 1:, 7].multiply(jnp.where(single, 0.3, 1.0))
     strokes = _strokes(u, traits)
     strokes = jnp.where(taken[:, None, None], shared[which], strokes)
     usual = taken & ~mark & (choice[:, 3] < traits["habit"])

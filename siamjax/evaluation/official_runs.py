@@ -82,7 +82,9 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
         try:
             images.append(omniglot.decode([png], size))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}") from error
+            raise ValueError(
+                f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}"
+            ) from error
     support, query, answer = (np.array(numbers, np.int32) for numbers in (support, query, answer))
     return np.concatenate(images), Trials(support[..., None], query, answer)
 

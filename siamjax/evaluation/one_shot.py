@@ -56,7 +56,9 @@ def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Tria
     group_of = _group_of(dataset)
     groups = [g for g in range(len(dataset.group_names)) if _drawer_pairs(image[group_of == g], ways).any()]
     if not groups:
-        raise TooFewImages(f"{ways}-way trials within a group need {ways} identities that two sources share; none has them")
+        raise TooFewImages(
+            f"{ways}-way trials within a group need {ways} identities that two sources share; none has them"
+        )
     supports, queries, answers = [], [], []
     for run in range(trials // ways):
         if run % len(groups) == 0:
@@ -96,7 +98,9 @@ def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed
     images = [np.flatnonzero(dataset.label == label) for label in range(dataset.label.max() + 1)]
     images = [numbers for numbers in images if len(numbers) > shots]
     if len(images) < ways:
-        raise TooFewImages(f"{ways}-way {shots}-shot trials need {ways} identities of {shots + 1} images; {len(images)} have")
+        raise TooFewImages(
+            f"{ways}-way {shots}-shot trials need {ways} identities of {shots + 1} images; {len(images)} have"
+        )
     support = np.empty((trials, ways, shots), np.int32)
     query = np.empty((trials, 1), np.int32)
     answer = rng.integers(ways, size=(trials, 1)).astype(np.int32)

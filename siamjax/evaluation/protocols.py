@@ -8,9 +8,7 @@ from siamjax.evaluation import official_runs, one_shot, result, verification
 
 def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
     """The one-shot trials within groups by which training is judged; `settings` is the configuration's `evaluation`."""
-    return one_shot.within_group(
-        dataset, trials=settings.validation_trials, ways=settings.ways, seed=settings.seed + 1
-    )
+    return one_shot.within_group(dataset, trials=settings.validation_trials, ways=settings.ways, seed=settings.seed + 1)
 
 
 def run(config, datasets, embeddings, scorer):
@@ -39,7 +37,10 @@ def run(config, datasets, embeddings, scorer):
     within = f"within_alphabet_{settings.ways}way_1shot"
     yield within, outcome("test", one_shot.within_group, trials=settings.trials, ways=settings.ways)
     yield "koch_400_trials", outcome("test", one_shot.within_group, trials=400, ways=20)
-    yield f"validation_{within}", outcome("validation", one_shot.within_group, trials=settings.trials, ways=settings.ways)
+    yield (
+        f"validation_{within}",
+        outcome("validation", one_shot.within_group, trials=settings.trials, ways=settings.ways),
+    )
     if config.data.name == "omniglot":
         yield "official_runs", _official_runs(config, scorer)
     part = "few_shot" if "few_shot" in datasets else "test"

@@ -19,7 +19,14 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
         root = workdir.resolve() / "checkpoints"
-        self._managers = {which: ocp.CheckpointManager(root / which, options=options) for which in ("latest", "best")}
+        self._managers = {
+            which: ocp.CheckpointManager(
+                root / which,
+                options=options,
+                item_handlers={"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()},
+            )
+            for which in ("latest", "best")
+        }
 
     def save(self, which: str, state: State, progress: dict):
         """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk."""
@@ -28,27 +35,36 @@ class Checkpoints:
         step = int(host.step)
         if step in manager.all_steps():  # A resumed run passes the same best step again, with the same bits.
             return
-        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), progress=ocp.args.JsonSave(progress)))
+        manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), progress=ocp.args.JsonSave(progress))
+        )
 
     def restore(self, which: str, like: State) -> tuple[State, dict] | None:
         """The `which` checkpoint as (host state, progress), or None if there is none; `like` gives the structure."""
         manager = self._managers[which]
-        if manager.latest_step() is None:
+        step = manager.latest_step()
+        if step is None:
             return None
+        saved, expected = _shapes(manager.item_metadata(step)["state"].tree), _shapes(like)
+        for name in sorted({**saved, **expected}):
+            if saved.get(name) != expected.get(name):
+                raise ValueError(
+                    f"{manager.directory}: the checkpoint does not fit this configuration's encoder, head or optimizer: "
+                    f"{name} is {saved.get(name, 'absent')} in the checkpoint and {expected.get(name, 'absent')} in the "
+                    "configuration; use the configuration that it was trained with"
+                )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            restored = manager.restore(
-                manager.latest_step(),
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()),
-            )
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"{manager.directory}: the checkpoint does not fit this configuration's encoder, head or optimizer; "
-                f"use the configuration that it was trained with ({str(error).splitlines()[0]})"
-            ) from error
+        restored = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        )
         return restored.state, restored.progress
 
     def close(self):
         """Waits until everything is on disk."""
         for manager in self._managers.values():
             manager.close()
+
+
+def _shapes(tree):
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

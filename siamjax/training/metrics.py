@@ -34,7 +34,9 @@ class MetricsLog:
 
     def write(self, step: int, values: dict):
         """Writes one row; `values` holds some of `COLUMNS`."""
-        self._writer.writerow({"step": step, "seconds": round(self._spent + time.monotonic() - self._start, 2), **values})
+        self._writer.writerow(
+            {"step": step, "seconds": round(self._spent + time.monotonic() - self._start, 2), **values}
+        )
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)

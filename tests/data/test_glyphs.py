@@ -1,4 +1,4 @@
-"""Glyphs are pure functions of their numbers, distinct where they should be, and look as handwriting of Omniglot does."""
+"""Glyphs are pure functions of their numbers, distinct where they should be, and look like Omniglot's handwriting."""
 
 import functools
 

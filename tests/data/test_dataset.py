@@ -1,0 +1,37 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from siamjax.data.dataset import Dataset, checked
+
+INT = np.int32
+GOOD = Dataset(
+    images=np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1),
+    label=np.array([0, 1, 2, 2, 1, 3], INT),
+    group=np.array([0, 1, 1, 1, 1, 2], INT),
+    source=np.array([0, 5, 0, 5, 0, 2], INT),
+    group_names=("a", "b", "c"),
+)
+
+
+def test_a_good_one_passes_unchanged():
+    assert checked(GOOD, "good") is GOOD
+
+
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        (dict(images=GOOD.images.astype(np.float32)), "images must be uint8"),
+        (dict(images=GOOD.images[..., 0]), "images must be uint8"),
+        (dict(images=GOOD.images[:5]), "label must be int32 .5."),
+        (dict(label=GOOD.label.astype(np.int64)), "label must be int32"),
+        (dict(label=np.array([0, 1, 2, 2, 1, 4], INT)), "labels must be 0..k-1 without gaps"),
+        (dict(source=np.array([0, -1, 0, 5, 0, 2], INT)), "source must not be negative"),
+        (dict(group=np.array([0, 1, 1, 2, 1, 2], INT)), "an identity must lie in one group"),
+        (dict(group_names=("a", "b")), "group 2 has no name"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(change, words):
+    with pytest.raises(ValueError, match=f"data set 'bad': {words}"):
+        checked(dataclasses.replace(GOOD, **change), "bad")

@@ -1,0 +1,170 @@
+"""The command itself, in processes of its own: real, small training runs."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = [
+    "--config.data.size=20",
+    "--config.data.glyphs.test_alphabets=2",
+    "--config.encoder.name=conv4",
+    "--config.encoder.width=4",
+    "--config.encoder.embedding=16",
+    "--config.train.steps=40",
+    "--config.train.validate_every=10",
+    "--config.batch.identities=20",
+    "--config.evaluation.trials=400",
+    "--config.evaluation.validation_trials=400",
+    "--config.evaluation.pairs=400",
+]
+
+
+def launch(*arguments, **kwargs):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=500)
+    return process.returncode, output, errors
+
+
+def parameters(workdir):
+    manager = ocp.CheckpointManager(workdir / "checkpoints" / "latest")
+    restored = manager.restore(manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+    return restored.state
+
+
+def flat(tree, prefix=""):
+    if isinstance(tree, dict):
+        return {name: value for key, part in tree.items() for name, value in flat(part, f"{prefix}/{key}").items()}
+    if isinstance(tree, (list, tuple)):
+        return flat(dict(enumerate(tree)), prefix)
+    return {prefix: np.asarray(tree)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "whole"
+    code, output, errors = finish(launch("--workdir", workdir, *SMALL))
+    assert code == 0, errors
+    return workdir, output
+
+
+def test_a_run_leaves_all_that_the_readme_promises(finished):
+    workdir, output = finished
+    for name in ("config.json", "metrics.csv", "results.json", "report/curves.png", "report/trials.png"):
+        assert (workdir / name).stat().st_size > 0, name
+    assert list((workdir / "tensorboard").glob("events.*"))
+    with (workdir / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [10, 20, 30, 40]
+    assert all(0 <= float(row["validation_one_shot"]) <= 1 for row in rows)
+    results = json.loads((workdir / "results.json").read_text())
+    expected = {"verification", "within_alphabet_20way_1shot", "koch_400_trials"}
+    expected |= {"validation_within_alphabet_20way_1shot"}
+    expected |= {f"between_{ways}way_{shots}shot" for ways in (5, 20) for shots in (1, 5)}
+    assert set(results) == expected
+    for name, row in results.items():
+        assert row["trials"] == 400 and row["seed"] == 0, name
+        assert row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
+        assert name in output
+    # Far above chance on alphabets that were never seen: it learned.
+    assert results["within_alphabet_20way_1shot"]["accuracy"] > 0.15
+    assert results["between_5way_1shot"]["accuracy"] > 0.4
+
+
+def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished):
+    workdir, _ = finished
+    before = json.loads((workdir / "results.json").read_text())
+    code, _, errors = finish(launch("--mode", "evaluate", "--workdir", workdir))
+    assert code == 0, errors
+    assert json.loads((workdir / "results.json").read_text()) == before
+    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
+    assert code == 0, errors
+    assert json.loads((workdir / "results.json").read_text())["verification"]["seed"] == 1
+
+
+def test_another_configuration_does_not_overwrite_a_run(finished):
+    workdir, _ = finished
+    code, _, errors = finish(launch("--workdir", workdir, "--config.seed=5"))
+    assert code == 1
+    assert "seed was 0, now 5" in errors and "--workdir" in errors and "Traceback" not in errors
+
+
+def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
+    """SIGKILL while compiling, in mid-training and right after a checkpoint; the end is that of the unbroken run."""
+    whole, _ = finished
+    workdir = tmp_path / "killed"
+    moments = [
+        lambda: (workdir / "config.json").exists(),
+        lambda: (workdir / "checkpoints" / "latest" / "10").exists(),
+        lambda: (workdir / "checkpoints" / "latest" / "30").exists(),
+    ]
+    for moment in moments:
+        process = launch("--workdir", workdir, *SMALL)
+        deadline = time.monotonic() + 300
+        while not moment() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert process.poll() is None, finish(process)
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+    code, _, errors = finish(launch("--workdir", workdir))  # The folder's own configuration will do.
+    assert code == 0, errors
+    expected, got = (flat(parameters(folder)) for folder in (whole, workdir))
+    assert set(expected) == set(got) and len(expected) > 20
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    with (whole / "metrics.csv").open() as one, (workdir / "metrics.csv").open() as other:
+        for row, expected_row in zip(csv.DictReader(other), csv.DictReader(one), strict=True):
+            for name in ("step", "loss", "gradient_norm", "validation_one_shot"):
+                assert row[name] == expected_row[name]
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--config.train.stepz=3"], ["config.train.stepz", '"steps"']),
+        (["--config.trian.steps=3"], ["config.trian.steps", '"train"']),
+        (["--config.train.steps=many"], ["config.train.steps=many"]),
+        (["--config", "configs/absent.py"], ["configs/absent.py"]),
+        (["--workdri=x"], ["workdri", "workdir"]),
+        (["train"], ["'train'", "--config.KEY=VALUE"]),
+        (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
+        (["--config.head.name=cosine"], ["head.name='cosine'", "weighted_l1"]),
+        (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "all_pairs"]),
+        (["--config.batch.identities=400"], ["batch.identities=400", "make 80"]),
+        (["--config.evaluation.trials=30"], ["multiple of 20", "30"]),
+        (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none holds no checkpoint"]),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
+    arguments = [argument.replace("WORKDIR", str(tmp_path)) for argument in arguments]
+    if "--workdir" not in arguments[-1]:
+        arguments += ["--workdir", str(tmp_path / "run")]
+    code, _, errors = finish(launch(*arguments, cwd=ROOT))
+    assert code == 1
+    assert errors.startswith("launch.py: ") and len(errors.strip().splitlines()) == 1, errors
+    for word in words:
+        assert word in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_explains():
+    code, output, _ = finish(launch("--help"))
+    assert code in (0, 1)
+    for words in ("--workdir", "--mode", "configs/koch_omniglot.py", "--config.KEY=VALUE"):
+        assert words in output

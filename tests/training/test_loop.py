@@ -1,0 +1,100 @@
+"""The loop around the step: when it stops, and what it leaves; on a toy step that descends one number."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from siamjax import parallel
+from siamjax.training import loop, metrics, state
+from siamjax.training.checkpoint import Checkpoints
+from siamjax.training.metrics import MetricsLog
+
+
+def config(**changed):
+    return types.SimpleNamespace(**{"steps": 40, "validate_every": 5, "log_every": 5, "patience": 3, **changed})
+
+
+def start(value=1.0):
+    zero = jnp.zeros((), jnp.int32)
+    return state.State(step=zero, params={"w": jnp.float32(value)}, batch_stats={}, opt_state=())
+
+
+def run(tmp_path, settings, score, loss=lambda step: 1.0):
+    def step(current, data, key):
+        number = current.step + 1
+        values = {"loss": jnp.float32(loss(int(current.step[0]) + 1)), "pair_accuracy": 0.5, "gradient_norm": 1.0}
+        return current.replace(step=number), parallel.replicate({k: jnp.float32(v) for k, v in values.items()})
+
+    checkpoints = Checkpoints(tmp_path)
+    restored, progress = checkpoints.restore("latest", start()) or (start(), loop.NEW_RUN)
+    log = MetricsLog(tmp_path, after=int(restored.step))
+    try:
+        return loop.train(
+            step,
+            parallel.replicate(restored),
+            None,
+            None,
+            config=settings,
+            images=8,
+            validate=lambda current: score(int(parallel.first(current.step))),
+            checkpoints=checkpoints,
+            log=log,
+            progress=progress,
+        )
+    finally:
+        checkpoints.close()
+        log.close()
+
+
+def saved(tmp_path, which):
+    checkpoints = Checkpoints(tmp_path)
+    restored, progress = checkpoints.restore(which, start())
+    checkpoints.close()
+    return int(restored.step), progress
+
+
+def test_stops_when_validation_gains_no_more_and_keeps_the_best(tmp_path):
+    progress = run(tmp_path, config(), score=lambda step: {5: 0.2, 10: 0.6, 15: 0.5}.get(step, 0.6))
+    assert progress == {"best_accuracy": 0.6, "best_step": 10, "without_gain": 3}
+    assert saved(tmp_path, "best")[0] == 10
+    assert saved(tmp_path, "latest")[0] == 25
+
+
+def test_a_resumed_run_remembers_how_long_it_gained_nothing(tmp_path):
+    run(tmp_path, config(steps=15), score=lambda step: 0.5 if step == 5 else 0.1)
+    assert saved(tmp_path, "latest") == (15, {"best_accuracy": 0.5, "best_step": 5, "without_gain": 2})
+    progress = run(tmp_path, config(), score=lambda step: 0.1)
+    assert progress["without_gain"] == 3
+    assert saved(tmp_path, "latest")[0] == 20
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path):
+    with pytest.raises(FloatingPointError, match="at step 13. Lower the learning rate"):
+        run(tmp_path, config(), score=lambda step: 0.1 * step, loss=lambda step: np.nan if step == 13 else 1.0)
+    assert saved(tmp_path, "latest")[0] == saved(tmp_path, "best")[0] == 10
+    assert [row["step"] for row in metrics.read(tmp_path / "metrics.csv")] == [5, 10]
+
+
+def test_metrics_go_on_after_the_checkpoint_and_keep_counting_time(tmp_path):
+    first = MetricsLog(tmp_path, after=0)
+    for step in (10, 20, 30):
+        first.write(step, {"loss": 1.0 / step})
+    first.close()
+    second = MetricsLog(tmp_path, after=20)
+    second.write(30, {"loss": 7.0, "validation_one_shot": 0.25})
+    second.close()
+    rows = metrics.read(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [10, 20, 30]
+    assert rows[2]["loss"] == 7.0 and rows[2]["validation_one_shot"] == 0.25 and "validation_one_shot" not in rows[0]
+    assert rows[2]["seconds"] >= rows[1]["seconds"]
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
+    run(tmp_path, config(steps=5), score=lambda step: 0.5)
+    checkpoints = Checkpoints(tmp_path)
+    other = start().replace(params={"w": jnp.zeros(3)})
+    with pytest.raises(ValueError, match=r"checkpoints/best: .* params.w is \(\) in the checkpoint and \(3,\)"):
+        checkpoints.restore("best", other)
+    checkpoints.close()
