@@ -1,7 +1,6 @@
 """A whole run: configuration and run folder -> trained checkpoints, figures and pictures."""
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -9,18 +8,15 @@ import pathlib
 import jax
 import ml_collections
 
-from siamjax import augment, data, encoders, heads, optimizer, parallel, report, sampling
-from siamjax.choices import choose
-from siamjax.data import glyphs
+from siamjax import data, parallel, report
 from siamjax.evaluation import one_shot, protocols
 from siamjax.evaluation.scorer import Scorer
-from siamjax.training import loop, objectives, state
+from siamjax.training import loop, recipe, state
 from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.metrics import MetricsLog
-from siamjax.training.step import TrainingData, train_step
 
 # May differ when a run goes on: where the data lies says nothing about what it is.
-_PLACES = ("data_dir", "manual_dir")
+_PLACES = ("data.data_dir", "data.manual_dir")
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
@@ -32,45 +28,36 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
 
     Raises:
       ValueError: the configuration or the data does not fit, or `workdir` holds a run of another configuration.
+      FloatingPointError: training diverged.
     """
-    _check(config)
     _check_same_run(config, workdir)
+    protocols.check(config.evaluation)
+    model, transform = recipe.make_model(config)
     datasets = data.load(config.data)
-    for dataset in datasets.values():
-        image_shape = dataset.images.shape[1:]
-    training, sample, fetch = _training_data(config, datasets)
-    model, optimizer_ = _model(config)
+    validation = datasets["validation"]
+    trials = protocols.validation_trials(config.evaluation, validation)
+    made = recipe.make(config, datasets, model, transform)
+    weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
+    start = state.create(model, weights_key, validation.images.shape[1:], transform)
+
+    def validate(replicated):
+        scorer = Scorer(model, *parallel.first((replicated.params, replicated.batch_stats)))
+        scores = scorer.score_trials(scorer.embed(validation.images), trials)
+        return float(one_shot.right(scores, trials.answer).mean())
+
+    # Nothing is written before this line, so that a configuration that cannot run leaves nothing behind.
     _write_json(workdir / "config.json", json.loads(config.to_json()))
-    step = functools.partial(
-        train_step,
-        model=model,
-        sample=sample,
-        fetch=fetch,
-        augment=_augment(config.augment),
-        objective=_objective(config.batch, model.head),
-        optimizer=optimizer_,
-    )
-    key = jax.random.key(config.seed)
-    start = state.create(model, jax.random.fold_in(key, 1), image_shape, optimizer_)
     checkpoints = Checkpoints(workdir)
     restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
     log = MetricsLog(workdir, after=int(restored.step))
-    trials = protocols.validation_trials(config.evaluation, datasets["validation"])
-
-    def validate(replicated):
-        host = parallel.first((replicated.params, replicated.batch_stats))
-        scorer = Scorer(model, *host)
-        scores = scorer.score_trials(scorer.embed(datasets["validation"].images), trials)
-        return float(one_shot.right(scores, trials.answer).mean())
-
     try:
         loop.train(
-            parallel.pmap(step, donate=(0,)),
+            parallel.pmap(made.step, donate=(0,)),
             parallel.replicate(restored),
-            parallel.replicate(training),
-            parallel.replicate(jax.random.fold_in(key, 2)),
+            parallel.replicate(made.data),
+            parallel.replicate(batches_key),
             config=config.train,
-            images=_batch_images(config.batch),
+            images=made.images,
             validate=validate,
             checkpoints=checkpoints,
             log=log,
@@ -93,20 +80,24 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
 
     Raises:
       FileNotFoundError: `workdir` holds no checkpoint.
+      ValueError: the configuration does not fit the checkpoint or the data.
     """
+    protocols.check(config.evaluation)
+    if not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
     datasets = datasets or data.load(config.data, train=False)
-    model, optimizer_ = _model(config)
-    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), datasets["test"].images.shape[1:], optimizer_))
+    test = datasets["test"]
+    model, transform = recipe.make_model(config)
+    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), test.images.shape[1:], transform))
     checkpoints = Checkpoints(workdir)
     restored = checkpoints.restore("best", like)
     checkpoints.close()
     if restored is None:
-        raise FileNotFoundError(
-            f"{workdir} holds no checkpoint; train one with --workdir {workdir}, or name another folder"
-        )
-    scorer = Scorer(model, restored[0].params, restored[0].batch_stats)
+        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
+    trained = restored[0]
+    scorer = Scorer(model, trained.params, trained.batch_stats)
     embeddings = {
-        part: scorer.embed(datasets[part].images, f"embedding {part}") for part in datasets if part != "train"
+        part: scorer.embed(datasets[part].images, f"embedding {part}") for part in datasets.keys() - {"train"}
     }
     results = {}
     for name, outcome in protocols.run(config, datasets, embeddings, scorer):
@@ -115,19 +106,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
         else:
             results[name] = dataclasses.asdict(outcome)
     _write_json(workdir / "results.json", results)
-    report.table(results, f"{workdir}: step {int(restored[0].step)}, best on validation")
-    trials = protocols.validation_trials(config.evaluation, datasets["test"])
-    report.trials(workdir, datasets["test"], trials, scorer.score_trials(embeddings["test"], trials))
-
-
-def _check(config):
-    parallel.check_divisible(_batch_images(config.batch), "batch: images a step")
-
-
-def _batch_images(batch):
-    return choose(
-        "batch.mode", batch.mode, {"pairs": 2 * batch.pairs, "all_pairs": batch.identities * batch.per_identity}
-    )
+    report.table(results, f"{workdir}: step {int(trained.step)}, the best on validation")
+    trials = protocols.validation_trials(config.evaluation, test)
+    report.trials(workdir, test, trials, scorer.score_trials(embeddings["test"], trials))
 
 
 def _check_same_run(config, workdir):
@@ -135,11 +116,13 @@ def _check_same_run(config, workdir):
     if not path.exists():
         return
     saved, asked = _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json()))
-    changed = [key for key in sorted({**saved, **asked}) if saved.get(key) != asked.get(key)]
-    changed = [key for key in changed if key.split(".")[-1] not in _PLACES and not key.startswith("evaluation.")]
+    changed = [key for key in sorted({**saved, **asked}) if key not in _PLACES and saved.get(key) != asked.get(key)]
     if changed:
         values = "; ".join(f"{key} was {saved.get(key)}, now {asked.get(key)}" for key in changed)
-        raise ValueError(f"{path} is of another run: {values}. Use a new --workdir, or go on with the same values")
+        raise ValueError(
+            f"{path} is of another run: {values}. Use a new --workdir, go on with the same values, or evaluate with "
+            "--mode evaluate"
+        )
 
 
 def _flat(tree, prefix=""):
@@ -154,59 +137,3 @@ def _write_json(path, content):
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(partial, path)
-
-
-def _model(config):
-    encoder = encoders.make(**config.encoder, axis_name=parallel.AXIS)
-    steps = config.train.steps
-    return state.Model(encoder, heads.make(**config.head)), optimizer.make(
-        config.optimizer, config.train.epoch_steps, steps
-    )
-
-
-def _training_data(config, datasets):
-    """What lies on the devices, and how a batch is chosen from it and fetched."""
-    if config.data.name == "glyphs":
-        world = config.data.glyphs
-        index = sampling.grid_index(world.alphabets, world.characters, world.drawers)
-        return TrainingData(index=index), _sampler(config.batch, index), _draw_glyphs(world, config.data.size)
-    dataset = datasets["train"]
-    index = sampling.make_index(dataset)
-    return TrainingData(index=index, images=dataset.images), _sampler(config.batch, index), _take_images
-
-
-def _sampler(batch, index):
-    if batch.mode == "pairs":
-        sampling.check_pairs(index, batch.across_groups)
-        return functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups)
-    sampling.check_identities(index, batch.identities, batch.per_identity, batch.per_group)
-    return functools.partial(
-        sampling.identities, count=batch.identities, per_identity=batch.per_identity, per_group=batch.per_group
-    )
-
-
-def _take_images(key, training, item):
-    return training.images[item]
-
-
-def _draw_glyphs(world, size):
-    """Draws from alphabets that are new at every step: the key, which changes with the step, makes them."""
-
-    def fetch(key, training, item):
-        label, drawer = item // world.drawers, item % world.drawers
-        alphabet, character = label // world.characters, label % world.characters
-        return jax.vmap(lambda a, c, d: glyphs.draw(key, a, c, d, size))(alphabet, character, drawer)
-
-    return fetch
-
-
-def _augment(config):
-    if config.name == "none":
-        return lambda keys, images: images
-    return functools.partial(choose("augment.name", config.name, {"affine": augment.affine}), **config.affine)
-
-
-def _objective(batch, head):
-    if batch.mode == "pairs":
-        return functools.partial(objectives.sampled_pairs, head)
-    return functools.partial(objectives.all_pairs, head, across_groups=batch.across_groups)

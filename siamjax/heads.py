@@ -1,6 +1,7 @@
 """Learned distances: embeddings, embeddings -> logit of "same".
 
-Every head scores pairs ([n, d], [n, d] -> [n]) when called, and all against all ([n, d], [m, d] -> [n, m]) by `all_pairs`.
+Every head scores pairs ([n, d], [n, d] -> [n]) when called, and all against all ([n, d], [m, d] -> [n, m]) by its
+method `all_pairs`.
 """
 
 import chex

@@ -33,7 +33,9 @@ def table(results: dict, title: str):
         shown.add_row(
             name, f"{row['accuracy']:.2%}"[:-1], f"{low:.2%}"[:-1] + f" - {high:.2%}"[:-1], f"{row['trials']}", seed
         )
-    rich.console.Console().print(shown)
+    console = rich.console.Console()
+    # Names and figures are there to be copied: where the output is no wide terminal, lines run on uncut.
+    console.print(shown, width=max(console.width, 110))
 
 
 def curves(workdir: pathlib.Path):

@@ -93,7 +93,7 @@ def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished)
     code, _, errors = finish(launch("--mode", "evaluate", "--workdir", workdir))
     assert code == 0, errors
     assert json.loads((workdir / "results.json").read_text()) == before
-    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
+    code, _, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
     assert code == 0, errors
     assert json.loads((workdir / "results.json").read_text())["verification"]["seed"] == 1
 

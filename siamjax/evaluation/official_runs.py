@@ -19,7 +19,7 @@ RUNS, WAYS = 20, 20
 
 
 def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
-    """The runs' archive or folder: in `manual_dir` if that is given, else in `cache_dir`, downloaded when it is not there.
+    """The runs' archive or folder, in `manual_dir` if that is given, or in `cache_dir`; else downloaded to there.
 
     Args:
       manual_dir: folder with `all_runs.zip`, `all_runs/` or `run01/`; "" for none.

@@ -6,6 +6,16 @@ from siamjax.data.dataset import Dataset
 from siamjax.evaluation import official_runs, one_shot, result, verification
 
 
+def check(settings):
+    """Raises ValueError unless `settings`, the configuration's `evaluation`, asks for whole runs of trials."""
+    for key in ("trials", "validation_trials"):
+        if settings[key] <= 0 or settings[key] % settings.ways:
+            raise ValueError(
+                f"evaluation.{key}={settings[key]} must be a positive multiple of evaluation.ways={settings.ways}: "
+                "a run asks for every character of its support set"
+            )
+
+
 def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
     """The one-shot trials within groups by which training is judged; `settings` is the configuration's `evaluation`."""
     return one_shot.within_group(dataset, trials=settings.validation_trials, ways=settings.ways, seed=settings.seed + 1)

@@ -34,7 +34,7 @@ class Scorer:
 
     def score_trials(self, embeddings: np.ndarray, trials: Trials) -> np.ndarray:
         """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots."""
-        runs, ways, shots = trials.support.shape
+        _, ways, shots = trials.support.shape
         numbers = (trials.query, trials.support)
         chunk = max(1, 2**25 // (trials.query.shape[1] * ways * shots * embeddings.shape[1]))
         return parallel.map_chunks(self._programs["trials"], (self._head_params, embeddings), numbers, chunk)

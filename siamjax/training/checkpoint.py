@@ -12,8 +12,8 @@ from siamjax.training.state import State
 class Checkpoints:
     """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
 
-    A checkpoint holds the first replica of the state and, as JSON, the loop's progress. Orbax renames it into place when
-    it is whole, so a killed run leaves the previous one.
+    A checkpoint holds the first replica of the state and, as JSON, the loop's progress. Orbax renames it into place
+    when it is whole, so a killed run leaves the previous one.
     """
 
     def __init__(self, workdir: pathlib.Path):
@@ -49,8 +49,8 @@ class Checkpoints:
         for name in sorted({**saved, **expected}):
             if saved.get(name) != expected.get(name):
                 raise ValueError(
-                    f"{manager.directory}: the checkpoint does not fit this configuration's encoder, head or optimizer: "
-                    f"{name} is {saved.get(name, 'absent')} in the checkpoint and {expected.get(name, 'absent')} in the "
+                    f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: {name} "
+                    f"is {saved.get(name, 'absent')} in the checkpoint and {expected.get(name, 'absent')} in the "
                     "configuration; use the configuration that it was trained with"
                 )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
