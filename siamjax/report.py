@@ -33,9 +33,8 @@ def table(results: dict, title: str):
         shown.add_row(
             name, f"{row['accuracy']:.2%}"[:-1], f"{low:.2%}"[:-1] + f" - {high:.2%}"[:-1], f"{row['trials']}", seed
         )
-    console = rich.console.Console()
-    # Names and figures are there to be copied: where the output is no wide terminal, lines run on uncut.
-    console.print(shown, width=max(console.width, 110))
+    # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
+    rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
 
 
 def curves(workdir: pathlib.Path):

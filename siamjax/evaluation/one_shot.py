@@ -138,6 +138,6 @@ def _group_of(dataset):
 
 
 def _drawer_pairs(image, ways):
-    """bool [sources, sources], above the diagonal: whether at least `ways` rows of image [labels, sources] have both."""
+    """bool [sources, sources], above the diagonal: whether `ways` rows of image [labels, sources] have both."""
     present = (image >= 0).astype(np.int32)
     return np.triu(present.T @ present >= ways, k=1)

@@ -49,9 +49,9 @@ class Checkpoints:
         for name in sorted({**saved, **expected}):
             if saved.get(name) != expected.get(name):
                 raise ValueError(
-                    f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: {name} "
-                    f"is {saved.get(name, 'absent')} in the checkpoint and {expected.get(name, 'absent')} in the "
-                    "configuration; use the configuration that it was trained with"
+                    f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: "
+                    f"{name} is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; "
+                    "use the configuration that it was trained with"
                 )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         restored = manager.restore(

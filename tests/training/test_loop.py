@@ -95,6 +95,6 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
     run(tmp_path, config(steps=5), score=lambda step: 0.5)
     checkpoints = Checkpoints(tmp_path)
     other = start().replace(params={"w": jnp.zeros(3)})
-    with pytest.raises(ValueError, match=r"checkpoints/best: .* params.w is \(\) in the checkpoint and \(3,\)"):
+    with pytest.raises(ValueError, match=r"checkpoints/best: .* params.w is \(\) there and \(3,\) as configured"):
         checkpoints.restore("best", other)
     checkpoints.close()

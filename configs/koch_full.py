@@ -1,0 +1,24 @@
+"""Koch's recipe as published: sampled pairs, momentum descent by layer, at most 200 epochs. Made for a GPU.
+
+    python launch.py --config configs/koch_full.py --config.data.manual_dir=FOLDER
+
+Batches of 128 pairs, half of them the same; an epoch shows 150,000 pairs. Stops when 20 epochs brought no better one-shot
+accuracy on 320 validation trials. The paper does not print the learning rates that its search chose: those here are
+its search range's geometric middle.
+"""
+
+from configs import koch_omniglot
+
+
+def get_config():
+    config = koch_omniglot.get_config()
+    config.batch.mode = "pairs"
+    config.batch.pairs = 128
+    config.optimizer.name = "koch"
+    config.train.epoch_steps = 150_000 // 128
+    config.train.steps = 200 * config.train.epoch_steps
+    config.train.validate_every = config.train.epoch_steps
+    config.train.log_every = 100
+    config.train.patience = 20
+    config.evaluation.validation_trials = 320
+    return config
