@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.affine.shift = 2 / 105  # share of the side, at most
 
     config.encoder = ml_collections.ConfigDict()
-    config.encoder.name = "conv5"  # "koch", "conv4", "conv5"
+    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5"
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # length of the embedding
     config.encoder.dtype = "float32"  # of the computation, or "bfloat16"

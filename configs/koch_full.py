@@ -12,6 +12,8 @@ from configs import koch_omniglot
 
 def get_config():
     config = koch_omniglot.get_config()
+    config.encoder.name = "koch"
+    config.augment.name = "affine"
     config.batch.mode = "pairs"
     config.batch.pairs = 128
     config.optimizer.name = "koch"

@@ -21,7 +21,7 @@ def make(name: str, width: int, embedding: int, dtype: str, axis_name: str | Non
     """The encoder called `name` in the configuration.
 
     Args:
-      name: "koch", "conv4" or "conv5".
+      name: "koch", "koch_scaled" (other first weights), "conv4" or "conv5".
       width: channels of the first layer.
       embedding: length of the embedding.
       dtype: "float32" or "bfloat16", of the computation.
@@ -29,6 +29,7 @@ def make(name: str, width: int, embedding: int, dtype: str, axis_name: str | Non
     """
     table = {
         "koch": Koch,
+        "koch_scaled": functools.partial(Koch, scaled=True),
         "conv4": functools.partial(Conv, layers=4, axis_name=axis_name),
         "conv5": functools.partial(Conv, layers=5, axis_name=axis_name),
     }

@@ -26,6 +26,16 @@ def test_koch_has_the_papers_layers_and_first_weights():
         assert abs(float(layer["bias"].mean()) - 0.5) < 0.02 and float(layer["bias"].std()) < 0.02, name
 
 
+def test_scaled_first_weights_tell_images_apart_where_kochs_hardly_do():
+    images = jax.random.uniform(jax.random.key(0), (4, 65, 65, 1))
+    spread = {}
+    for name in ("koch", "koch_scaled"):
+        encoder = encoders.make(name, width=8, embedding=256, dtype="float32")
+        embeddings, _ = encoder.init_with_output(jax.random.key(1), images)
+        spread[name] = float(embeddings.std(axis=0).mean())
+    assert spread["koch_scaled"] > 5 * spread["koch"]
+
+
 def test_koch_refuses_images_that_its_layers_would_swallow():
     encoder = encoders.make("koch", width=1, embedding=4, dtype="float32")
     with pytest.raises(ValueError, match="at least 65×65 pixels, found 64×64"):
@@ -58,7 +68,7 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, koch"):
+    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, koch, koch_scaled"):
         encoders.make("resnet", width=1, embedding=1, dtype="float32")
     with pytest.raises(ValueError, match="encoder.dtype='float16'"):
         encoders.make("conv4", width=1, embedding=1, dtype="float16")
