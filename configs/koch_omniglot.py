@@ -20,7 +20,7 @@ def get_config():
     config.batch.identities = 12
     config.batch.per_group = 12
     config.augment.name = "none"
-    config.optimizer.adamw.learning_rate = 5e-4
-    config.train.steps = 470
-    config.train.validate_every = 94
+    config.optimizer.adamw.learning_rate = 1.5e-4
+    config.train.steps = 400
+    config.train.validate_every = 80
     return config

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+COMPILED = tempfile.TemporaryDirectory()
 SMALL = [
     "--config.data.size=20",
     "--config.data.glyphs.test_alphabets=2",
@@ -31,9 +33,11 @@ SMALL = [
 
 def launch(*arguments, **kwargs):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    # The same programs again and again: each is compiled once a test session.
+    cache = {"JAX_COMPILATION_CACHE_DIR": COMPILED.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+        command, env=environment | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
     )
 
 
