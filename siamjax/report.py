@@ -2,23 +2,23 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import rich.console
 import rich.table
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from siamjax.data.dataset import Dataset
+from siamjax.evaluation.one_shot import Trials
 from siamjax.training import metrics
 
-_RIGHT, _WRONG = "tab:green", "tab:red"
+_QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
+_FRAME, _CELL = 3, 44  # pixels: width of a frame, and least size of an image within it
 
 
 def note(message: str):
     """Prints one line."""
-    rich.console.Console().print(message, highlight=False, markup=False)
+    rich.console.Console().print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(results: dict, title: str):
@@ -29,10 +29,9 @@ def table(results: dict, title: str):
         shown.add_column(column, justify="right")
     for name, row in results.items():
         low, high = row["ci95"]
+        interval = f"{100 * low:.2f} - {100 * high:.2f}"
         seed = "" if row["seed"] is None else str(row["seed"])
-        shown.add_row(
-            name, f"{row['accuracy']:.2%}"[:-1], f"{low:.2%}"[:-1] + f" - {high:.2%}"[:-1], f"{row['trials']}", seed
-        )
+        shown.add_row(name, f"{100 * row['accuracy']:.2f}", interval, str(row["trials"]), seed)
     # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
     rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
 
@@ -40,31 +39,31 @@ def table(results: dict, title: str):
 def curves(workdir: pathlib.Path):
     """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png."""
     rows = metrics.read(workdir / "metrics.csv")
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     titles = {
         "loss": "training loss",
         "pair_accuracy": "training pair accuracy",
-        "validation_one_shot": "validation one-shot",
+        "validation_one_shot": "validation one-shot accuracy",
     }
-    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         points = [(row["step"], row[name]) for row in rows if name in row]
-        axis.plot(*np.transpose(points) if points else ([], []), marker="." if len(points) < 50 else "")
+        axis.plot(*np.transpose(points), marker="." if len(points) < 50 else "")
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         if name != "loss":
-            axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     _save(figure, workdir, "curves.png")
 
 
-def trials(workdir: pathlib.Path, dataset, trials, scores: np.ndarray, rights: int = 6, mistakes: int = 10):
+def trials(workdir: pathlib.Path, dataset: Dataset, trials: Trials, scores: np.ndarray, rights=6, mistakes=10):
     """Draws some trials, the wrong ones among them: report/trials.png.
 
     A row is a trial: the query, then its support set with the right identity framed green and a wrong choice red.
 
     Args:
       workdir: the run folder.
-      dataset: `Dataset` of the images.
-      trials: `one_shot.Trials` on it, one shot.
+      dataset: where the trials' images are.
+      trials: one-shot trials on it.
       scores: float [r, q, ways].
       rights: number of rightly answered trials shown, at most.
       mistakes: number of mistakes shown, at most.
@@ -72,38 +71,42 @@ def trials(workdir: pathlib.Path, dataset, trials, scores: np.ndarray, rights: i
     chosen = scores.argmax(axis=2)
     wrong = chosen != trials.answer
     rng = np.random.default_rng(0)
-    right_rows, wrong_rows = (rng.permutation(np.argwhere(rows)) for rows in (~wrong, wrong))
-    rows = [*right_rows[:rights], *wrong_rows[:mistakes]]
-    ways = scores.shape[2]
-    figure, axes = plt.subplots(
-        len(rows), ways + 2, figsize=(0.5 * (ways + 2), 0.5 * len(rows) + 0.6), squeeze=False, layout="constrained"
-    )
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for row, (run, query) in enumerate(rows):
-        _image(axes[row, 0], dataset.images[trials.query[run, query]], "black")
-        for way in range(ways):
-            frame = _RIGHT if way == trials.answer[run, query] else _WRONG if way == chosen[run, query] else None
-            _image(axes[row, way + 2], dataset.images[trials.support[run, way, 0]], frame)
-    figure.suptitle(
-        f"{wrong.size} trials, {wrong.sum()} mistakes ({min(len(wrong_rows), mistakes)} shown last). "
-        "Query left; green: the right one; red: chosen wrongly",
-        fontsize=9,
+    shown = [*rng.permutation(np.argwhere(~wrong))[:rights], *rng.permutation(np.argwhere(wrong))[:mistakes]]
+    rows = []
+    for run, query in shown:
+        frames = [_OTHER] * scores.shape[2]
+        frames[chosen[run, query]] = _WRONG
+        frames[trials.answer[run, query]] = _RIGHT
+        cells = [_cell(dataset.images[trials.query[run, query]], _QUERY)]
+        cells.append(np.full_like(cells[0], 255))
+        cells += [_cell(dataset.images[i], frame) for i, frame in zip(trials.support[run, :, 0], frames, strict=True)]
+        rows.append(np.concatenate(cells, axis=1))
+    page = np.concatenate(rows)
+    figure = Figure(figsize=(page.shape[1] / 100, page.shape[0] / 100 + 0.4), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(page, interpolation="none")
+    axis.set_axis_off()
+    axis.set_title(
+        f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
+        "Left the query; green the right one; red a wrong choice",
+        fontsize=10,
     )
     _save(figure, workdir, "trials.png")
 
 
-def _image(axis, image, frame):
-    axis.set_axis_on()
-    axis.set(xticks=[], yticks=[])
-    axis.imshow(255 - image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-    for spine in axis.spines.values():
-        spine.set(color=frame or "lightgray", linewidth=2.5 if frame else 0.5)
+def _cell(image, frame):
+    """uint8 [h, w, c] -> uint8 [cell, cell, 3], enlarged and framed; grey images as ink on paper."""
+    scale = -(-_CELL // image.shape[0])
+    image = 255 - image.repeat(3, axis=2) if image.shape[2] == 1 else image
+    image = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    framed = np.empty((image.shape[0] + 2 * _FRAME, image.shape[1] + 2 * _FRAME, 3), np.uint8)
+    framed[:] = frame
+    framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = image
+    return np.pad(framed, ((_FRAME, _FRAME), (_FRAME, _FRAME), (0, 0)), constant_values=255)
 
 
 def _save(figure, workdir, name):
     folder = workdir / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / name, dpi=110)
-    plt.close(figure)
+    figure.savefig(folder / name, dpi=100)
     note(f"wrote {folder / name}")

@@ -20,10 +20,12 @@ SMALL = [
     "--config.data.size=20",
     "--config.data.glyphs.test_alphabets=2",
     "--config.encoder.name=conv4",
-    "--config.encoder.width=4",
-    "--config.encoder.embedding=16",
-    "--config.train.steps=40",
-    "--config.train.validate_every=10",
+    "--config.encoder.width=8",
+    "--config.encoder.embedding=32",
+    "--config.augment.name=none",
+    "--config.optimizer.adamw.learning_rate=5e-3",
+    "--config.train.steps=120",
+    "--config.train.validate_every=30",
     "--config.batch.identities=20",
     "--config.evaluation.trials=400",
     "--config.evaluation.validation_trials=400",
@@ -75,8 +77,8 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
     assert list((workdir / "tensorboard").glob("events.*"))
     with (workdir / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [10, 20, 30, 40]
-    assert all(0 <= float(row["validation_one_shot"]) <= 1 for row in rows)
+    assert [int(row["step"]) for row in rows] == list(range(10, 130, 10))
+    assert [int(row["step"]) for row in rows if row["validation_one_shot"]] == [30, 60, 90, 120]
     results = json.loads((workdir / "results.json").read_text())
     expected = {"verification", "within_alphabet_20way_1shot", "koch_400_trials"}
     expected |= {"validation_within_alphabet_20way_1shot"}
@@ -86,7 +88,7 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
         assert row["trials"] == 400 and row["seed"] == 0, name
         assert row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
         assert name in output
-    # Far above chance on alphabets that were never seen: it learned.
+    # Far above chance (5 and 20 %) on alphabets that were never seen: it learned.
     assert results["within_alphabet_20way_1shot"]["accuracy"] > 0.15
     assert results["between_5way_1shot"]["accuracy"] > 0.4
 
@@ -115,8 +117,8 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
     workdir = tmp_path / "killed"
     moments = [
         lambda: (workdir / "config.json").exists(),
-        lambda: (workdir / "checkpoints" / "latest" / "10").exists(),
         lambda: (workdir / "checkpoints" / "latest" / "30").exists(),
+        lambda: (workdir / "checkpoints" / "latest" / "90").exists(),
     ]
     for moment in moments:
         process = launch("--workdir", workdir, *SMALL)
