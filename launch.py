@@ -24,19 +24,18 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file; th
 
 def parse(argv):
     """Parses the flags, with the run folder's own configuration, or the quickstart, where none is given."""
-    given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    given.add_argument("--config")
-    given.add_argument("--workdir")
-    given = given.parse_known_args(argv[1:])[0]
-    if given.config is None:
-        saved = given.workdir and (pathlib.Path(given.workdir) / "config.json").exists()
-        file = f"{CONFIGS / 'saved.py'}:{given.workdir}" if saved else str(CONFIGS / "quickstart.py")
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--config", nargs="?")
+    peek.add_argument("--workdir", nargs="?")
+    given, _ = peek.parse_known_args(argv[1:])
+    workdir = given.workdir or str(pathlib.Path("runs") / pathlib.Path(given.config or "quickstart").stem)
+    if not any(argument.partition("=")[0] == "--config" for argument in argv):
+        saved = (pathlib.Path(workdir) / "config.json").exists()
+        file = f"{CONFIGS / 'saved.py'}:{workdir}" if saved else str(CONFIGS / "quickstart.py")
         argv = [argv[0], f"--config={file}", *argv[1:]]
     try:
         rest = flags.FLAGS(argv)
-        if WORKDIR.value is None:
-            name = pathlib.Path((given.config or "quickstart").partition(":")[0]).stem
-            flags.FLAGS.workdir = str(pathlib.Path("runs") / name)
+        flags.FLAGS.workdir = WORKDIR.value or workdir
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
         settings = [argument for argument in argv if argument.startswith("--config.")]
         sys.exit(f"launch.py: {_line(error)} (given: {' '.join(settings)}; python launch.py --help explains)")

@@ -2,9 +2,9 @@
 
     python launch.py --config configs/koch_full.py --config.data.manual_dir=FOLDER
 
-Batches of 128 pairs, half of them the same; an epoch shows 150,000 pairs. Stops when 20 epochs brought no better one-shot
-accuracy on 320 validation trials. The paper does not print the learning rates that its search chose: those here are
-its search range's geometric middle.
+Batches of 128 pairs, half of them the same; an epoch shows 150,000 pairs. Stops when 20 epochs brought no better
+one-shot accuracy on 320 validation trials. The paper does not print the learning rates that its search chose: those
+here lie within its search range, and have not been tried to the end.
 """
 
 from configs import koch_omniglot

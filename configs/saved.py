@@ -3,8 +3,10 @@
 import json
 import pathlib
 
-import ml_collections
+from configs import default
 
 
 def get_config(workdir: str):
-    return ml_collections.ConfigDict(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+    config = default.get_config()
+    config.update(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+    return config

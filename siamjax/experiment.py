@@ -7,8 +7,9 @@ import pathlib
 
 import jax
 import ml_collections
+import optax
 
-from siamjax import data, parallel, report
+from siamjax import data, optimizer, parallel, report
 from siamjax.evaluation import one_shot, protocols
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
@@ -31,12 +32,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
       FloatingPointError: training diverged.
     """
     _check_same_run(config, workdir)
-    protocols.check(config.evaluation)
-    model, transform = recipe.make_model(config)
+    _check_numbers(config)
+    model = recipe.make_model(config)
+    transform = optimizer.make(config.optimizer, config.train.epoch_steps, config.train.steps)
     datasets = data.load(config.data)
     validation = datasets["validation"]
     trials = protocols.validation_trials(config.evaluation, validation)
-    made = recipe.make(config, datasets, model, transform)
+    made = recipe.make(config, datasets.get("train"), model, transform)
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     start = state.create(model, weights_key, validation.images.shape[1:], transform)
 
@@ -49,6 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     _write_json(workdir / "config.json", json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir)
     restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
+    checkpoints.forget_after(int(restored.step))
     log = MetricsLog(workdir, after=int(restored.step))
     try:
         loop.train(
@@ -71,7 +74,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=None):
-    """Evaluates the best checkpoint in `workdir` on validation and test data; writes results.json and pictures.
+    """Evaluates the best checkpoint in `workdir` on validation and test data.
+
+    Writes results.json, results_config.json (the configuration that the figures belong to) and report/trials.png.
 
     Args:
       config: see configs/default.py; its encoder and head must be those that were trained.
@@ -82,15 +87,15 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
       FileNotFoundError: `workdir` holds no checkpoint.
       ValueError: the configuration does not fit the checkpoint or the data.
     """
-    protocols.check(config.evaluation)
+    _check_numbers(config)
     if not (workdir / "checkpoints").is_dir():
         raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
     datasets = datasets or data.load(config.data, train=False)
     test = datasets["test"]
-    model, transform = recipe.make_model(config)
-    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), test.images.shape[1:], transform))
-    checkpoints = Checkpoints(workdir)
-    restored = checkpoints.restore("best", like)
+    model = recipe.make_model(config)
+    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), test.images.shape[1:], optax.identity()))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    restored = checkpoints.restore("best", like.replace(opt_state=()))
     checkpoints.close()
     if restored is None:
         raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
@@ -105,10 +110,30 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
             report.note(f"{name}: skipped, {outcome}")
         else:
             results[name] = dataclasses.asdict(outcome)
+    _write_json(workdir / "results_config.json", json.loads(config.to_json()))
     _write_json(workdir / "results.json", results)
     report.table(results, f"{workdir}: step {int(trained.step)}, the best on validation")
+    _warn_of_seen_alphabets(config, workdir)
     trials = protocols.validation_trials(config.evaluation, test)
     report.trials(workdir, test, trials, scorer.score_trials(embeddings["test"], trials))
+
+
+def _check_numbers(config):
+    """Refuses numbers that would end in a division by zero or an empty run, by their key."""
+    for part in ("data", "batch", "encoder", "train", "evaluation"):
+        for key, value in config[part].items():
+            if type(value) is int and value <= 0 and key != "seed":
+                raise ValueError(f"{part}.{key}={value} must be positive")
+    protocols.check(config.evaluation)
+
+
+def _warn_of_seen_alphabets(config, workdir):
+    saved = json.loads((workdir / "config.json").read_text())["data"]
+    if saved["name"] == config.data.name == "omniglot" and saved["splits"] != config.data.splits:
+        report.note(
+            f"Beware: trained on the split {saved['splits']!r}, evaluated on {config.data.splits!r}: alphabets of its "
+            "validation or test data may have been used in training, or to choose the checkpoint"
+        )
 
 
 def _check_same_run(config, workdir):

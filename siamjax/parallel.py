@@ -58,11 +58,11 @@ def mean(tree):
 
 
 def check_divisible(count: int, key: str):
-    """Raises ValueError unless `count`, the value of configuration key `key`, spreads evenly over all devices."""
+    """Raises ValueError unless `count` images, as `key` of the configuration says, spread evenly over all devices."""
     devices = jax.device_count()
     if count % devices:
         raise ValueError(
-            f"{key}={count} images do not spread evenly over {devices} devices; make it a multiple of {devices}"
+            f"{key} = {count} images do not spread evenly over {devices} devices; make it a multiple of {devices}"
         )
 
 

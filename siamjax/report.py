@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from siamjax.data.dataset import Dataset
-from siamjax.evaluation.one_shot import Trials
+from siamjax.evaluation import one_shot
 from siamjax.training import metrics
 
 _QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
@@ -55,7 +55,14 @@ def curves(workdir: pathlib.Path):
     _save(figure, workdir, "curves.png")
 
 
-def trials(workdir: pathlib.Path, dataset: Dataset, trials: Trials, scores: np.ndarray, rights=6, mistakes=10):
+def trials(
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    trials: one_shot.Trials,
+    scores: np.ndarray,
+    rights: int = 6,
+    mistakes: int = 10,
+):
     """Draws some trials, the wrong ones among them: report/trials.png.
 
     A row is a trial: the query, then its support set with the right identity framed green and a wrong choice red.
@@ -68,14 +75,17 @@ def trials(workdir: pathlib.Path, dataset: Dataset, trials: Trials, scores: np.n
       rights: number of rightly answered trials shown, at most.
       mistakes: number of mistakes shown, at most.
     """
-    chosen = scores.argmax(axis=2)
-    wrong = chosen != trials.answer
+    wrong = ~one_shot.right(scores, trials.answer)
+    others = scores.copy()
+    np.put_along_axis(others, trials.answer[..., None], -np.inf, axis=2)
+    chosen = others.argmax(axis=2)
     rng = np.random.default_rng(0)
     shown = [*rng.permutation(np.argwhere(~wrong))[:rights], *rng.permutation(np.argwhere(wrong))[:mistakes]]
     rows = []
     for run, query in shown:
         frames = [_OTHER] * scores.shape[2]
-        frames[chosen[run, query]] = _WRONG
+        if wrong[run, query]:
+            frames[chosen[run, query]] = _WRONG
         frames[trials.answer[run, query]] = _RIGHT
         cells = [_cell(dataset.images[trials.query[run, query]], _QUERY)]
         cells.append(np.full_like(cells[0], 255))

@@ -6,6 +6,7 @@ import scipy.ndimage
 
 from siamjax import augment
 
+KEYS = jax.random.split(jax.random.key(1), 4000)
 LIMITS = dict(probability=0.5, rotation=10.0, shear=0.3, scale=0.2, shift=0.1)
 
 
@@ -35,20 +36,31 @@ def test_resampling_equals_scipy(images):
 
 
 def test_components_come_with_their_probability_and_range():
-    keys = jax.random.split(jax.random.key(1), 4000)
     for place, (name, limit) in enumerate([("shift", 0.1), ("shift", 0.1)]):
         limits = jnp.zeros(7).at[5 + place].set(limit)
-        _, shifts = jax.vmap(lambda key, limits=limits: augment._random_map(key, 0.3, limits))(keys)
+        _, shifts = jax.vmap(lambda key, limits=limits: augment._random_map(key, 0.3, limits))(KEYS)
         drawn = np.asarray(shifts[:, place])
         assert abs((drawn != 0).mean() - 0.3) < 0.03, name
         assert 0.099 < np.abs(drawn).max() <= 0.1
         assert abs(drawn.mean()) < 0.003
-    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([jnp.pi / 18, 0, 0, 0, 0, 0, 0])))(keys)
+    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([jnp.pi / 18, 0, 0, 0, 0, 0, 0])))(KEYS)
     angles = np.degrees(np.arctan2(matrices[:, 0, 1], matrices[:, 0, 0]))
     assert 9.9 < np.abs(angles).max() <= 10.001
-    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([0, 0, 0, 0.2, 0.2, 0, 0])))(keys)
+    matrices, _ = jax.vmap(lambda key: augment._random_map(key, 1.0, jnp.array([0, 0, 0, 0.2, 0.2, 0, 0])))(KEYS)
     scales = np.asarray(matrices)[:, [0, 1], [0, 1]]
     assert scales.min() >= 0.8 and scales.max() <= 1.2 and abs(np.corrcoef(scales.T)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_both_shears_reach_their_limit_and_leave_the_rest_alone(place):
+    limits = jnp.zeros(7).at[1 + place].set(0.3)
+    matrices, shifts = jax.vmap(lambda key: augment._random_map(key, 1.0, limits))(KEYS)
+    matrices = np.array(matrices)
+    sheared = matrices[:, place, 1 - place].copy()
+    assert 0.29 < sheared.max() <= 0.3001 and -0.3001 <= sheared.min() < -0.29
+    matrices[:, place, 1 - place] = 0
+    np.testing.assert_allclose(matrices, np.broadcast_to(np.eye(2), matrices.shape), atol=1e-6)
+    assert not np.any(shifts)
 
 
 def test_images_are_distorted_independently(images):

@@ -1,6 +1,5 @@
 """The command itself, in processes of its own: real, small training runs."""
 
-import csv
 import json
 import os
 import pathlib
@@ -13,6 +12,8 @@ import time
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+
+from siamjax.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
@@ -75,17 +76,16 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
     for name in ("config.json", "metrics.csv", "results.json", "report/curves.png", "report/trials.png"):
         assert (workdir / name).stat().st_size > 0, name
     assert list((workdir / "tensorboard").glob("events.*"))
-    with (workdir / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == list(range(10, 130, 10))
-    assert [int(row["step"]) for row in rows if row["validation_one_shot"]] == [30, 60, 90, 120]
+    rows = metrics.read(workdir / "metrics.csv")
+    assert [row["step"] for row in rows] == list(range(10, 130, 10))
+    assert [row["step"] for row in rows if "validation_one_shot" in row] == [30, 60, 90, 120]
     results = json.loads((workdir / "results.json").read_text())
     expected = {"verification", "within_alphabet_20way_1shot", "koch_400_trials"}
     expected |= {"validation_within_alphabet_20way_1shot"}
     expected |= {f"between_{ways}way_{shots}shot" for ways in (5, 20) for shots in (1, 5)}
     assert set(results) == expected
     for name, row in results.items():
-        assert row["trials"] == 400 and row["seed"] == 0, name
+        assert row["trials"] == 400 and row["seed"] == (2 if name == "koch_400_trials" else 0), name
         assert row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
         assert name in output
     # Far above chance (5 and 20 %) on alphabets that were never seen: it learned.
@@ -102,6 +102,7 @@ def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished)
     code, _, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
     assert code == 0, errors
     assert json.loads((workdir / "results.json").read_text())["verification"]["seed"] == 1
+    assert json.loads((workdir / "results_config.json").read_text())["evaluation"]["seed"] == 1
 
 
 def test_another_configuration_does_not_overwrite_a_run(finished):
@@ -115,10 +116,18 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
     """SIGKILL while compiling, in mid-training and right after a checkpoint; the end is that of the unbroken run."""
     whole, _ = finished
     workdir = tmp_path / "killed"
+
+    def logged(step):
+        return any(row["step"] >= step for row in metrics.read(workdir / "metrics.csv"))
+
+    def saved(step):
+        names = [path.name for path in (workdir / "checkpoints" / "latest").glob("*")]
+        return any(name.isdigit() and int(name) >= step for name in names)
+
     moments = [
         lambda: (workdir / "config.json").exists(),
-        lambda: (workdir / "checkpoints" / "latest" / "30").exists(),
-        lambda: (workdir / "checkpoints" / "latest" / "90").exists(),
+        lambda: logged(40),
+        lambda: saved(90),
     ]
     for moment in moments:
         process = launch("--workdir", workdir, *SMALL)
@@ -130,14 +139,15 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         finish(process)
     code, _, errors = finish(launch("--workdir", workdir))  # The folder's own configuration will do.
     assert code == 0, errors
+    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, workdir)]
+    assert results[0] == results[1]  # Of the best checkpoint.
     expected, got = (flat(parameters(folder)) for folder in (whole, workdir))
     assert set(expected) == set(got) and len(expected) > 20
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value, err_msg=name)
-    with (whole / "metrics.csv").open() as one, (workdir / "metrics.csv").open() as other:
-        for row, expected_row in zip(csv.DictReader(other), csv.DictReader(one), strict=True):
-            for name in ("step", "loss", "gradient_norm", "validation_one_shot"):
-                assert row[name] == expected_row[name]
+    for rows in zip(*(metrics.read(folder / "metrics.csv") for folder in (whole, workdir)), strict=True):
+        for name in ("step", "loss", "gradient_norm", "validation_one_shot"):
+            assert rows[0].get(name) == rows[1].get(name)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +162,10 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
         (["--config.head.name=cosine"], ["head.name='cosine'", "weighted_l1"]),
         (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "all_pairs"]),
+        (["--config.train.log_every=0"], ["train.log_every=0 must be positive"]),
+        (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
         (["--config.batch.identities=400"], ["batch.identities=400", "make 80"]),
-        (["--config.evaluation.trials=30"], ["multiple of 20", "30"]),
+        (["--config.evaluation.trials=30"], ["evaluation.trials=30", "multiple of evaluation.ways=20"]),
         (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none holds no checkpoint"]),
     ],
 )

@@ -56,6 +56,10 @@ def checked(dataset: Dataset, name: str) -> Dataset:
         dataset.group.max() < len(dataset.group_names),
         f"group {dataset.group.max()} has no name; {len(dataset.group_names)} names are given",
     )
+    demand(
+        len(np.unique(dataset.group)) == len(dataset.group_names),
+        "every named group must hold images; number the groups without gaps",
+    )
     pairs = np.unique(np.stack([dataset.label, dataset.group], 1), axis=0)
     demand(len(pairs) == dataset.label.max() + 1, "an identity must lie in one group")
     return dataset

@@ -110,7 +110,7 @@ _DRAWING = re.compile(r"([^/]+)/character(\d+)/\d+_(\d+)\.png$")
 _PROBLEMS_SHOWN = 8
 
 # What zipfile and Pillow raise on damaged data; RuntimeError is zipfile's word for a password or an unknown method.
-_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile)
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile)
 
 # Drawings of an archive: (alphabet, number of the character, number of the drawer) -> PNG, 8 bits, paper 255.
 Drawings = dict[tuple[str, int, int], bytes]
@@ -233,7 +233,7 @@ def read_archive(path: pathlib.Path, split: str) -> Drawings:
                 drawings[key] = b""
                 try:
                     drawings[key] = _checked_png(read())
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     problems.append(f"{member} cannot be used: {error}")
     except (zipfile.BadZipFile, OSError) as error:
         problems = [f"it cannot be opened as a zip, it may be truncated ({error})"]

@@ -27,7 +27,12 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        """images float [n, h, w, c] in 0..1 -> embeddings float32 [n, embedding]."""
+        """images float [n, h, w, c] in 0..1, at least 8 pixels a side -> embeddings float32 [n, embedding]."""
+        if min(images.shape[1:3]) < 8:
+            raise ValueError(
+                f"the encoder pools three times and needs images of at least 8×8 pixels, found {images.shape[1]}×"
+                f"{images.shape[2]}; raise data.size"
+            )
         x = images.astype(self.dtype)
         for layer in range(self.layers):
             channels = self.width if layer < 2 else 2 * self.width

@@ -4,14 +4,16 @@ Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilist
 https://github.com/brendenlake/omniglot.
 """
 
+import http.client
+import io
 import pathlib
-import urllib.error
 import urllib.request
 import zipfile
 
 import numpy as np
 
 from siamjax.data import omniglot
+from siamjax.data.omniglot_builder import DAMAGE
 from siamjax.evaluation.one_shot import Trials
 
 ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip"
@@ -34,16 +36,19 @@ def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
     for place in (*places, cached):
         if place.is_file() or (place / "run01").is_dir():
             return place
-    partial = cached.with_suffix(".partial")
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(ADDRESS, timeout=10) as answer:
-            partial.write_bytes(answer.read())
-    except (urllib.error.URLError, OSError) as error:
+            content = answer.read()
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise OSError("what came is no zip")
+    except (http.client.HTTPException, OSError) as error:
         raise FileNotFoundError(
             f"all_runs.zip not found in {manual_dir or cache_dir}, and cannot be downloaded from {ADDRESS} "
             f"({type(error).__name__}); put it into a folder and pass it as --config.data.manual_dir=FOLDER"
         ) from error
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_suffix(".partial")
+    partial.write_bytes(content)
     partial.replace(cached)
     return cached
 
@@ -81,7 +86,7 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
     for path, png in pngs:
         try:
             images.append(omniglot.decode([png], size))
-        except (OSError, ValueError) as error:
+        except DAMAGE as error:
             raise ValueError(
                 f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}"
             ) from error
@@ -92,5 +97,5 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
 def _read(root, path):
     try:
         return root.joinpath(path).read_bytes()
-    except (KeyError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, *DAMAGE) as error:
         raise ValueError(f"{root / path} cannot be read ({error}); fetch all_runs.zip anew from {ADDRESS}") from error

@@ -54,7 +54,8 @@ def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Tria
     groups = [g for g in range(len(dataset.group_names)) if _drawer_pairs(image[group_of == g], ways).any()]
     if not groups:
         raise TooFewImages(
-            f"{ways}-way trials within a group need {ways} identities that two sources share; none has them"
+            f"{ways}-way trials within a group need {ways} identities that two sources share; no group has them "
+            "(evaluation.ways)"
         )
     supports, queries, answers = [], [], []
     for run in range(trials // ways):

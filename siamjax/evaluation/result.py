@@ -10,7 +10,8 @@ import scipy.stats
 class Result:
     """`accuracy` 0..1 of `trials` under a named protocol, its Wilson 95 % interval, and the seed that drew the trials.
 
-    The interval speaks of the drawing of trials from these images, not of the choice of training seed.
+    The interval takes trials as independent; those of a run share a support set, so that it is somewhat too narrow. It
+    says nothing of another training seed.
     """
 
     accuracy: float

@@ -31,7 +31,8 @@ def fit_threshold(scores: np.ndarray, same: np.ndarray) -> float:
       Midway between two neighbouring scores (the middle one of equally good places), or below or above all of them.
     """
     order = np.argsort(scores)
-    scores, same = scores[order], same[order]
+    # In float64, the middle of two neighbouring float32 numbers lies between them.
+    scores, same = scores[order].astype(np.float64), same[order]
     # Threshold i sits below sorted score i: everything before it is called different.
     correct = np.concatenate([[0], np.cumsum(~same)]) + same.sum() - np.concatenate([[0], np.cumsum(same)])
     places = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])

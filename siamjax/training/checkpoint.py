@@ -12,12 +12,17 @@ from siamjax.training.state import State
 class Checkpoints:
     """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
 
-    A checkpoint holds the first replica of the state and, as JSON, the loop's progress. Orbax renames it into place
-    when it is whole, so a killed run leaves the previous one.
+    A checkpoint holds the first replica of the state (the best one without the optimizer's) and, as JSON, the loop's
+    progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one.
     """
 
-    def __init__(self, workdir: pathlib.Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+    def __init__(self, workdir: pathlib.Path, read_only: bool = False):
+        options = ocp.CheckpointManagerOptions(
+            # Another process may be writing where this one only reads.
+            max_to_keep=None if read_only else 1,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
         root = workdir.resolve() / "checkpoints"
         self._managers = {
             which: ocp.CheckpointManager(
@@ -31,10 +36,13 @@ class Checkpoints:
     def save(self, which: str, state: State, progress: dict):
         """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk."""
         manager = self._managers[which]
+        if which == "best":
+            state = state.replace(opt_state=())
+        else:
+            # What `progress` says of the best checkpoint must hold once the latest is there.
+            self._managers["best"].wait_until_finished()
         host = parallel.first(state)
         step = int(host.step)
-        if step in manager.all_steps():  # A resumed run passes the same best step again, with the same bits.
-            return
         manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(host), progress=ocp.args.JsonSave(progress))
         )
@@ -58,6 +66,12 @@ class Checkpoints:
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
         )
         return restored.state, restored.progress
+
+    def forget_after(self, step: int):
+        """Removes best checkpoints that a killed run made after its latest one: training comes by there again."""
+        manager = self._managers["best"]
+        for later in [saved for saved in manager.all_steps() if saved > step]:
+            manager.delete(later)
 
     def close(self):
         """Waits until everything is on disk."""

@@ -65,25 +65,33 @@ def train(
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:
                 values = _fetch(*pending)
-                rate = (number - counted) * images / max(time.monotonic() - clock, 1e-9)
+                rate = (number - counted) * images / (time.monotonic() - clock)
                 if number > counted:
                     values["images_per_second"] = round(rate, 2)
                     bar.update(task, speed=f"{rate:.0f} images/s")
                 if at_validation:
                     values["validation_one_shot"] = accuracy = validate(state)
                     progress = _judge(progress, accuracy, number)
-                    if progress["best_step"] == number:
-                        checkpoints.save("best", state, progress)
-                    checkpoints.save("latest", state, progress)
+                    _save(checkpoints, state, progress, number)
                     bar.update(task, score=f"validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}")
-                    bar.console.print(
-                        f"step {number:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  "
-                        f"{rate:.0f} images/s  one-shot {accuracy:.1%}"
-                    )
+                    bar.console.print(_line(number, values))
                 log.write(number, values)
                 clock, counted = time.monotonic(), number
             bar.update(task, completed=number)
     return progress
+
+
+def _save(checkpoints, state, progress, step):
+    if progress["best_step"] == step:
+        checkpoints.save("best", state, progress)
+    checkpoints.save("latest", state, progress)
+
+
+def _line(step, values):
+    return (
+        f"step {step:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  "
+        f"one-shot {values['validation_one_shot']:.1%}"
+    )
 
 
 def _judge(progress, accuracy, step):
@@ -98,8 +106,7 @@ def _fetch(metrics, step):
     if not all(math.isfinite(value) for value in values.values()):
         raise FloatingPointError(
             f"training diverged: loss {values['loss']}, gradient norm {values['gradient_norm']} at step {step}. "
-            "Lower the learning rate (optimizer), or set encoder.dtype=float32; then run again: it goes on from the "
-            "latest checkpoint, or use a new --workdir to start afresh"
+            "Lower the optimizer's learning_rate, or set encoder.dtype=float32, and train in a new --workdir"
         )
     return values
 

@@ -13,8 +13,8 @@ COLUMNS = ("step", "seconds", "loss", "pair_accuracy", "gradient_norm", "images_
 class MetricsLog:
     """Appends rows to `<workdir>/metrics.csv` and `<workdir>/tensorboard/`, going on from step `after`.
 
-    Rows past `after`, which a killed run wrote after its last checkpoint, are taken out. `seconds` counts training time
-    over all the sessions of a run.
+    Rows past `after`, which a killed run wrote after its last checkpoint, are taken out. `seconds` counts the time of
+    all the calls of a run, compiling and validating included.
     """
 
     def __init__(self, workdir: pathlib.Path, after: int):

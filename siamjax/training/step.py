@@ -40,7 +40,7 @@ def train_step(
       key: the run's PRNG key; the step folds in its own number.
       model: encoder and head.
       sample: (key, index) -> the whole `Batch`.
-      fetch: (key, data, item) -> uint8 images [m, h, w, c].
+      fetch: (key, data.images, item [m]) -> uint8 images [m, h, w, c].
       augment: (keys [m], images float [m, h, w, c]) -> images.
       objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
       optimizer: optax transformation.
@@ -51,7 +51,7 @@ def train_step(
     sample_key, fetch_key, augment_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     batch = sample(sample_key, data.index)
     item, keys = parallel.own_share((batch.item, jax.random.split(augment_key, len(batch.item))))
-    images = augment(keys, fetch(fetch_key, data, item).astype(jnp.float32) / 255)
+    images = augment(keys, fetch(fetch_key, data.images, item).astype(jnp.float32) / 255)
 
     def loss_of(params):
         embeddings, updated = model.encoder.apply(

@@ -30,6 +30,7 @@ def test_a_good_one_passes_unchanged():
         (dict(source=np.array([0, -1, 0, 5, 0, 2], INT)), "source must not be negative"),
         (dict(group=np.array([0, 1, 1, 2, 1, 2], INT)), "an identity must lie in one group"),
         (dict(group_names=("a", "b")), "group 2 has no name"),
+        (dict(group_names=("a", "b", "c", "d")), "every named group must hold images"),
     ],
 )
 def test_what_breaks_the_contract_is_named(change, words):

@@ -14,6 +14,13 @@ def test_the_fitted_threshold_is_as_good_as_any(seed):
     assert ((scores > fitted) == same).mean() == max(tried)
 
 
+def test_neighbouring_float32_scores_are_told_apart():
+    low = np.float32(1.0)
+    scores = np.array([low, np.nextafter(low, np.float32(2))], np.float32)
+    fitted = verification.fit_threshold(scores, np.array([False, True]))
+    np.testing.assert_array_equal(scores.astype(np.float64) > fitted, [False, True])
+
+
 def test_a_constant_score_verifies_at_chance():
     same = np.arange(10) % 2 == 0
     fitted = verification.fit_threshold(np.zeros(10), same)

@@ -39,7 +39,7 @@ def make_step(mode):
         train_step,
         model=model,
         sample=sample,
-        fetch=lambda key, data, item: data.images[item],
+        fetch=lambda key, images, item: images[item],
         augment=DISTORT,
         objective=objective,
         optimizer=OPTIMIZER,
@@ -81,7 +81,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, 
 
 @pytest.mark.parametrize("mode", ["pairs", "all_pairs"])
 def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, mode):
-    """Against plain, unsharded differentiation of the same batch, written out here."""
+    """Against plain, unsharded differentiation of the first batch, written out here; the second batch is another."""
     step, start = make_step(mode)
     kept = step.keywords
     index = jax.tree.map(jnp.asarray, sampling.make_index(dataset))
@@ -110,6 +110,9 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
     _, history = single_device[mode]
     np.testing.assert_allclose(history[0]["loss"][0], loss, rtol=1e-5)
     np.testing.assert_allclose(history[0]["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-4)
+    still = functools.partial(step, optimizer=optax.set_to_zero())
+    _, history = run(still, start.replace(opt_state=optax.EmptyState()), dataset, devices=1, steps=2)
+    assert history[0]["loss"][0] != history[1]["loss"][0]
 
 
 def test_training_learns_to_tell_new_images_apart(dataset):

@@ -1,0 +1,28 @@
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from siamjax.data import Dataset, glyphs, source
+
+WORLD = ml_collections.ConfigDict(dict(size=20, glyphs=dict(alphabets=2, characters=3, drawers=4)))
+
+
+def test_drawn_images_are_those_of_the_numbers_that_the_index_gives():
+    drawn = source.make(WORLD, None)
+    key = jax.random.key(3)
+    item = jnp.asarray(drawn.index.image[[0, 4, 5], [1, 0, 3]])
+    images = jax.jit(drawn.fetch)(key, drawn.images, item)
+    for image, (alphabet, character, drawer) in zip(images, [(0, 0, 1), (1, 1, 0), (1, 2, 3)], strict=True):
+        expected = glyphs.draw(key, alphabet, character, drawer, 20)
+        assert np.abs(image.astype(np.int32) - expected).max() <= 1
+    others = jax.jit(drawn.fetch)(jax.random.key(4), drawn.images, item)
+    assert (images != others).any(axis=(1, 2, 3)).all()  # Another step, other alphabets.
+
+
+def test_a_data_set_gives_its_own_images():
+    number = np.arange(6, dtype=np.int32)
+    images = number.astype(np.uint8).reshape(6, 1, 1, 1)
+    lying = source.make(WORLD, Dataset(images, number // 2, number // 4, number % 2, ("a", "b")))
+    fetched = lying.fetch(None, jnp.asarray(lying.images), jnp.asarray(lying.index.image[2]))
+    np.testing.assert_array_equal(np.ravel(fetched), [4, 5])

@@ -1,0 +1,23 @@
+"""Every configuration makes a network, an optimizer and a training state that fit its images."""
+
+import importlib
+import pathlib
+
+import jax
+import pytest
+
+from siamjax import experiment, optimizer
+from siamjax.training import recipe, state
+
+NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "saved"])
+def test_configuration_can_be_built(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    experiment._check_numbers(config)
+    model = recipe.make_model(config)
+    transform = optimizer.make(config.optimizer, config.train.epoch_steps, config.train.steps)
+    size = config.data.size
+    made = jax.eval_shape(lambda: state.create(model, jax.random.key(0), (size, size, 1), transform))
+    assert set(made.params) == {"encoder", "head"}
