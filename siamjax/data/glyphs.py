@@ -1,11 +1,11 @@
 """Handwriting without a file: alphabets, characters and drawers made from a key, drawn in graph.
 
 An alphabet is a style (how curved, how many strokes, how they meet) and a few strokes that its characters share. A
-character is up to five strokes, each a chain of arcs and lines, joined to one another. A drawer repeats it with wrong
-lengths and angles, a slant, a size, a wobble. It is the generative view of handwriting of Lake, Salakhutdinov and
-Tenenbaum (2015), https://doi.org/10.1126/science.aab3050, with a prior set by hand in place of a fitted one, so that
-networks trained on these alphabets can be tried on real ones: the bare numbers below were set so that ink, size, shape
-and their spread over alphabets, characters and drawers come out much as in Omniglot's background set.
+character is up to five strokes, each a chain of arcs and lines, joined so that they keep clear of one another. A drawer
+repeats it with wrong lengths and angles, a slant, a size, a wobble. It is the generative view of handwriting of Lake,
+Salakhutdinov and Tenenbaum (2015), https://doi.org/10.1126/science.aab3050, with a prior set by hand in place of a
+fitted one, so that networks trained on these alphabets can be tried on real ones: the bare numbers below were set so
+that ink, size, shape and their spread over alphabets, characters and drawers come out much as in Omniglot's own.
 
 Whole numbers name everything: a picture is a pure function of (key, alphabet, character, drawer), and what should be
 disjoint (training, validation, test) takes disjoint alphabet numbers. Coordinates are x to the right and y down; angles
@@ -23,7 +23,7 @@ from siamjax.data.dataset import Dataset, checked
 
 STROKES = 5  # of a character at most; the last one is its mark: a dot, a bar, a ring
 PIECES = 3  # arcs or lines in a stroke at most
-STEPS = 10  # straight segments that stand for one piece
+STEPS = 30  # straight segments that stand for one stroke, a multiple of any number of pieces
 SHARED = 4  # strokes that an alphabet's characters share; the last one serves as the mark
 PIECE = 8  # uniforms that make a piece
 JOIN = 8  # uniforms that say where a stroke meets those before it
@@ -46,7 +46,6 @@ TRAITS = (
     "many",  # strokes in a character
     "reuse",  # strokes taken from the shared ones
     "habit",  # those stand at their usual place
-    "mirror",  # strokes that are the mirror image of the one before
     "crossing",  # strokes meet in their middle
     "bridging",  # strokes run from one earlier stroke to another
     "apart",  # strokes stand beside rather than touch
@@ -56,6 +55,12 @@ TRAITS = (
     "wide",  # against high
 )
 HABITS = ("care", "slant", "rotation", "round", "aspect", "size", "right", "down", "pen")
+# Ways for a stroke to meet others: signs sideways and upward, whether the axes change places, whether it is a bridge.
+SIGNS = [[1, 1], [-1, 1], [1, -1], [-1, -1], [1, 1], [-1, -1], [1, 1], [-1, 1]]
+FORMS = np.concatenate([SIGNS, np.repeat([[0, 0], [1, 0], [0, 1]], [4, 2, 2], axis=0)], 1).astype(np.float32)
+EVERY = 5  # steps from one point to the next by which the place of a stroke among others is judged
+CLEAR = 0.16  # the least mean distance of those points from earlier ink, in cells, of 0.25 at most
+INK = 5.5  # cells that the path of a whole character runs through at most
 WHOLE = 16  # normals of a drawing for each stroke as a whole
 
 
@@ -78,11 +83,12 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
     # Numbers below zero name what belongs to no one character or drawer: no key is used twice.
     traits, shared, places = _alphabet(jax.random.fold_in(alphabet_key, jnp.int32(-1)))
     strokes, joins, own_size = _character(jax.random.fold_in(character_key, jnp.int32(-1)), traits, shared, places)
+    strokes, forms = _compose(strokes, joins, traits, jax.random.fold_in(character_key, jnp.int32(-2)))
     habit = jax.random.truncated_normal(jax.random.fold_in(alphabet_key, -2 - drawer), -2.0, 2.0, (len(HABITS),))
     habit = dict(zip(HABITS, habit, strict=True))
     noise = jax.random.fold_in(character_key, drawer)
     noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WHOLE + 3 * PIECES))
-    points = _join(*_walk(strokes, habit, noise), joins, traits, noise)
+    points = _join(*_walk(strokes, habit, noise), joins, forms, traits, noise)
     points = _frame(points, traits, own_size, habit, noise)
     return _ink(points, PEN * (1 + 0.03 * habit["pen"]), size)
 
@@ -123,8 +129,8 @@ def _alphabet(key):
     u = jax.random.uniform(key, (n + SHARED * (PIECES * PIECE + JOIN),))
     traits = dict(zip(TRAITS, u[:n], strict=True))
     # Stretched, so that alphabets all of lines, or all of arcs, or of single strokes are as common as mixed ones.
-    for name in ("curved", "many", "long"):
-        traits[name] = jnp.clip(1.5 * traits[name] - 0.2, 0.0, 0.95)
+    for name, most in (("curved", 0.8), ("many", 0.95), ("long", 0.95)):
+        traits[name] = jnp.clip(1.5 * traits[name] - 0.25, 0.0, most)
     u = u[n:].reshape(SHARED, PIECES * PIECE + JOIN)
     return traits, _strokes(u[:, JOIN:].reshape(SHARED, PIECES, PIECE), traits), u[:, :JOIN]
 
@@ -136,119 +142,156 @@ def _strokes(u, traits):
     of an imagined grid (0: no such piece), and the lean of its curvature towards its end, -1..1.
     """
     quarter = jnp.pi / 2
-    side = jnp.where(u[..., 0] < 0.2 + 0.6 * traits["clockwise"], 1.0, -1.0)
-    bend = 1 + 0.5 * jnp.floor((2.5 + 4.5 * traits["loops"] ** 3) * u[..., 1] ** 1.6)
-    turning = jnp.where(u[..., 2] < traits["curved"], side * bend * quarter, 0.3 * (u[..., 1] - 0.5))
-    slight, sharp = u[..., 3] < 0.25 * traits["diagonal"], u[..., 3] > 1 - 0.25 * traits["diagonal"]
-    corner = jnp.where(slight, 0.5, jnp.where(sharp, 1.5, 1.0)) * jnp.where(u[..., 4] < 0.5, quarter, -quarter)
-    corner = corner + 0.2 * (u[..., 1] - 0.5)
-    axis = quarter * jnp.floor(4 * u[:, 0, 5]) + jnp.where(u[:, 0, 3] < 0.4 * traits["diagonal"], quarter / 2, 0.0)
-    heading = [axis + 0.2 * (u[:, 0, 7] - 0.5)]
+    whole = u[:, :1]  # what a stroke's pieces share: they bend, turn and measure alike
+    curved, roll = u[..., 2] < traits["curved"], whole[..., 1]
+    ring = roll > 1 - 0.35 * traits["loops"]
+    bend = jnp.where(ring, 4.0, jnp.where(roll < 0.3, 1.2, jnp.where(roll < 0.55 + 0.2 * traits["loops"], 2.0, 2.6)))
+    arc = quarter * jnp.where(jnp.cumsum(curved, -1) > 1, jnp.minimum(bend, 2.0), bend)  # one loop in a stroke
+    swing = jnp.where(whole[..., 0] < 0.2 + 0.6 * traits["clockwise"], 1.0, -1.0)
+    sway = jnp.where(whole[..., 4] < 0.3, -1.0, 1.0) ** jnp.arange(PIECES)[None]
+    # Corners of one stroke are alike too: all one way, as in a box, or by turns, as in a zigzag.
+    sharp = (whole[..., 3] < 0.5 * traits["diagonal"]) | (whole[..., 4] < 0.3)
+    corner = swing * sway * quarter * jnp.where(sharp, jnp.where(whole[..., 6] < 0.5, 1.35, 1.55), 1.0)
+    turning = [jnp.where(curved, swing * arc, 0.2 * (u[..., 1] - 0.5))[:, 0]]
+    axis = quarter * jnp.floor(4 * u[:, 0, 5]) + jnp.where(u[:, 0, 3] < 0.3 * traits["diagonal"], quarter / 2, 0.0)
+    heading = [axis + 0.12 * (u[:, 0, 7] - 0.5)]
     for j in range(1, PIECES):
-        bend = turning[:, j - 1] + turning[:, j]
-        # Two lines never run on: they would be one.
-        smooth = (u[:, j, 5] < traits["smooth"]) & (jnp.abs(bend) > 0.5)
-        heading.append(heading[-1] + jnp.where(smooth, bend / 2, corner[:, j]))
+        both, either = curved[:, j - 1] & curved[:, j], curved[:, j - 1] | curved[:, j]
+        smooth = (u[:, j, 5] < 0.25 + 0.7 * traits["smooth"]) & either
+        # Wide arcs that run on into each other take turns, as in S; otherwise they would go round again.
+        same = jnp.where(both, jnp.sign(turning[-1]), swing[:, 0]) * jnp.where(smooth & both & (arc[:, 0] > 3), -1, 1)
+        turning.append(jnp.where(curved[:, j], same * arc[:, j], 0.2 * (u[:, j, 1] - 0.5)))
+        # Without running on, an arc repeats the one before, as in 3, and closes, or starts from, a line, as in D.
+        broken = jnp.where(both, 0.0, jnp.where(either, 2 * quarter, corner[:, j]))
+        heading.append(heading[-1] + jnp.where(smooth, (turning[-2] + turning[-1]) / 2, broken))
+    turning = jnp.stack(turning, -1)
     # A piece spans so many cells from end to end, or across if it turns by more than half a circle.
     bend = jnp.clip(jnp.abs(turning), 1e-3, None)
-    span = 0.4 + 0.3 * jnp.floor(3 * u[..., 6])
+    span = jnp.where(whole[..., 6] < 0.35, 0.6, jnp.where(ring & curved, 0.75, 1.0))
+    span = span * jnp.where((u[..., 6] < 0.3) & (jnp.arange(PIECES)[None] > 0), 0.55, 1.0)
     length = span * bend / (2 * jnp.sin(jnp.minimum(bend, jnp.pi) / 2))
-    first = jnp.arange(PIECES)[None] == 0
-    follows = first | (u[..., 7] < 0.3 + 0.65 * traits["long"])
-    return jnp.stack([jnp.stack(heading, -1), turning, length * jnp.cumprod(follows, -1), 2 * u[..., 6] - 1], -1)
+    follows = u[..., 7] < (0.2 + 0.65 * traits["long"]) * jnp.array([[jnp.inf, 1.0, 0.7]])
+    lean = jnp.where(bend > 3 * quarter, 0.0, 1.4 * u[..., 6] - 0.7)
+    return jnp.stack([jnp.stack(heading, -1), turning, length * jnp.cumprod(follows, -1), lean], -1)
 
 
 def _character(key, traits, shared, places):
     """Returns strokes [STROKES, PIECES, 4] (length 0: none), joins [STROKES, JOIN] and a size, 0..1."""
     u = jax.random.uniform(key, (STROKES, PIECES * PIECE + JOIN + 5))
-    joins, choice, u = u[:, :JOIN], u[:, JOIN : JOIN + 5], u[:, JOIN + 5 :]
+    joins, choice, u = u[:, :JOIN], u[:, JOIN : JOIN + 5], u[:, JOIN + 5 :].reshape(STROKES, PIECES, PIECE)
     order = jnp.arange(STROKES)
     mark = order == STROKES - 1
     # Plain strokes come in greater numbers: characters are about equally complex everywhere.
-    more = 0.36 + 0.4 * traits["many"] + 0.5 * (1 - traits["long"]) * (1 - 0.5 * traits["curved"])
-    there = jnp.cumprod(choice[:, 0] < jnp.where(order == 0, 1.0, more))
-    single = jnp.sum(there[:-1]) == 1
+    more = 0.44 + 0.4 * traits["many"] + 0.5 * (1 - traits["long"]) * (1 - 0.5 * traits["curved"])
+    there = jnp.cumprod(choice[:, 0] < jnp.where(order == 0, 1.0, more + jnp.where(order == 1, 0.2, -0.15)))
     there = jnp.where(mark, choice[:, 0] < 0.8 * traits["marked"] - 0.25, there)
-    # One stroke is always the character's own: by it no two are alike.
-    own = order == jnp.where(single, 0, 1)
-    taken = (choice[:, 1] < 0.2 + 0.7 * traits["reuse"]) & ~own | mark
+    # The first stroke is always the character's own: by it no two are alike.
+    taken = (choice[:, 1] < 0.2 + 0.7 * traits["reuse"]) & (order > 0) | mark
     which = jnp.where(mark, SHARED - 1, jnp.floor((SHARED - 1) * choice[:, 2])).astype(jnp.int32)
-    u = u.reshape(STROKES, PIECES, PIECE)
     # A lone stroke of a single piece would be one of very few shapes.
-    u = u.at[0, 1:, 7].multiply(jnp.where(single, 0.3, 1.0))
+    u = u.at[0, 1:, 7].multiply(jnp.where(jnp.sum(there[:-1]) == 1, 0.15, 1.0))
     strokes = _strokes(u, traits)
     strokes = jnp.where(taken[:, None, None], shared[which], strokes)
     usual = taken & ~mark & (choice[:, 3] < traits["habit"])
     joins = jnp.where(usual[:, None], places[which], joins)
-    mirrored = (choice[:, 4] < 0.5 * traits["mirror"]) & (order > 1) & ~mark
-    image = jnp.roll(strokes, 1, 0) * jnp.array([[[-1.0, -1, 1, 1]]]) + jnp.array([[[jnp.pi, 0, 0, 0]]])
-    strokes = jnp.where(mirrored[:, None, None], image, strokes)
-    # The same place of both, of the stroke and of its image, meet.
-    joins = joins.at[:, 0].set(jnp.where(mirrored, 0.999, joins[:, 0]))
-    joins = joins.at[:, 2].set(jnp.where(mirrored, joins[:, 4], joins[:, 2]))
     scale = there * jnp.where(mark, jnp.where(traits["dot"] < 0.6, 0.02, 0.3), 1.0)
     return strokes.at[..., 2].multiply(scale[:, None]), joins, choice[0, 4]
 
 
 def _walk(strokes, habit, noise):
-    """Walks the strokes as one hand does: points [STROKES, PIECES * STEPS + 1, 2] from 0, and the last of each."""
+    """Walks the strokes as one hand does: points [STROKES, STEPS + 1, 2] from 0, and which are there."""
     heading, turning, length, lean = jnp.moveaxis(strokes, -1, 0)
     care = jnp.exp(0.4 * habit["care"])
     error = care * jnp.moveaxis(noise[:, WHOLE:].reshape(STROKES, PIECES, 3), -1, 0)
-    heading = heading + 0.13 * error[0] + 0.06 * noise[:, :1]
+    heading = heading + 0.10 * error[0] + 0.045 * noise[:, :1]
     turning = turning * (1 + 0.10 * error[1] + 0.06 * habit["round"]) + 0.2 * error[1]
-    length = length * jnp.exp(0.2 * error[2] + 0.1 * noise[:, 1:2])
+    length = length * jnp.exp(0.16 * error[2] + 0.1 * noise[:, 1:2])
+    # All steps go to the pieces that there are.
+    pieces = jnp.sum(length > 0, -1, keepdims=True)
+    t = jnp.arange(STEPS + 1)[None] / STEPS * pieces
+    middle = (t[:, 1:] + t[:, :-1]) / 2
+    pick = jnp.floor(middle)[..., None] == jnp.arange(PIECES)[None, None]
+    piece = jnp.stack([heading, turning, length * pieces / STEPS, lean])
+    heading, turning, length, lean = jnp.sum(jnp.where(pick[None], piece[:, :, None], 0.0), -1)
     # Quadratic in the path, so that a leaning curvature ends tighter than it began.
-    at = ((jnp.arange(STEPS) + 0.5) / STEPS)[None, None]
-    along = at - 0.5 + 0.4 * lean[..., None] * at * (at - 1)
-    heading = heading[..., None] + turning[..., None] * along
-    step = length[..., None, None] / STEPS * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
-    step = step.reshape(STROKES, PIECES * STEPS, 2)
+    at = middle - jnp.floor(middle)
+    heading = heading + turning * (at - 0.5 + 0.4 * lean * at * (at - 1))
+    step = length[..., None] * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
     around = jnp.pad(step, ((0, 0), (1, 1), (0, 0)), mode="edge")
     rounding = jnp.clip(0.3 + 0.5 * habit["round"], 0.0, 1.0)
     points = jnp.cumsum(step + rounding * ((around[:, :-2] + step + around[:, 2:]) / 3 - step), 1)
     points = jnp.pad(points, ((0, 0), (1, 0), (0, 0)))
-    last = STEPS * jnp.sum(length > 0, -1)
-    t = jnp.minimum(jnp.arange(PIECES * STEPS + 1)[None], last[:, None])[..., None] / STEPS
-    wave = jnp.sin((2.5 + noise[:, None, 0:2]) * t + 3 * noise[:, None, 2:4])
-    wave = wave * noise[:, None, 4:6] + 0.25 * jnp.sin(9 * t + 3 * noise[:, None, 6:8])
+    wave = jnp.sin((2.5 + noise[:, None, 0:2]) * t[..., None] + 3 * noise[:, None, 2:4])
+    wave = wave * noise[:, None, 4:6] + 0.25 * jnp.sin(9 * t[..., None] + 3 * noise[:, None, 6:8])
     size = jnp.minimum(1.0, jnp.sum(length, -1))[:, None, None]
     points = points + 0.03 * care * size * wave
-    return points - points[:, :1], last
+    return points - points[:, :1], pieces[:, 0] > 0
 
 
-def _join(walks, last, joins, traits, noise):
+def _compose(strokes, joins, traits, key):
+    """Chooses how each stroke meets those before it: strokes less those with no good place, and forms [STROKES, 4]."""
+    # Clear of their ink, yet not far out, as they are meant: before any hand draws, so that all hands draw one form.
+    noise = jnp.zeros((STROKES, WHOLE + 3 * PIECES))
+    walks, there = _walk(strokes, dict.fromkeys(HABITS, 0.0), noise)
+    walks, lengths = walks[:, ::EVERY], jnp.sum(strokes[..., 2], -1)
+    luck = jax.random.uniform(key, (STROKES, len(FORMS)))
+
+    def choose(carry, s):
+        placed, ink = carry
+        forms = jnp.asarray(FORMS)
+        new = jax.vmap(lambda form: _meet(placed, s, form, walks, joins, traits, noise))(forms)
+        old = placed.reshape(-1, 2)
+        square = jnp.square(new[..., :1] - old[None, None, :, 0]) + jnp.square(new[..., 1:] - old[None, None, :, 1])
+        clear = jnp.sqrt(jnp.minimum(square.min(-1), 0.25**2)).mean(-1)
+        extent = jnp.maximum(new.max(1), old.max(0)[None]) - jnp.minimum(new.min(1), old.min(0)[None])
+        out = jnp.maximum(extent - 1.1, 0.0).sum(-1)
+        bridging = (joins[s, 5] < 0.7 * traits["bridging"]) & (s < STROKES - 1)
+        score = clear - 0.1 * out + forms[:, 3] * jnp.where(bridging, 0.1, -9.0) + 0.06 * luck[s]
+        score = jnp.where((clear > CLEAR) & (out < 0.8), score, -9.0)
+        best = jnp.argmax(score)
+        good = there[s] & (score[best] > -1) & (ink + lengths[s] < INK)
+        placed = placed.at[s].set(jnp.where(good, new[best], placed[s]))
+        return (placed, ink + good * lengths[s]), (good, forms[best])
+
+    start = jnp.broadcast_to(walks[:1], walks.shape), lengths[0]
+    good, forms = jax.lax.scan(choose, start, jnp.arange(1, STROKES))[1]
+    return strokes.at[1:, :, 2].multiply(good[:, None]), jnp.concatenate([FORMS[:1], forms])
+
+
+def _join(walks, there, joins, forms, traits, noise):
     """Puts each stroke where it meets those before it: points as `walks`, [STROKES, p, 2]."""
-    crossing = traits["crossing"]
 
-    def place(placed, s):
-        u, slip, walk = joins[s], noise[s, 10:13], walks[s]
-        # Two points of earlier strokes; the stroke meets the first, or bridges both.
-        first, second = jnp.floor(s * u[:2]).astype(jnp.int32)
-        target = placed[first, _spot(u[2], crossing, last[first], slip[0])]
-        other = placed[second, _spot(u[3], crossing, last[second], slip[1])]
-        beside = jnp.where(u[5] > 1 - 0.5 * traits["apart"], 0.6 * jnp.floor(3 * u[6:8]) - 0.6, 0.0)
-        meeting = walk + (beside - walk[_spot(u[4], crossing, last[s], slip[2])])[None]
-        chord, gap = walk[last[s]], other - target
-        # Turned and stretched, the stroke reaches from one point to the other; the less so the nearer its own ends or
-        # the two points are, so that no hand's error decides between two forms.
-        reach = jnp.clip(10 * jnp.minimum(jnp.sum(chord**2), jnp.sum(gap**2)) - 0.2, 0, 1) / (jnp.sum(chord**2) + 1e-6)
-        cosine = 1 + reach * jnp.sum(chord * (gap - chord))
-        sine = reach * (chord[0] * gap[1] - chord[1] * gap[0])
-        turn = jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])])
-        turn = turn / jnp.maximum(1.0, jnp.sqrt(cosine**2 + sine**2) / 2)
-        bridging = u[5] < 0.7 * traits["bridging"]
-        # The mark stands about the middle of all others: over, under, inside, beside.
-        low, high = placed.min((0, 1)), placed.max((0, 1))
-        spot = (low + high) / 2 + (jnp.floor(3 * u[:2]) - 1) * ((high - low) / 2 + jnp.array([0.0, 0.3]))
-        is_mark = s == STROKES - 1
-        start = jnp.where(is_mark, spot, target) + 0.05 * noise[s, 8:10]
-        walk = jnp.where(bridging & ~is_mark, walk @ turn, meeting) + start[None]
-        return placed.at[s].set(jnp.where(last[s] > 0, walk, placed[s])), None
+    def place(s, placed):
+        return placed.at[s].set(jnp.where(there[s], _meet(placed, s, forms[s], walks, joins, traits, noise), placed[s]))
 
     # A stroke that is not there, or not yet, hides behind the first.
-    placed = jnp.broadcast_to(walks[:1], walks.shape)
-    return jax.lax.scan(place, placed, jnp.arange(1, STROKES))[0]
+    return jax.lax.fori_loop(1, STROKES, place, jnp.broadcast_to(walks[:1], walks.shape))
+
+
+def _meet(placed, s, form, walks, joins, traits, noise):
+    """Points [p, 2] of stroke `s`, in one of FORMS, among the strokes `placed` before it."""
+    crossing, u, slip, last = traits["crossing"], joins[s], noise[s, 10:13], walks.shape[1] - 1
+    # Two points of earlier strokes; the stroke meets the first, or bridges both. The first stroke is the stem.
+    first, second = jnp.floor(s * u[:2] ** 1.5).astype(jnp.int32)
+    target = placed[first, _spot(u[2], crossing, last, slip[0])]
+    other = placed[second, _spot(u[3], crossing, last, slip[1])]
+    beside = jnp.where(u[5] > 1 - 0.8 * traits["apart"] ** 2, 0.5 * jnp.floor(3 * u[6:8]) - 0.5, 0.0)
+    # The stroke's own meeting point is picked before it takes its form, so that trying many forms gathers but once.
+    own = walks[s] + (beside - walks[s, _spot(u[4], crossing, last, slip[2])])[None]
+    walk, meeting = (jnp.where(form[2] > 0, xy[:, ::-1], xy) * form[None, :2] for xy in (walks[s], own))
+    chord, gap = walk[-1], other - target
+    # Turned and stretched, the stroke reaches from one point to the other; the less so the nearer its own ends or
+    # the two points are, so that no hand's error decides between two forms.
+    reach = jnp.clip(10 * jnp.minimum(jnp.sum(chord**2), jnp.sum(gap**2)) - 0.2, 0, 1) / (jnp.sum(chord**2) + 1e-6)
+    cosine = 1 + reach * jnp.sum(chord * (gap - chord))
+    sine = reach * (chord[0] * gap[1] - chord[1] * gap[0])
+    bridge = walk * cosine + walk[:, ::-1] * sine * jnp.array([[-1.0, 1.0]])
+    bridge = bridge / jnp.maximum(1.0, jnp.sqrt(cosine**2 + sine**2) / 2)
+    # The mark stands about the middle of all others: over, under, inside, beside.
+    low, high = placed.min((0, 1)), placed.max((0, 1))
+    spot = (low + high) / 2 + form[:2] * (jnp.floor(3 * u[:2]) - 1) * ((high - low) / 2 + jnp.array([0.0, 0.3]))
+    start = jnp.where(s == STROKES - 1, spot, target) + 0.05 * noise[s, 8:10]
+    return jnp.where(form[3] > 0, bridge, meeting) + start[None]
 
 
 def _spot(u, crossing, last, slip):
@@ -263,10 +306,10 @@ def _frame(points, traits, own_size, habit, noise):
     slant = 0.10 * habit["slant"] + 0.06 * noise[0, 10]
     tilt = 0.04 * habit["rotation"] + 0.04 * noise[0, 11]
     points = jnp.stack([x - (slant + tilt) * y, y + tilt * x], -1)
-    shape = 0.8 * (traits["wide"] - 0.5) + 0.07 * habit["aspect"] + 0.1 * noise[0, 12]
+    shape = traits["wide"] - 0.58 + 0.07 * habit["aspect"] + 0.1 * noise[0, 12]
     extent = jnp.ptp(points, (0, 1)) + 0.3
     # Characters of one alphabet fill boxes more alike than their strokes alone would.
-    shape = shape - 0.35 * jnp.log(extent[0] / extent[1])
+    shape = shape - 0.5 * jnp.log(extent[0] / extent[1])
     points = points * jnp.exp(jnp.stack([0.5 * shape, -0.5 * shape]))[None, None]
     low, high = points.min((0, 1)), points.max((0, 1))
     flat = 12**0.5  # a uniform number times this has unit deviation
