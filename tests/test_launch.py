@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,8 +94,8 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
     assert results["between_5way_1shot"]["accuracy"] > 0.4
 
 
-def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished):
-    workdir, _ = finished
+def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "moved")
     before = json.loads((workdir / "results.json").read_text())
     code, _, errors = finish(launch("--mode", "evaluate", "--workdir", workdir))
     assert code == 0, errors
