@@ -46,7 +46,7 @@ def parse(argv):
 
 def main(_):
     if flags.FLAGS["verbosity"].value < 1:
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.ERROR)
     from siamjax import experiment  # After the flags: a misspelt one is answered at once.
 
     run = {"train": experiment.train, "evaluate": experiment.evaluate}[MODE.value]

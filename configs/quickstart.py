@@ -10,7 +10,9 @@ from configs import default
 
 def get_config():
     config = default.get_config()
+    config.encoder.width = 16
     config.augment.name = "none"  # the drawers vary enough
-    config.train.steps = 220
-    config.train.validate_every = 55
+    config.optimizer.adamw.learning_rate = 3e-3
+    config.train.steps = 500
+    config.train.validate_every = 125
     return config
