@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from reference import pair as oracle
+
 from siamjax.losses import pair as losses
 
 LOGITS = np.array([2.5, -0.3, 0.0, -7.0, 1.1, 40.0, -120.0])
