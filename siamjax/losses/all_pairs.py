@@ -14,7 +14,7 @@ from jax import lax
 from siamjax import distances
 from siamjax.losses import pair
 from siamjax.losses._balance import reduce_kinds
-from siamjax.losses._gather import whole_batch
+from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
 
 
@@ -56,6 +56,7 @@ def batch_contrastive(
     *,
     margin=1.0,
     balance=0.5,
+    active_only=False,
     distance=distances.pairwise_euclidean,
     where=None,
     axis_name=None,
@@ -71,6 +72,7 @@ def batch_contrastive(
       labels: int [n], identities.
       margin: m > 0, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n], at least 0.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -80,7 +82,7 @@ def batch_contrastive(
       float scalar, or per-pair values [n, n]; 0 where no pair counts.
     """
     pair_loss = functools.partial(pair.contrastive, margin=margin)
-    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn)
+    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn, active_only)
 
 
 def batch_double_margin_contrastive(
@@ -90,6 +92,7 @@ def batch_double_margin_contrastive(
     pos_margin=0.5,
     neg_margin=1.0,
     balance=0.5,
+    active_only=False,
     distance=distances.pairwise_euclidean,
     where=None,
     axis_name=None,
@@ -105,6 +108,7 @@ def batch_double_margin_contrastive(
       pos_margin: m₁ ≥ 0, the distance below which same pairs are left alone.
       neg_margin: m₂ > m₁, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n].
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -114,7 +118,7 @@ def batch_double_margin_contrastive(
       float scalar, or per-pair values [n, n]; 0 where no pair counts.
     """
     pair_loss = functools.partial(pair.double_margin_contrastive, pos_margin=pos_margin, neg_margin=neg_margin)
-    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn)
+    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn, active_only)
 
 
 def batch_linear_contrastive(
@@ -124,6 +128,7 @@ def batch_linear_contrastive(
     pos_margin=0.0,
     neg_margin=1.0,
     balance=0.5,
+    active_only=False,
     distance=distances.pairwise_euclidean,
     where=None,
     axis_name=None,
@@ -131,8 +136,8 @@ def batch_linear_contrastive(
 ) -> chex.Array:
     """Linear contrastive loss on all pairs of a batch: max(0, d − m₊) for same, max(0, m₋ − d) for different ones.
 
-    Twice this, of embeddings of unit length, is pytorch-metric-learning's `ContrastiveLoss` with `MeanReducer`; its
-    default, which leaves out pairs that are already 0, is had by `reduce_fn=nonzero_mean`. See `linear_contrastive`.
+    Twice this, of embeddings of unit length, is pytorch-metric-learning's `ContrastiveLoss` with `MeanReducer`,
+    or with `active_only` as it is by default. See `linear_contrastive`.
 
     Args:
       embeddings: float [n, d]; a margin means little where their length is free, so unit length is usual.
@@ -140,6 +145,7 @@ def batch_linear_contrastive(
       pos_margin: m₊, the distance below which same pairs are left alone.
       neg_margin: m₋, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n].
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -149,7 +155,7 @@ def batch_linear_contrastive(
       float scalar, or per-pair values [n, n]; 0 where no pair counts.
     """
     pair_loss = functools.partial(pair.linear_contrastive, pos_margin=pos_margin, neg_margin=neg_margin)
-    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn)
+    return _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn, active_only)
 
 
 def batch_cosine_embedding(
@@ -158,6 +164,7 @@ def batch_cosine_embedding(
     *,
     margin=0.0,
     balance=0.5,
+    active_only=False,
     where=None,
     axis_name=None,
     reduce_fn=jnp.mean,
@@ -172,6 +179,7 @@ def batch_cosine_embedding(
       labels: int [n], identities.
       margin: −1..1, the cosine below which different pairs are left alone; 0..0.5 are usual.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over ordered pairs), `jnp.sum`, or None for per-pair values.
@@ -181,7 +189,7 @@ def batch_cosine_embedding(
     """
     pair_loss = functools.partial(pair.linear_contrastive, pos_margin=0, neg_margin=1 - margin)
     cosine = distances.pairwise_cosine
-    return _on_all_pairs(pair_loss, embeddings, labels, cosine, balance, where, axis_name, reduce_fn)
+    return _on_all_pairs(pair_loss, embeddings, labels, cosine, balance, where, axis_name, reduce_fn, active_only)
 
 
 def batch_pairwise_sigmoid(
@@ -212,10 +220,10 @@ def batch_pairwise_sigmoid(
     Returns:
       float scalar, or per-item values [n]; 0 where no pair counts.
     """
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    same, counts = _kinds(embeddings, labels, where)
+    embeddings, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
     similarities = 1 - distances.pairwise_cosine(embeddings, embeddings)
-    values = pair.pairwise_sigmoid(similarities, same, t=t, b=b, where=counts, reduce_fn=None)
+    counts = found.positive | found.negative
+    values = pair.pairwise_sigmoid(similarities, found.positive, t=t, b=b, where=counts, reduce_fn=None)
     return reduce(jnp.sum(values, axis=1), where, reduce_fn)
 
 
@@ -248,52 +256,20 @@ def circle(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has both.
     """
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    same, counts = _kinds(embeddings, labels, where)
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
     s = 1 - distances.pairwise_cosine(embeddings, embeddings)
     alpha_p = lax.stop_gradient(jax.nn.relu(1 + m - s))
     alpha_n = lax.stop_gradient(jax.nn.relu(s + m))
-    pull, has_positive = _log_sum_exp(-gamma * alpha_p * (s - (1 - m)), counts & same)
-    push, has_negative = _log_sum_exp(gamma * alpha_n * (s - m), counts & ~same)
+    pull, has_positive = log_sum_exp(-gamma * alpha_p * (s - (1 - m)), found.positive)
+    push, has_negative = log_sum_exp(gamma * alpha_n * (s - m), found.negative)
     return reduce(jax.nn.softplus(pull + push), has_positive & has_negative, reduce_fn)
 
 
-def nonzero_mean(values: chex.Array) -> chex.Array:
-    """Mean over the values that are not 0; 0 if all are. For `reduce_fn`: other libraries' "average of active pairs".
-
-    It hides progress (pairs that reach 0 drop out of the mean), so report the active share beside it.
-
-    Args:
-      values: float array of any shape.
-
-    Returns:
-      float scalar.
-    """
-    return jnp.sum(values) / jnp.maximum(jnp.sum(values != 0), 1)
-
-
-def _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn):
+def _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn, active_only=False):
     """`pair_loss` of every item with every other one, reduced."""
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    same, counts = _kinds(embeddings, labels, where)
-    values = pair_loss(distance(embeddings, embeddings), same, reduce_fn=None)
-    return reduce_kinds(values, same, counts, reduce_fn, balance)
-
-
-def _kinds(embeddings, labels, where):
-    """Which pairs are of one identity, and which count: bool [n, n] each."""
-    chex.assert_rank([embeddings, labels], [2, 1])
-    chex.assert_equal_shape_prefix([embeddings, labels], 1)
-    chex.assert_type(embeddings, float)
-    same = labels[:, None] == labels[None, :]
-    counts = ~jnp.eye(len(labels), dtype=bool)
-    if where is not None:
-        chex.assert_equal_shape([labels, where])
-        counts &= where[:, None] & where[None, :]
-    return same, counts
-
-
-def _log_sum_exp(x, where):
-    """Row-wise log Σ exp over the selected, and which rows have any; a row without any gets some finite number."""
-    found = jnp.any(where, axis=1)
-    return jax.nn.logsumexp(jnp.where(where | ~found[:, None], x, -jnp.inf), axis=1), found
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    values = pair_loss(distance(embeddings, embeddings), found.positive, reduce_fn=None)
+    counts = found.positive | found.negative
+    if active_only:
+        counts &= values > 0
+    return reduce_kinds(values, found.positive, counts, reduce_fn, balance)

@@ -208,6 +208,11 @@ def test_cosine_pairs_equal_the_loss_of_given_pairs():
     np.testing.assert_allclose(batch.ravel()[off_diagonal], given_pairs[off_diagonal], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("values,mean", [([0.0, 0.0, 0.0], 0.0), ([0.0, 2.0, 4.0], 3.0), ([-1.0, 0.0, 3.0], 1.0)])
-def test_nonzero_mean(values, mean):
-    assert losses.nonzero_mean(jnp.array(values)) == mean
+def test_active_pairs_alone_make_the_mean():
+    loss = functools.partial(losses.batch_linear_contrastive, **TWO_MARGINS)
+    points, labels = jnp.asarray(EMBEDDINGS, jnp.float32), jnp.asarray(LABELS)
+    values = 2 * np.asarray(jax.jit(functools.partial(loss, reduce_fn=None))(points, labels))
+    same, active = LABELS[:, None] == LABELS[None, :], values > 0
+    assert 0 < active.sum() < 90
+    expected = (values[same & active].mean() + values[~same & active].mean()) / 2
+    np.testing.assert_allclose(jax.jit(functools.partial(loss, active_only=True))(points, labels), expected, rtol=1e-5)
