@@ -169,6 +169,7 @@ def triplets_per_anchor(found):
 
 def share(part, whole, dtype):
     """Σ part / Σ whole of counts, 0 where there are none; summed as floats, for a batch's triplets outgrow int32."""
+    dtype = jnp.promote_types(dtype, jnp.float32)
     return jnp.sum(part.astype(dtype)) / jnp.maximum(jnp.sum(whole.astype(dtype)), 1)
 
 

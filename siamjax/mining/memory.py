@@ -101,6 +101,8 @@ def lookup(memory: Memory, labels: chex.Array, items: chex.Array, *, where=None)
       items: int [n], numbers of the images, as in `push`.
       where: bool [n], which anchors take part; None for all.
 
+    Over several devices, give the whole batch, gathered as the embeddings that are compared with the memory.
+
     Returns:
       `Candidates` [n, size], for miners and losses on the distances from the batch to `memory.embedding`.
     """

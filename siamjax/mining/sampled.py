@@ -50,7 +50,7 @@ def distance_weighted(
       `Triplets` [n·k], an anchor's one after another; not valid where it has no positive or no negative near enough.
     """
     distances, found = prepare(distances, labels, where)
-    d = jnp.maximum(distances, cutoff)
+    d = jnp.maximum(distances, cutoff).astype(jnp.promote_types(distances.dtype, jnp.float32))
     # Antipodes weigh without bound; the floor keeps that finite, should the cut-off let them in.
     floor = jnp.finfo(d.dtype).eps
     log_q = (dimension - 2) * jnp.log(d) + (dimension - 3) / 2 * jnp.log(jnp.maximum(1 - jnp.square(d) / 4, floor))
@@ -135,17 +135,18 @@ def _draw_different(key, found, sizes, count, wanted):
     most = jnp.maximum(jnp.max(sizes), 1)
     positives, negatives = jnp.sum(found.positive, axis=1), jnp.sum(found.negative, axis=1)
 
-    def below(key, limit):
-        return jax.random.randint(key, (count,), 0, jnp.maximum(limit, 1), jnp.int32)
+    def below(key, *limits):
+        limits = jnp.stack([jnp.broadcast_to(limit, (count,)) for limit in limits])
+        return jax.random.randint(key, limits.shape, 0, jnp.maximum(limits, 1), jnp.int32)
 
     def redraw(state):
         key, triplets, bad = state
-        key, *keys = jax.random.split(key, 5)
-        anchor = order[below(keys[0], anchors)]
-        kept = below(keys[1], most) < sizes[anchor]
-        fresh = _int32(anchor, below(keys[2], positives[anchor]), below(keys[3], negatives[anchor]))
+        key, anchor_key, other_key = jax.random.split(key, 3)
+        place, level = below(anchor_key, anchors, most)
+        anchor = order[place]
+        fresh = _int32(anchor, *below(other_key, positives[anchor], negatives[anchor]))
         triplets = tuple(jnp.where(bad, new, old) for new, old in zip(fresh, triplets, strict=True))
-        missing = bad & ~kept
+        missing = bad & (level >= sizes[anchor])
         return key, triplets, missing | _repeated(triplets, missing)
 
     nothing = jnp.zeros((count,), jnp.int32)
@@ -157,10 +158,10 @@ def _draw_different(key, found, sizes, count, wanted):
 def _repeated(triplets, missing):
     """bool [t]: whether the triplet stands at an earlier place as well; what is missing repeats nothing."""
     place = jnp.arange(len(missing), dtype=jnp.int32)
-    *ordered, place = lax.sort((missing.astype(jnp.int32), *triplets, place), num_keys=5)
-    alike = [jnp.concatenate([jnp.zeros((1,), bool), x[1:] == x[:-1]]) for x in ordered]
-    again = alike[0] & alike[1] & alike[2] & alike[3] & (ordered[0] == 0)
-    return jnp.zeros_like(missing).at[place].set(again)
+    anchor, positive, negative = triplets
+    *ordered, place = lax.sort((jnp.where(missing, -1 - place, anchor), positive, negative, place), num_keys=3)
+    alike = [x[1:] == x[:-1] for x in ordered]
+    return jnp.zeros_like(missing).at[place[1:]].set(alike[0] & alike[1] & alike[2])
 
 
 def _column(mask, row, rank):

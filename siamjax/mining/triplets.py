@@ -210,7 +210,8 @@ def angular(
         sums = distances + between[positive]
         wide = found.negative & (bound * sums < d_ap[:, None])
         negative = nearest(sums, wide)
-        score = jnp.where(pick(wide, negative), d_ap / pick(sums, negative), -1)
+        exceeds = pick(wide, negative)
+        score = jnp.where(exceeds, d_ap / jnp.where(exceeds, pick(sums, negative), 1), -1)
         place = rows, _or_nowhere(positive, exists, distances)
         active = active + jnp.where(exists, jnp.sum(wide, axis=1, dtype=jnp.int32), 0)
         return negatives.at[place].set(negative, mode="drop"), scores.at[place].set(score, mode="drop"), active
