@@ -10,10 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Floats of temporaries that one block of `blockwise` may hold: 16 MB in float32, which keeps both the memory small and
-# the cost of the loop over blocks hidden behind the work within them.
-BLOCK = 1 << 22
-
 
 def squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     """Squared Euclidean distance of each pair: Σ_k (a_k − b_k)².
@@ -88,7 +84,7 @@ def l1(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n], at least 0.
     """
     _check_pairs(a, b)
-    return jnp.sum(jnp.abs(a - b), axis=-1)
+    return jnp.sum(absolute_difference(a, b), axis=-1)
 
 
 def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -102,7 +98,7 @@ def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m], at least 0.
     """
     _check_sets(a, b)
-    return blockwise(lambda a, b: jnp.sum(jnp.abs(_differences(a, b)), axis=-1), a, b, a.shape[-1])
+    return blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), a, b, a.shape[-1])
 
 
 def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
@@ -119,7 +115,7 @@ def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
       ValueError: `p` is below 1, where this is no distance and has no finite gradient.
     """
     _check_pairs(a, b)
-    return _norm(a - b, p)
+    return _norm(absolute_difference(a, b), p)
 
 
 def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
@@ -194,11 +190,26 @@ def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
     return _products(a, b)
 
 
+def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
+    """|a − b| of each component, with gradient 0, the middle of its slopes, where the two are equal.
+
+    `jnp.abs` has gradient 1 there, which would push coincident points apart, each in one fixed direction.
+
+    Args:
+      a, b: float [..., d], of shapes that broadcast.
+
+    Returns:
+      float [..., d], at least 0.
+    """
+    difference = a - b
+    return difference * lax.stop_gradient(jnp.sign(difference))
+
+
 def blockwise(score, a: chex.Array, b: chex.Array, width: int) -> chex.Array:
     """All pairs of `score`, block by block, so that its temporaries stay small in value and gradient alike.
 
-    Inputs that fit in one block are scored in one call, at no extra cost. Otherwise each block is computed again on the
-    way back, so that the gradient holds one block's temporaries, not all of them.
+    Inputs that fit in one block are scored in one call. Otherwise each block is computed again on the way back, so that
+    the gradient holds one block's temporaries, not all of them.
 
     Args:
       score: function of [r, d] and [c, d] to [r, c], each pair by itself.
@@ -223,10 +234,15 @@ def blockwise(score, a: chex.Array, b: chex.Array, width: int) -> chex.Array:
 
 
 def _block_shape(n, m, width):
-    """Rows and columns of a block: as many whole rows of the [n, m] pairs as fit, or else a part of one."""
-    pairs = max(BLOCK // width, 1)
-    columns = _even(m, pairs)
-    return _even(n, max(pairs // max(columns, 1), 1)), columns
+    """Rows and columns of a block: as square as the [n, m] pairs allow, so that each row is read for many columns."""
+    pairs = max(_block_floats() // width, 1)
+    rows = _even(n, max(math.isqrt(pairs), pairs // max(m, 1)))
+    return rows, _even(m, max(pairs // max(rows, 1), 1))
+
+
+def _block_floats():
+    """Floats that a block may hold: on a CPU what fits in a core's cache, elsewhere enough to hide a launch's cost."""
+    return 1 << 18 if jax.default_backend() == "cpu" else 1 << 24
 
 
 def _even(total, most):
@@ -241,7 +257,7 @@ def _split(x, length):
 
 
 def _differences(a, b):
-    return a[:, None, :] - b[None, :, :]
+    return absolute_difference(a[:, None, :], b[None, :, :])
 
 
 def _products(a, b):
@@ -266,10 +282,9 @@ def _unit(x):
 
 
 def _norm(x, p):
-    """Lp norm over the last axis, with gradient 0 at 0."""
+    """Lp norm of x, at least 0, over the last axis, with gradient 0 at 0."""
     if not p >= 1:
         raise ValueError(f"p={p!r}: an Lp distance needs p of 1 or more")
-    x = jnp.abs(x)
     largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
     # Powers of components of any size stay in range where the largest is 1; the norm scales with it.
     scale = jnp.where(largest > 0, largest, 1)
