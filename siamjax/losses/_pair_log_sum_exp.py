@@ -104,7 +104,7 @@ def _fold_blocks(step, state, found, order, block):
     """
     n = len(order)
     items = jnp.pad(order, (0, -n % block), constant_values=n).reshape(-1, block)
-    held = found.at[items.ravel()[:, None], items.ravel()[None, :]].get(mode="fill", fill_value=False)
+    held = _rows(_rows(found, items.ravel()).T, items.ravel()).T
     held = jnp.any(held.reshape(len(items), block, len(items), block), axis=(1, 3))
     rows, columns = jnp.nonzero(held, size=held.size)
     return lax.fori_loop(0, jnp.sum(held), lambda k, s: step(items[rows[k]], items[columns[k]], s), state)
