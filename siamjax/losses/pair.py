@@ -1,13 +1,21 @@
-"""Losses on pairs: is it the same identity or not?"""
+"""Losses on given pairs, from their distances or logits: is it the same identity or not?
+
+For all pairs of a batch at once, see `siamjax.losses.all_pairs`.
+"""
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
+from siamjax.distances import cosine
+from siamjax.losses._balance import reduce_kinds
 from siamjax.losses._reduce import reduce
 
 
-def binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None, reduce_fn=jnp.mean) -> chex.Array:
+def binary_cross_entropy(
+    logits: chex.Array, same: chex.Array, *, label_smoothing=0.0, balance=None, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
     """Cross-entropy of "same" from logits: log(1 + exp(∓logit)) for same and different pairs.
 
     Koch, Zemel, Salakhutdinov (2015), section 3.2; https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf.
@@ -15,22 +23,26 @@ def binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None, re
     Args:
       logits: float array of any shape, log-odds of "same".
       same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      label_smoothing: ε in 0..1; the target of a same pair is 1 − ε/2, of a different one ε/2.
+      balance: None weighs all pairs alike; a number in 0..1 reduces same and different pairs apart and adds them with
+        weights `balance` and 1 − `balance`, however many there are of each. A kind of which there is no pair adds 0.
       where: optional bool array of the same shape, the pairs that count.
       reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
 
     Returns:
-      float scalar, or per-pair values; 0 where no pair counts.
+      float scalar, or per-pair values (weighed if balanced); 0 where no pair counts.
     """
     chex.assert_equal_shape([logits, same])
     chex.assert_type(logits, float)
-    return reduce(optax.sigmoid_binary_cross_entropy(logits, same.astype(logits.dtype)), where, reduce_fn)
+    targets = same.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    values = optax.sigmoid_binary_cross_entropy(logits, targets)
+    return reduce_kinds(values, same.astype(bool), where, reduce_fn, balance)
 
 
 def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None) -> chex.Array:
     """Cross-entropy of "same" in which same and different pairs weigh alike, however many there are of each.
 
-    The mean of `binary_cross_entropy` over the same pairs and that over the different ones, averaged; a kind of which
-    there is no pair adds 0.
+    `binary_cross_entropy` with `balance=0.5`.
 
     Args:
       logits: float array of any shape, log-odds of "same".
@@ -40,8 +52,151 @@ def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where
     Returns:
       float scalar.
     """
-    same = same.astype(bool)
-    where = jnp.ones_like(same) if where is None else where
-    positive = binary_cross_entropy(logits, same, where=where & same)
-    negative = binary_cross_entropy(logits, same, where=where & ~same)
-    return (positive + negative) / 2
+    return binary_cross_entropy(logits, same, balance=0.5, where=where)
+
+
+def exponential_contrastive(
+    distances: chex.Array, same: chex.Array, *, q=1.0, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
+    """Chopra's contrastive loss: (2/Q) E² for same pairs, 2Q exp(−2.77 E / Q) for different ones.
+
+    Chopra, Hadsell, LeCun: Learning a Similarity Metric Discriminatively, with Application to Face Verification
+    (2005); http://yann.lecun.com/exdb/publis/pdf/chopra-05.pdf. Its E is the L1 distance, and its Y is 1
+    for *different* pairs.
+
+    Args:
+      distances: float array of any shape, E ≥ 0.
+      same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      q: Q > 0, the greatest distance that can occur.
+      where: optional bool array of the same shape, the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values; 0 where no pair counts.
+    """
+    pull = 2 / q * jnp.square(distances)
+    push = 2 * q * jnp.exp(-2.77 / q * distances)
+    return _pull_or_push(distances, same, pull, push, where, reduce_fn)
+
+
+def contrastive(distances: chex.Array, same: chex.Array, *, margin=1.0, where=None, reduce_fn=jnp.mean) -> chex.Array:
+    """Hadsell's contrastive loss: ½ d² for same pairs, ½ max(0, m − d)² for different ones.
+
+    Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping (2006), equation 4;
+    http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf. Its d is the Euclidean distance (not squared),
+    and its Y is 1 for *different* pairs.
+
+    Args:
+      distances: float array of any shape, d ≥ 0.
+      same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      margin: m > 0, the distance beyond which different pairs are left alone.
+      where: optional bool array of the same shape, the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values; 0 where no pair counts.
+    """
+    pull = jnp.square(distances) / 2
+    push = jnp.square(jax.nn.relu(margin - distances)) / 2
+    return _pull_or_push(distances, same, pull, push, where, reduce_fn)
+
+
+def double_margin_contrastive(
+    distances: chex.Array, same: chex.Array, *, pos_margin=0.5, neg_margin=1.0, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
+    """Contrastive loss that also leaves near same pairs alone: ½ max(0, d − m₁)² or ½ max(0, m₂ − d)².
+
+    Lin et al.: DeepHash: Getting Regularization, Depth and Fine-Tuning Right (2015);
+    https://arxiv.org/abs/1501.04711. With m₁ = 0 it is `contrastive`. The variant with hinges that are linear in the
+    squared distance is `linear_contrastive` of squared distances.
+
+    Args:
+      distances: float array of any shape, d ≥ 0.
+      same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      pos_margin: m₁ ≥ 0, the distance below which same pairs are left alone.
+      neg_margin: m₂ > m₁, the distance beyond which different pairs are left alone.
+      where: optional bool array of the same shape, the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values; 0 where no pair counts.
+    """
+    pull = jnp.square(jax.nn.relu(distances - pos_margin)) / 2
+    push = jnp.square(jax.nn.relu(neg_margin - distances)) / 2
+    return _pull_or_push(distances, same, pull, push, where, reduce_fn)
+
+
+def linear_contrastive(
+    distances: chex.Array, same: chex.Array, *, pos_margin=0.0, neg_margin=1.0, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
+    """Contrastive loss with linear hinges: max(0, d − m₊) for same pairs, max(0, m₋ − d) for different ones.
+
+    The form of pytorch-metric-learning's `ContrastiveLoss`;
+    https://kevinmusgrave.github.io/pytorch-metric-learning/losses/contrastive_loss/. Its pull does not fade as same
+    pairs come near each other.
+
+    Args:
+      distances: float array of any shape.
+      same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      pos_margin: m₊, the distance below which same pairs are left alone.
+      neg_margin: m₋, the distance beyond which different pairs are left alone.
+      where: optional bool array of the same shape, the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values; 0 where no pair counts.
+    """
+    pull, push = jax.nn.relu(distances - pos_margin), jax.nn.relu(neg_margin - distances)
+    return _pull_or_push(distances, same, pull, push, where, reduce_fn)
+
+
+def cosine_embedding(
+    a: chex.Array, b: chex.Array, same: chex.Array, *, margin=0.0, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
+    """Cosine embedding loss: 1 − cos(a, b) for same pairs, max(0, cos(a, b) − margin) for different ones.
+
+    The form of PyTorch's `CosineEmbeddingLoss`;
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.CosineEmbeddingLoss.html.
+
+    Args:
+      a, b: float [n, d], embeddings of any length; a zero vector has cosine 0 with all others.
+      same: bool or {0, 1} [n], 1 for the same identity.
+      margin: −1..1, the cosine below which different pairs are left alone; 0..0.5 are usual.
+      where: optional bool [n], the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n]; 0 where no pair counts.
+    """
+    distance = cosine(a, b)
+    return _pull_or_push(distance, same, distance, jax.nn.relu(1 - distance - margin), where, reduce_fn)
+
+
+def pairwise_sigmoid(
+    similarities: chex.Array, same: chex.Array, *, t=10.0, b=-10.0, where=None, reduce_fn=jnp.mean
+) -> chex.Array:
+    """SigLIP's loss of each pair by itself: log(1 + exp(−z (t s + b))), z = 1 for same pairs, −1 for different ones.
+
+    Zhai, Mustafa, Kolesnikov, Beyer: Sigmoid Loss for Language Image Pre-Training (2023), section 3.2;
+    https://arxiv.org/abs/2303.15343. For its two towers, `similarities` is the cosine [n, n] of every image with every
+    text, `same` the identity matrix, and the sum is divided by n.
+
+    Args:
+      similarities: float array of any shape; the paper's are cosines, −1..1.
+      same: bool or {0, 1} array of the same shape, 1 for the same identity.
+      t: scale > 0, a number or a learned scalar (the paper learns log t, from log 10).
+      b: bias, a number or a learned scalar (the paper's start, −10, is for many different pairs to each same one).
+      where: optional bool array of the same shape, the pairs that count.
+      reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values; 0 where no pair counts.
+    """
+    return binary_cross_entropy(t * similarities + b, same, where=where, reduce_fn=reduce_fn)
+
+
+def _pull_or_push(distances, same, pull, push, where, reduce_fn):
+    """The loss `pull` of same pairs and `push` of different ones, reduced."""
+    chex.assert_equal_shape([distances, same])
+    chex.assert_type(distances, float)
+    return reduce(jnp.where(same.astype(bool), pull, push), where, reduce_fn)

@@ -1,0 +1,307 @@
+"""Distances between embeddings: paired ([n, d], [n, d] -> [n]) and all against all ([n, d], [m, d] -> [n, m]).
+
+All but `dot` grow as embeddings part; `dot` is a similarity. Every gradient is finite, and 0 where two points coincide.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Squared Euclidean distance of each pair: Σ_k (a_k − b_k)².
+
+    Args:
+      a, b: float [n, d].
+
+    Returns:
+      float [n], at least 0.
+    """
+    _check_pairs(a, b)
+    return jnp.sum(jnp.square(a - b), axis=-1)
+
+
+def pairwise_squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Squared Euclidean distance of all pairs, by one matrix product: |a|² + |b|² − 2 a·b of points about their mean.
+
+    Centring keeps small distances right where all points lie far from the origin. What rounding is left is about 1e-7
+    (float32) of the points' squared distance from their mean, so two points that coincide may come out that far apart.
+
+    Args:
+      a: float [n, d].
+      b: float [m, d].
+
+    Returns:
+      float [n, m], at least 0.
+    """
+    _check_sets(a, b)
+    # Distances do not depend on the centre, so no gradient need flow through it.
+    total = jnp.sum(a, axis=0) + jnp.sum(b, axis=0)
+    centre = lax.stop_gradient(total / max(len(a) + len(b), 1))[None, :]
+    a, b = a - centre, b - centre
+    lengths = jnp.sum(jnp.square(a), axis=-1)[:, None] + jnp.sum(jnp.square(b), axis=-1)[None, :]
+    return _at_least_zero(lengths - 2 * _products(a, b))
+
+
+def euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Euclidean distance of each pair: (Σ_k (a_k − b_k)²)^½.
+
+    Args:
+      a, b: float [n, d].
+
+    Returns:
+      float [n], at least 0.
+    """
+    return _sqrt(squared_euclidean(a, b))
+
+
+def pairwise_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Euclidean distance of all pairs, the root of `pairwise_squared_euclidean`.
+
+    Rounding there, under the root, is about 3e-4 (float32) of the points' distance from their mean where two of them
+    coincide; it fades as they part.
+
+    Args:
+      a: float [n, d].
+      b: float [m, d].
+
+    Returns:
+      float [n, m], at least 0.
+    """
+    return _sqrt(pairwise_squared_euclidean(a, b))
+
+
+def l1(a: chex.Array, b: chex.Array) -> chex.Array:
+    """L1 (city block) distance of each pair: Σ_k |a_k − b_k|.
+
+    Args:
+      a, b: float [n, d].
+
+    Returns:
+      float [n], at least 0.
+    """
+    _check_pairs(a, b)
+    return jnp.sum(absolute_difference(a, b), axis=-1)
+
+
+def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
+    """L1 (city block) distance of all pairs, in blocks of bounded memory.
+
+    Args:
+      a: float [n, d].
+      b: float [m, d].
+
+    Returns:
+      float [n, m], at least 0.
+    """
+    _check_sets(a, b)
+    return blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), a, b, a.shape[-1])
+
+
+def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
+    """Lp (Minkowski) distance of each pair: (Σ_k |a_k − b_k|^p)^(1/p), and max_k |a_k − b_k| for p = ∞.
+
+    Args:
+      a, b: float [n, d].
+      p: a number, not an array; 1 to `math.inf`.
+
+    Returns:
+      float [n], at least 0.
+
+    Raises:
+      ValueError: `p` is below 1, where this is no distance and has no finite gradient.
+    """
+    _check_pairs(a, b)
+    return _norm(absolute_difference(a, b), p)
+
+
+def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
+    """Lp (Minkowski) distance of all pairs, in blocks of bounded memory; see `lp`.
+
+    Args:
+      a: float [n, d].
+      b: float [m, d].
+      p: a number, not an array; 1 to `math.inf`.
+
+    Returns:
+      float [n, m], at least 0.
+
+    Raises:
+      ValueError: `p` is below 1.
+    """
+    _check_sets(a, b)
+    return blockwise(lambda a, b: _norm(_differences(a, b), p), a, b, a.shape[-1])
+
+
+def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Cosine distance of each pair: 1 − a·b / (|a| |b|); 1, with no gradient, where either is 0.
+
+    Args:
+      a, b: float [n, d], of any length.
+
+    Returns:
+      float [n] in 0..2.
+    """
+    _check_pairs(a, b)
+    return _at_least_zero(1 - jnp.sum(_unit(a) * _unit(b), axis=-1))
+
+
+def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Cosine distance of all pairs, by one matrix product; see `cosine`.
+
+    Args:
+      a: float [n, d], of any length.
+      b: float [m, d], of any length.
+
+    Returns:
+      float [n, m] in 0..2.
+    """
+    _check_sets(a, b)
+    return _at_least_zero(1 - _products(_unit(a), _unit(b)))
+
+
+def dot(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Inner product of each pair, Σ_k a_k b_k: a similarity, greater for the nearer.
+
+    Args:
+      a, b: float [n, d].
+
+    Returns:
+      float [n].
+    """
+    _check_pairs(a, b)
+    return jnp.sum(a * b, axis=-1)
+
+
+def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Inner product of all pairs, a·bᵀ: a similarity, greater for the nearer.
+
+    Args:
+      a: float [n, d].
+      b: float [m, d].
+
+    Returns:
+      float [n, m].
+    """
+    _check_sets(a, b)
+    return _products(a, b)
+
+
+def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
+    """|a − b| of each component, with gradient 0, the middle of its slopes, where the two are equal.
+
+    `jnp.abs` has gradient 1 there, which would push coincident points apart, each in one fixed direction.
+
+    Args:
+      a, b: float [..., d], of shapes that broadcast.
+
+    Returns:
+      float [..., d], at least 0.
+    """
+    difference = a - b
+    return difference * lax.stop_gradient(jnp.sign(difference))
+
+
+def blockwise(score, a: chex.Array, b: chex.Array, width: int) -> chex.Array:
+    """All pairs of `score`, block by block, so that its temporaries stay small in value and gradient alike.
+
+    Inputs that fit in one block are scored in one call. Otherwise each block is computed again on the way back, so that
+    the gradient holds one block's temporaries, not all of them.
+
+    Args:
+      score: function of [r, d] and [c, d] to [r, c], each pair by itself.
+      a: float [n, d].
+      b: float [m, d].
+      width: floats that `score` holds for a pair at once.
+
+    Returns:
+      float [n, m].
+    """
+    rows, columns = _block_shape(len(a), len(b), width)
+    if rows >= len(a) and columns >= len(b):
+        return score(a, b)
+    score = jax.checkpoint(score, prevent_cse=False)  # a scan's body is never merged with another's
+    b_blocks = _split(b, columns)
+
+    def row_of_blocks(a_block):
+        scores = lax.map(lambda b_block: score(a_block, b_block), b_blocks)
+        return scores.swapaxes(0, 1).reshape(len(a_block), -1)[:, : len(b)]
+
+    return lax.map(row_of_blocks, _split(a, rows)).reshape(-1, len(b))[: len(a)]
+
+
+def _block_shape(n, m, width):
+    """Rows and columns of a block: as square as the [n, m] pairs allow, so that each row is read for many columns."""
+    pairs = max(_block_floats() // width, 1)
+    rows = _even(n, max(math.isqrt(pairs), pairs // max(m, 1)))
+    return rows, _even(m, max(pairs // max(rows, 1), 1))
+
+
+def _block_floats():
+    """Floats that a block may hold: on a CPU what fits in a core's cache, elsewhere enough to hide a launch's cost."""
+    return 1 << 18 if jax.default_backend() == "cpu" else 1 << 24
+
+
+def _even(total, most):
+    """The length of equal parts of `total`, none longer than `most`, that leave the least padding."""
+    return -(-total // max(-(-total // most), 1))
+
+
+def _split(x, length):
+    """[n, d] -> [blocks, length, d], the last one filled up with zeros."""
+    x = jnp.pad(x, ((0, -len(x) % length), (0, 0)))
+    return x.reshape(-1, length, x.shape[-1])
+
+
+def _differences(a, b):
+    return absolute_difference(a[:, None, :], b[None, :, :])
+
+
+def _products(a, b):
+    # Accelerators otherwise round float32 factors to 8 or 11 bits, too few for distances.
+    return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
+
+
+def _at_least_zero(x):
+    """Lifts rounding below 0 to 0 in the value alone: the gradient is the exact distance's."""
+    return x + lax.stop_gradient(jnp.maximum(x, 0) - x)
+
+
+def _sqrt(x):
+    """Square root with gradient 0 at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def _unit(x):
+    length = _sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+    return x / jnp.where(length > 0, length, 1)
+
+
+def _norm(x, p):
+    """Lp norm of x, at least 0, over the last axis, with gradient 0 at 0."""
+    if not p >= 1:
+        raise ValueError(f"p={p!r}: an Lp distance needs p of 1 or more")
+    largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
+    # Powers of components of any size stay in range where the largest is 1; the norm scales with it.
+    scale = jnp.where(largest > 0, largest, 1)
+    if p == math.inf:
+        return jnp.max(x, axis=-1, initial=0)
+    total = jnp.sum((x / scale) ** (int(p) if p == int(p) else p), axis=-1)
+    positive = total > 0
+    return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / p), 0) * scale[..., 0]
+
+
+def _check_pairs(a, b):
+    chex.assert_rank([a, b], 2)
+    chex.assert_equal_shape([a, b])
+    chex.assert_type([a, b], float)
+
+
+def _check_sets(a, b):
+    chex.assert_rank([a, b], 2)
+    chex.assert_equal_shape_suffix([a, b], 1)
+    chex.assert_type([a, b], float)

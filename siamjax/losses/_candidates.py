@@ -1,0 +1,24 @@
+"""What batch losses begin with: the whole batch, checked, and its positive and negative pairs."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax.losses._gather import whole_batch
+from siamjax.mining.candidates import candidates
+
+
+def batch_candidates(embeddings, labels, where, axis_name):
+    """This device's share of a batch -> the whole batch's embeddings, labels, where and `mining.Candidates`."""
+    chex.assert_rank([embeddings, labels], [2, 1])
+    chex.assert_type(embeddings, float)
+    where = jnp.ones(labels.shape, bool) if where is None else where
+    chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
+    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    return embeddings, labels, where, candidates(labels, where=where)
+
+
+def log_sum_exp(x, mask):
+    """log Σ exp of each row's entries within `mask`, and which rows have any; a row without has some finite value."""
+    found = jnp.any(mask, axis=-1)
+    return jax.nn.logsumexp(x, axis=-1, where=mask | ~found[..., None]), found

@@ -1,0 +1,86 @@
+"""Angular loss: the angle at the negative, in the triangle with a positive pair, is bounded by α."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._candidates import batch_candidates
+from siamjax.losses._pair_log_sum_exp import pair_log_sum_exp
+from siamjax.losses._reduce import reduce
+from siamjax.losses.softmax import n_pair
+
+
+def angular(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    alpha: float = 45.0,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Angular loss: log(1 + Σ_n exp(4 t² (a + p)·n − 2 (1 + t²) a·p)), t = tan α, for each positive pair (a, p).
+
+    Wang, Zhou, Wen, Liu, Lin: Deep Metric Learning with Angular Loss (2017), equation 8;
+    https://arxiv.org/abs/1708.01682. n runs over all negatives of the pair. No product of pairs and negatives is held:
+    memory is O(n²), in value and gradient.
+
+    Args:
+      embeddings: float [n, d], of unit length: the formula leaves out what is constant for these.
+      labels: int [n], identities.
+      alpha: α in degrees, above 0 and below 90; the paper has 36 to 55.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+
+    Raises:
+      ValueError: `alpha` is out of range.
+    """
+    if not 0 < alpha < 90:
+        raise ValueError(f"alpha={alpha!r}: it is an angle in degrees, above 0 and below 90")
+    embeddings, labels, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    t2 = math.tan(math.radians(alpha)) ** 2
+    s = distances.pairwise_dot(embeddings, embeddings)
+    push, has_negative = pair_log_sum_exp(4 * t2 * s, labels, found.positive, found.negative)
+    values = jnp.where(has_negative, jax.nn.softplus(push - 2 * (1 + t2) * s), 0)
+    return reduce(values, found.positive, reduce_fn)
+
+
+def angular_n_pair(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    alpha: float = 45.0,
+    angular_weight=1.0,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """N-pair loss plus λ times the angular loss, both over all positive pairs of a batch.
+
+    Wang, Zhou, Wen, Liu, Lin: Deep Metric Learning with Angular Loss (2017), section 3.3;
+    https://arxiv.org/abs/1708.01682. See `n_pair` and `angular`.
+
+    Args:
+      embeddings: float [n, d], of unit length.
+      labels: int [n], identities.
+      alpha: α in degrees, above 0 and below 90; the paper has 36 to 55.
+      angular_weight: λ ≥ 0.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+
+    Raises:
+      ValueError: `alpha` is out of range.
+    """
+    options = {"where": where, "axis_name": axis_name, "reduce_fn": reduce_fn}
+    return n_pair(embeddings, labels, **options) + angular_weight * angular(embeddings, labels, alpha=alpha, **options)

@@ -1,0 +1,79 @@
+"""Lifted structure: positive pairs against a soft minimum over all of their negatives."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._candidates import batch_candidates, log_sum_exp
+from siamjax.losses._reduce import reduce
+
+
+def lifted_structure(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    margin=1.0,
+    distance=distances.pairwise_euclidean,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Lifted structure loss: ½ max(0, J)², J = D_ij + log(Σ_k exp(α − D_ik) + Σ_l exp(α − D_jl)), per positive pair.
+
+    Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding (2016), equation 4;
+    https://arxiv.org/abs/1511.06452. k and l run over the negatives of i and of j.
+
+    Args:
+      embeddings: float [n, d]; a margin means little where their length is free, though the paper leaves it so.
+      labels: int [n], identities.
+      margin: α, in units of the distance.
+      distance: function of [n, d] and [n, d] to all-pairs distances D [n, n], symmetric.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over positive pairs), `jnp.sum` (counts each pair twice, as (i, j) and (j, i)), or None for
+        per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+    """
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distance(embeddings, embeddings)
+    push, has_negative = log_sum_exp(margin - distance, found.negative)
+    violation = jax.nn.relu(distance + jnp.logaddexp(push[:, None], push[None, :]))
+    return reduce(jnp.where(has_negative[:, None], jnp.square(violation) / 2, 0), found.positive, reduce_fn)
+
+
+def generalized_lifted_structure(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    margin=1.0,
+    distance=distances.pairwise_euclidean,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Generalised lifted structure loss: max(0, log Σ_p exp(D_ap) + log Σ_n exp(m − D_an)) for each anchor a.
+
+    Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification (2017), section 2;
+    https://arxiv.org/abs/1703.07737.
+
+    Args:
+      embeddings: float [n, d]; a margin means little where their length is free, though the paper leaves it so.
+      labels: int [n], identities.
+      margin: m, in units of the distance.
+      distance: function of [n, d] and [n, d] to all-pairs distances D [n, n].
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the anchors that have both a positive and a negative), `jnp.sum`, or None for
+        per-anchor values.
+
+    Returns:
+      float scalar, or per-anchor values [n]; 0 where no anchor has both.
+    """
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distance(embeddings, embeddings)
+    pull, has_positive = log_sum_exp(distance, found.positive)
+    push, has_negative = log_sum_exp(margin - distance, found.negative)
+    return reduce(jax.nn.relu(pull + push), has_positive & has_negative, reduce_fn)

@@ -1,0 +1,284 @@
+"""Losses against learned points of each class, given as an argument: proxies, class weights or centres.
+
+Labels are rows of those points, 0..c-1; what `where` leaves out may hold any. Their gradient is taken like that of any
+parameter; across devices they are whole on each, and the mean of their gradients over the devices is the one-device
+gradient.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._gather import whole_batch
+from siamjax.losses._reduce import reduce
+
+
+def proxy_nca(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    proxies: chex.Array,
+    *,
+    scale=1.0,
+    include_positive=False,
+    distance=distances.pairwise_squared_euclidean,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Proxy-NCA: −log(exp(−d(x, p_y)) / Σ_{z≠y} exp(−d(x, p_z))).
+
+    Movshovitz-Attias, Toshev, Leung, Ioffe, Singh: No Fuss Distance Metric Learning using Proxies (2017);
+    https://arxiv.org/abs/1703.07464. With `include_positive` the sum runs over all proxies, a softmax, as in
+    Proxy-NCA++ (Teh, DeVries, Taylor, 2020; https://arxiv.org/abs/2004.01113; with `scale=9`) and in
+    pytorch-metric-learning.
+
+    Args:
+      embeddings: float [n, d]. The paper's have unit length, and so have its proxies; for the distance of both brought
+        to unit length, give `distance=lambda x, p: 2 * distances.pairwise_cosine(x, p)`.
+      labels: int [n], 0..c-1.
+      proxies: float [c, d], one for each class.
+      scale: factor of the distance, > 0.
+      include_positive: whether p_y itself is in the sum. If not, the loss may fall below 0, and c must be at least 2.
+      distance: function of [n, d] and [c, d] to distances [n, c].
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+
+    Raises:
+      ValueError: there is one proxy only, and it is left out of the sum.
+    """
+    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    _check(embeddings, labels, proxies, where)
+    logits = -scale * distance(embeddings, proxies)
+    own = _own_class(labels, logits)
+    if include_positive:
+        return reduce(_cross_entropy(logits, own), where, reduce_fn)
+    if len(proxies) < 2:
+        raise ValueError("proxies: only 1 class, but without `include_positive` the sum needs another one")
+    others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1)
+    return reduce(others - jnp.sum(jnp.where(own, logits, 0), axis=1), where, reduce_fn)
+
+
+def proxy_anchor(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    proxies: chex.Array,
+    *,
+    delta=0.1,
+    alpha=32.0,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Proxy-Anchor: mean over P⁺ of log(1 + Σ_{x∈X⁺} e^{−α(s−δ)}) + mean over P of log(1 + Σ_{x∈X⁻} e^{α(s+δ)}).
+
+    Kim, Kim, Cho, Kwak: Proxy Anchor Loss for Deep Metric Learning (2020), equation 4;
+    https://arxiv.org/abs/2003.13911. s is the cosine of item and proxy, P all proxies, P⁺ those whose class is in the
+    batch, X⁺ and X⁻ a proxy's items of its own class and of others.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes the cosine).
+      labels: int [n], 0..c-1.
+      proxies: float [c, d], one for each class, of any length.
+      delta: δ ≥ 0, the margin, in cosine.
+      alpha: α > 0, the scale.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over P⁺ and over P, then added), `jnp.sum`, or None for per-proxy values, both logarithms
+        added.
+
+    Returns:
+      float scalar, or per-proxy values [c]; 0 where no item takes part.
+    """
+    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    _check(embeddings, labels, proxies, where)
+    s = 1 - distances.pairwise_cosine(embeddings, proxies)
+    positive = _own_class(labels, s)
+    counts = jnp.ones_like(positive) if where is None else jnp.broadcast_to(where[:, None], positive.shape)
+    pull = _log_one_plus_sum_exp(-alpha * (s - delta), counts & positive)
+    push = _log_one_plus_sum_exp(alpha * (s + delta), counts & ~positive)
+    with_positive = jnp.any(counts & positive, axis=0)
+    return reduce(pull, with_positive, reduce_fn) + reduce(push, None, reduce_fn)
+
+
+def arcface(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    weights: chex.Array,
+    *,
+    m=0.5,
+    s=64.0,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """ArcFace: cross-entropy of the softmax over s cos θ_j, with s cos(θ_y + m) for the item's own class.
+
+    Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition (2019), equation 3;
+    https://arxiv.org/abs/1801.07698. θ_j is the angle of item and weight j. Beyond θ_y = π − m, where cos(θ_y + m)
+    would rise again, the authors' code takes cos θ_y − m sin m, and so does this.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes the cosine).
+      labels: int [n], 0..c-1.
+      weights: float [c, d], one for each class, of any length.
+      m: margin, in radians, 0..π.
+      s: scale > 0.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+    """
+
+    def with_margin(x, w, cosine):
+        # The sine is taken from what of x is at right angles to w: 1 − cos² would lose it where the two nearly agree.
+        sine = distances.euclidean(x, cosine[:, None] * w)
+        return jnp.where(cosine >= -jnp.cos(m), cosine * jnp.cos(m) - sine * jnp.sin(m), cosine - m * jnp.sin(m))
+
+    return _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn)
+
+
+def cosface(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    weights: chex.Array,
+    *,
+    m=0.35,
+    s=64.0,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """CosFace: cross-entropy of the softmax over s cos θ_j, with s (cos θ_y − m) for the item's own class.
+
+    Wang et al.: CosFace: Large Margin Cosine Loss for Deep Face Recognition (2018), equation 4;
+    https://arxiv.org/abs/1801.09414. With m = 0 it is the normalised softmax.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes the cosine).
+      labels: int [n], 0..c-1.
+      weights: float [c, d], one for each class, of any length.
+      m: margin, in cosine, ≥ 0.
+      s: scale > 0.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+    """
+
+    def with_margin(x, w, cosine):
+        return cosine - m
+
+    return _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn)
+
+
+def soft_triple(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    centers: chex.Array,
+    *,
+    lam=20.0,
+    delta=0.01,
+    gamma=0.1,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """SoftTriple: cross-entropy of the softmax over λ (S_j − δ [j = y]), S_j = Σ_k softmax_k(cos_jk / γ) cos_jk.
+
+    Qian et al.: SoftTriple Loss: Deep Metric Learning Without Triplet Sampling (2019);
+    https://arxiv.org/abs/1909.05235. S_j is the similarity to class j, softly that to the nearest of its k centres.
+    The paper adds 0.2 × `soft_triple_regularizer(centers)`, which lets a class have fewer centres.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes the cosine).
+      labels: int [n], 0..c-1.
+      centers: float [c, k, d], of any length; the paper has k = 10.
+      lam: λ > 0, the scale.
+      delta: δ ≥ 0, the margin, in cosine.
+      gamma: γ > 0, the temperature among a class's centres.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+    """
+    chex.assert_rank(centers, 3)
+    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    _check(embeddings, labels, centers[:, 0], where)
+    cosine = 1 - distances.pairwise_cosine(embeddings, centers.reshape(-1, centers.shape[-1]))
+    cosine = cosine.reshape(len(embeddings), *centers.shape[:2])
+    similarities = jnp.sum(jax.nn.softmax(cosine / gamma, axis=2) * cosine, axis=2)
+    own = _own_class(labels, similarities)
+    return reduce(_cross_entropy(lam * (similarities - delta * own), own), where, reduce_fn)
+
+
+def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
+    """SoftTriple's regulariser: Σ_j Σ_{t<s} √(2 − 2 cos(w_jt, w_js)) / (c k (k − 1)), which draws centres together.
+
+    Qian et al. (2019); https://arxiv.org/abs/1909.05235. The root is the distance of the centres
+    brought to unit length.
+
+    Args:
+      centers: float [c, k, d], of any length.
+
+    Returns:
+      float scalar; 0 if k is 1.
+    """
+    chex.assert_rank(centers, 3)
+    classes, k, _ = centers.shape
+    unit = _unit(centers.reshape(classes * k, -1)).reshape(centers.shape)
+    apart = jax.vmap(distances.pairwise_euclidean)(unit, unit)
+    once = jnp.broadcast_to(jnp.triu(jnp.ones((k, k), dtype=bool), 1), apart.shape)
+    return jnp.sum(jnp.where(once, apart, 0)) / max(classes * k * (k - 1), 1)
+
+
+def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn):
+    """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` stands for the item's own cos θ_y."""
+    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    _check(embeddings, labels, weights, where)
+    x, w = _unit(embeddings), _unit(weights)
+    cosines = distances.pairwise_dot(x, w)
+    own, w_own = _own_class(labels, cosines), w[labels]
+    target = with_margin(x, w_own, distances.dot(x, w_own))
+    return reduce(_cross_entropy(s * jnp.where(own, target[:, None], cosines), own), where, reduce_fn)
+
+
+def _cross_entropy(logits, own):
+    """−log softmax of each row's own class, 0 for a row without one."""
+    return -jnp.sum(jnp.where(own, jax.nn.log_softmax(logits, axis=1), 0), axis=1)
+
+
+def _log_one_plus_sum_exp(x, where):
+    """Column-wise log(1 + Σ exp) over the selected."""
+    x = jnp.where(where, x, -jnp.inf)
+    return jax.nn.logsumexp(jnp.concatenate([x, jnp.zeros_like(x[:1])]), axis=0)
+
+
+def _own_class(labels, scores):
+    """bool [n, c]: which of the classes that `scores` [n, c] is over is the item's own."""
+    return labels[:, None] == jnp.arange(scores.shape[1])[None, :]
+
+
+def _unit(x):
+    """Brings each row of [n, d] to length 1; zero stays zero, with a finite gradient."""
+    length = distances.euclidean(x, jnp.zeros_like(x))[:, None]
+    return x / jnp.where(length > 0, length, 1)
+
+
+def _check(embeddings, labels, points, where):
+    chex.assert_rank([embeddings, labels, points], [2, 1, 2])
+    chex.assert_equal_shape_prefix([embeddings, labels], 1)
+    chex.assert_equal_shape_suffix([embeddings, points], 1)
+    chex.assert_type([embeddings, points], float)
+    if where is not None:
+        chex.assert_equal_shape([labels, where])

@@ -1,0 +1,179 @@
+"""Batch losses in which a positive competes with other items in a softmax: N-pair, NT-Xent, InfoNCE, SupCon."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._candidates import batch_candidates, log_sum_exp
+from siamjax.losses._gather import whole_batch
+from siamjax.losses._reduce import reduce
+from siamjax.mining.candidates import candidates
+
+
+def n_pair_mc(
+    anchors: chex.Array,
+    positives: chex.Array,
+    labels: chex.Array | None = None,
+    *,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Multi-class N-pair loss of N given pairs: log(1 + Σ_{j≠i} exp(f_i·f_j⁺ − f_i·f_i⁺)) for each pair i.
+
+    Sohn: Improved Deep Metric Learning with Multi-class N-pair Loss Objective (2016);
+    https://papers.nips.cc/paper/6200. The penalty on the embeddings' length that is trained along with it there is left
+    to the caller.
+
+    Args:
+      anchors: float [n, d], f; not of unit length in the paper.
+      positives: float [n, d], f⁺, each of the same identity as the anchor in its row.
+      labels: optional int [n], identities; the sum over j leaves out pairs of the same identity. None where the pairs
+        are of n different ones.
+      where: optional bool [n], the pairs that take part.
+      axis_name: the device axis over which the pairs are split, if they are.
+      reduce_fn: `jnp.mean` (over the pairs that take part), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n]; 0 where no pair takes part.
+    """
+    chex.assert_rank([anchors, positives], 2)
+    chex.assert_equal_shape([anchors, positives])
+    chex.assert_type([anchors, positives], float)
+    anchors, positives, labels, where = whole_batch(axis_name, anchors, positives, labels, where)
+    labels = jnp.arange(len(anchors)) if labels is None else labels
+    chex.assert_shape(labels, (len(anchors),))
+    negative = candidates(labels, where=where).negative
+    logits = distances.pairwise_dot(anchors, positives)
+    rest, found = log_sum_exp(logits, negative)
+    return reduce(_softplus(rest - distances.dot(anchors, positives), found), where, reduce_fn)
+
+
+def n_pair(embeddings: chex.Array, labels: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
+    """N-pair loss on a batch: log(1 + Σ_n exp(f_a·f_n − f_a·f_p)) for each positive pair (a, p), n over all negatives.
+
+    Sohn (2016); https://papers.nips.cc/paper/6200. The paper's batches hold two items a class and take one of each as
+    negatives, which is `n_pair_mc`; here every positive pair of any batch competes with all negatives of its anchor.
+
+    Args:
+      embeddings: float [n, d]; not of unit length in the paper.
+      labels: int [n], identities.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+    """
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    return _each_positive(distances.pairwise_dot(embeddings, embeddings), found, reduce_fn)
+
+
+def info_nce(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    scale=10.0,
+    distance=distances.pairwise_cosine,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Each positive against all negatives: −log(e^(−s d_ap) / (e^(−s d_ap) + Σ_n e^(−s d_an))), scale s.
+
+    Van den Oord, Li, Vinyals: Representation Learning with Contrastive Predictive Coding (2018), equation 4;
+    https://arxiv.org/abs/1807.03748; with a distance as the score. The other positives of an anchor are not in the sum,
+    so that they do not compete with each other. Adding a constant to the distance changes nothing: under the cosine
+    distance the score is the cosine.
+
+    Args:
+      embeddings: float [n, d]; of any length for the cosine.
+      labels: int [n], identities.
+      scale: s > 0, the inverse of the temperature; a number or a learned scalar, such as `jnp.exp(log_scale)`.
+      distance: function of [n, d] and [n, d] to all-pairs distances d [n, n].
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+    """
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    return _each_positive(-scale * distance(embeddings, embeddings), found, reduce_fn)
+
+
+def ntxent(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    temperature=0.07,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """NT-Xent: −log(exp(cos_ap / τ) / (exp(cos_ap / τ) + Σ_n exp(cos_an / τ))) for each positive pair.
+
+    Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations (2020);
+    https://arxiv.org/abs/2002.05709. With two items a class it is the paper's; with more, positives do not compete with
+    each other, as in `optax.losses.ntxent`, which it equals wherever there is a positive pair. It is `info_nce` of the
+    cosine with scale 1/τ.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes their cosine).
+      labels: int [n], identities.
+      temperature: τ > 0, a number or a scalar array; the paper compares 0.05 to 1.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
+
+    Returns:
+      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+    """
+    return info_nce(embeddings, labels, scale=1 / temperature, where=where, axis_name=axis_name, reduce_fn=reduce_fn)
+
+
+def supervised_contrastive(
+    embeddings: chex.Array,
+    labels: chex.Array,
+    *,
+    temperature=0.1,
+    distance=distances.pairwise_cosine,
+    where=None,
+    axis_name=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Supervised contrastive loss: −(1/|P|) Σ_{p∈P} log(exp(z_a·z_p / τ) / Σ_{i≠a} exp(z_a·z_i / τ)) for each anchor a.
+
+    Khosla et al.: Supervised Contrastive Learning (2020), equation 2 (the sum over positives P outside the logarithm);
+    https://arxiv.org/abs/2004.11362. All positives are in the denominator, so the loss of an anchor with several cannot
+    fall below log |P|.
+
+    Args:
+      embeddings: float [n, d], of any length: z is brought to unit length by the cosine.
+      labels: int [n], identities.
+      temperature: τ > 0, a number or a scalar array.
+      distance: function of [n, d] and [n, d] to all-pairs distances [n, n], the negative of which stands for z_a·z_i.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the anchors that have a positive), `jnp.sum`, or None for per-anchor values.
+
+    Returns:
+      float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
+    """
+    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    logits = distance(embeddings, embeddings) / -temperature
+    total, _ = log_sum_exp(logits, found.positive | found.negative)
+    count = jnp.sum(found.positive, axis=1)
+    mean = jnp.sum(jnp.where(found.positive, logits, 0), axis=1) / jnp.maximum(count, 1)
+    return reduce(total - mean, count > 0, reduce_fn)
+
+
+def _each_positive(logits, found, reduce_fn):
+    """Softmax cross-entropy of each positive pair's logit against those of its anchor's negatives."""
+    rest, has_negative = log_sum_exp(logits, found.negative)
+    return reduce(_softplus(rest[:, None] - logits, has_negative[:, None]), found.positive, reduce_fn)
+
+
+def _softplus(x, where):
+    return jnp.where(where, jax.nn.softplus(x), 0)

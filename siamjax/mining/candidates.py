@@ -1,0 +1,190 @@
+"""What miners choose from, and the shapes in which they return their choice."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@chex.dataclass(frozen=True)
+class Candidates:
+    """The pairs that miners choose from; anchors in rows, what they are compared with in columns.
+
+    Attributes:
+      positive: bool [n, m], pairs of the same identity.
+      negative: bool [n, m], pairs of different identities. What is in neither counts for nothing.
+    """
+
+    positive: chex.Array
+    negative: chex.Array
+
+
+@chex.dataclass(frozen=True)
+class Pairs:
+    """Mined pairs, as masks over all of them: `same=pairs.positive, where=pairs.positive | pairs.negative` in a loss.
+
+    Attributes:
+      positive: bool [n, m], the pairs of the same identity that were chosen.
+      negative: bool [n, m], the pairs of different identities that were chosen.
+      active_share: float scalar, the share of all candidate pairs that are in a triplet which violates the margin; 0
+        where there are no pairs.
+    """
+
+    positive: chex.Array
+    negative: chex.Array
+    active_share: chex.Array
+
+
+@chex.dataclass(frozen=True)
+class Triplets:
+    """Mined triplets. What is not valid has indices in range, so that it can be looked up, but no meaning.
+
+    Attributes:
+      anchor: int32 [t], rows.
+      positive: int32 [t], columns of the same identity as the anchor.
+      negative: int32 [t], columns of a different identity.
+      valid: bool [t], whether there was such a triplet; the `where` of a loss.
+      active_share: float scalar, the share of all candidate triplets, mined or not, that violate the margin; 0 where
+        there are no triplets. Near 0 there is nothing left to learn from; it stays near 1 where the embeddings have
+        collapsed to one point.
+    """
+
+    anchor: chex.Array
+    positive: chex.Array
+    negative: chex.Array
+    valid: chex.Array
+    active_share: chex.Array
+
+    def distances(self, distances: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Distances [n, m] -> those from anchor to positive [t] and from anchor to negative [t], with gradient."""
+        return distances[self.anchor, self.positive], distances[self.anchor, self.negative]
+
+    def embeddings(self, anchors: chex.Array, others: chex.Array | None = None):
+        """Embeddings [n, d] (and [m, d] of columns, if others) -> anchors, positives, negatives, each [t, d]."""
+        others = anchors if others is None else others
+        return anchors[self.anchor], others[self.positive], others[self.negative]
+
+
+def candidates(labels: chex.Array, *, where: chex.Array | None = None) -> Candidates:
+    """All pairs of a batch, but for an item with itself.
+
+    Args:
+      labels: int [n].
+      where: bool [n], which items take part at all; None for all.
+
+    Returns:
+      `Candidates` [n, n].
+    """
+    chex.assert_rank(labels, 1)
+    part = jnp.ones(labels.shape, bool) if where is None else where
+    chex.assert_equal_shape([labels, part])
+    same = labels[:, None] == labels[None, :]
+    part = part[:, None] & part[None, :]
+    return Candidates(positive=same & part & ~jnp.eye(len(labels), dtype=bool), negative=~same & part)
+
+
+def prepare(distances, labels, where):
+    """A miner's distances, cut off from the gradient, and its candidates."""
+    chex.assert_rank(distances, 2)
+    chex.assert_type(distances, float)
+    if not isinstance(labels, Candidates | Pairs):
+        labels = candidates(labels, where=where)
+    elif where is not None:
+        raise ValueError("where= goes with labels; the masks of Candidates already say which pairs take part")
+    chex.assert_equal_shape([distances, labels.positive, labels.negative])
+    return lax.stop_gradient(distances), labels
+
+
+def nearest(distances, mask):
+    """int32 [n]: the column of each row's smallest distance within `mask`; any column where the row has none.
+
+    As good as `argmin`, which XLA does not vectorise on the CPU; and a distance that overflowed is chosen rather than
+    something outside the mask.
+    """
+    least = jnp.min(jnp.where(mask, distances, jnp.inf), axis=1, keepdims=True)
+    return first(mask & ~(distances > least))
+
+
+def farthest(distances, mask):
+    """int32 [n]: the column of each row's largest distance within `mask`; any column where the row has none."""
+    return nearest(-distances, mask)
+
+
+def first(mask):
+    """int32 [n]: the first column of each row within `mask`; the last column where there is none."""
+    return jnp.min(jnp.where(mask, _columns(mask), mask.shape[1] - 1), axis=1)
+
+
+def pick(matrix, column):
+    """matrix [n, m], column int [n] -> [n], one entry of each row."""
+    return matrix[jnp.arange(len(matrix)), column]
+
+
+def fold_positives(step, state, found):
+    """Calls state = step(state, positive int32 [n], exists bool [n]) with every anchor's 1st positive, 2nd and so on.
+
+    Positives are few, negatives many: this takes as many steps of O(nm) as the largest class has positives, and nothing
+    of size n·m·m. (On the CPU a sort of the rows costs as much as some hundred steps.)
+    """
+    # Anchors without negatives are in no triplet, so that a batch of one class takes no steps at all.
+    positive = found.positive & jnp.any(found.negative, axis=1, keepdims=True)
+    columns = _columns(positive)
+
+    def body(_, carry):
+        last, state = carry
+        left = positive & (columns > last[:, None])
+        column = first(left)
+        exists = pick(left, column)
+        return column, step(state, column, exists)
+
+    steps = jnp.max(jnp.sum(positive, axis=1, dtype=jnp.int32), initial=0)
+    start = jnp.full(positive.shape[:1], -1, jnp.int32)
+    return lax.fori_loop(0, steps, body, vary_like(found.positive, (start, state)))[1]
+
+
+def vary_like(array, tree):
+    """The same constants, as if they hung on `array`: in shard_map a loop must start from what varies over the devices
+    if that is what it ends with. The choice between equals is compiled away."""
+    either = jnp.any(array)
+    return jax.tree.map(lambda x: jnp.where(either, x, x), tree)
+
+
+def active_share(distances, found, margin):
+    """Share of the triplets (a, p, n) with d_an − d_ap < margin."""
+
+    def count(active, positive, exists):
+        # The difference first, as in the hinge: next to distances of 1e8 a margin added to one of them is lost.
+        gap = distances - pick(distances, positive)[:, None]
+        nearer = jnp.sum(found.negative & (gap < margin), axis=1, dtype=jnp.int32)
+        return active + jnp.where(exists, nearer, 0)
+
+    active = fold_positives(count, jnp.zeros(distances.shape[:1], jnp.int32), found)
+    return share(active, triplets_per_anchor(found), distances.dtype)
+
+
+def triplets_per_anchor(found):
+    """int32 [n]: positives times negatives of each anchor."""
+    return jnp.sum(found.positive, axis=1, dtype=jnp.int32) * jnp.sum(found.negative, axis=1, dtype=jnp.int32)
+
+
+def share(part, whole, dtype):
+    """Σ part / Σ whole of counts, 0 where there are none; summed as floats, for a batch's triplets outgrow int32."""
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    return jnp.sum(part.astype(dtype)) / jnp.maximum(jnp.sum(whole.astype(dtype)), 1)
+
+
+def as_triplets(found, anchor, positive, negative, *, active_share, where=True):
+    """`Triplets` of index arrays of one shape, valid where the masks and `where` say so."""
+    # Looking the choice up in the masks holds for any way of choosing: nothing outside them can become valid.
+    valid = found.positive[anchor, positive] & found.negative[anchor, negative] & where
+    return Triplets(
+        anchor=anchor.ravel().astype(jnp.int32),
+        positive=positive.ravel().astype(jnp.int32),
+        negative=negative.ravel().astype(jnp.int32),
+        valid=valid.ravel(),
+        active_share=active_share,
+    )
+
+
+def _columns(mask):
+    return lax.broadcasted_iota(jnp.int32, mask.shape, 1)

@@ -1,0 +1,114 @@
+"""Cross-batch memory: embeddings of past batches, to find positives and negatives among.
+
+Wang, Zhang, Huang, Scott: Cross-Batch Memory for Embedding Learning (2020); https://arxiv.org/abs/1912.06798. The
+state is passed in and out:
+
+    memory = mining.push(memory, embeddings, labels, items)
+    found = mining.lookup(memory, labels, items)
+    far = distances.pairwise_squared_euclidean(embeddings, memory.embedding)
+    mined = mining.batch_hard(far, found)
+    d_ap, d_an = mined.distances(far)
+
+What is compared is told apart by the number of its image, so that no image is ever paired with itself: neither with the
+copy just pushed nor with the one of an earlier epoch.
+"""
+
+import chex
+import jax.numpy as jnp
+from jax import lax
+
+from siamjax.losses._gather import whole_batch
+from siamjax.mining.candidates import Candidates
+
+
+@chex.dataclass(frozen=True)
+class Memory:
+    """A ring of the embeddings pushed last.
+
+    Attributes:
+      embedding: float [size, d], without gradient.
+      label: int [size].
+      item: int [size], number of the image.
+      filled: bool [size], whether there is anything in the slot.
+      next: int32 scalar, the slot that is written next.
+    """
+
+    embedding: chex.Array
+    label: chex.Array
+    item: chex.Array
+    filled: chex.Array
+    next: chex.Array
+
+
+def init_memory(size: int, dimension: int, dtype=jnp.float32) -> Memory:
+    """An empty memory of `size` slots for embeddings of length `dimension`."""
+    return Memory(
+        embedding=jnp.zeros((size, dimension), dtype),
+        label=jnp.zeros((size,), int),
+        item=jnp.zeros((size,), int),
+        filled=jnp.zeros((size,), bool),
+        next=jnp.zeros((), jnp.int32),
+    )
+
+
+def push(
+    memory: Memory, embeddings: chex.Array, labels: chex.Array, items: chex.Array, *, where=None, axis_name=None
+) -> Memory:
+    """The memory with a batch written over what is oldest in it.
+
+    Args:
+      memory: the state.
+      embeddings: float [n, d].
+      labels: int [n].
+      items: int [n], number of the image that each embedding comes from. Where images have none, numbers that do not
+        come again will do, such as step * n + arange(n).
+      where: bool [n], which items to write; None for all. Of more than `size` of them, the last are written.
+      axis_name: within pmap or shard_map, the axis over which the batch is shared out. Every device writes the whole
+        batch, so the memory stays the same on all of them.
+
+    Returns:
+      The new state.
+    """
+    embeddings, labels, items, where = whole_batch(axis_name, embeddings, labels, items, where)
+    size, dimension = memory.embedding.shape
+    chex.assert_shape(embeddings, (None, dimension))
+    chex.assert_shape([labels, items], embeddings.shape[:1])
+    where = jnp.ones(labels.shape, bool) if where is None else where
+    chex.assert_equal_shape([labels, where])
+    rank = jnp.cumsum(where, dtype=jnp.int32) - 1
+    written = jnp.sum(where, dtype=jnp.int32)
+    # A slot past the last is dropped; so is what this very batch would overwrite, for scatters keep no order.
+    slot = jnp.where(where & (rank >= written - size), (memory.next + rank) % size, size)
+
+    def write(old, new):
+        return old.at[slot].set(lax.stop_gradient(new).astype(old.dtype), mode="drop")
+
+    return Memory(
+        embedding=write(memory.embedding, embeddings),
+        label=write(memory.label, labels),
+        item=write(memory.item, items),
+        filled=write(memory.filled, where),
+        next=(memory.next + written) % size,
+    )
+
+
+def lookup(memory: Memory, labels: chex.Array, items: chex.Array, *, where=None) -> Candidates:
+    """What a batch may be paired with in the memory: filled slots, but for those of the same image.
+
+    Args:
+      memory: the state.
+      labels: int [n].
+      items: int [n], numbers of the images, as in `push`.
+      where: bool [n], which anchors take part; None for all.
+
+    Over several devices, give the whole batch, gathered as the embeddings that are compared with the memory.
+
+    Returns:
+      `Candidates` [n, size], for miners and losses on the distances from the batch to `memory.embedding`.
+    """
+    chex.assert_rank([labels, items], 1)
+    where = jnp.ones(labels.shape, bool) if where is None else where
+    chex.assert_equal_shape([labels, items, where])
+    other = (items[:, None] != memory.item[None, :]) & memory.filled[None, :] & where[:, None]
+    same = labels[:, None] == memory.label[None, :]
+    return Candidates(positive=same & other, negative=~same & other)
