@@ -26,15 +26,13 @@ class _PairByPair(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        chex.assert_rank([a, b], 2)
-        chex.assert_equal_shape([a, b])
+        _check_pairs(a, b)
         score, _ = self._score(a.shape[-1])
         return score(a, b)
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        chex.assert_rank([a, b], 2)
-        chex.assert_equal_shape_suffix([a, b], 1)
+        _check_sets(a, b)
         score, width = self._score(a.shape[-1])
         return distances.blockwise(lambda a, b: score(a[:, None, :], b[None, :, :]), a, b, width)
 
@@ -148,12 +146,13 @@ class Mahalanobis(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        chex.assert_equal_shape([a, b])
+        _check_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - jnp.sum(jnp.square(_product(a - b, weight)), axis=-1)
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
+        _check_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - distances.pairwise_squared_euclidean(_product(a, weight), _product(b, weight))
 
@@ -180,11 +179,13 @@ class Bilinear(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
+        _check_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.dot(_product(a, weight), b) + bias
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
+        _check_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.pairwise_dot(_product(a, weight), b) + bias
 
@@ -220,6 +221,16 @@ class Distance(nn.Module):
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         _, pairwise = choose("head.distance", self.distance, _DISTANCES)
         return self._logits(pairwise(a, b))
+
+
+def _check_pairs(a, b):
+    chex.assert_rank([a, b], 2)
+    chex.assert_equal_shape([a, b])
+
+
+def _check_sets(a, b):
+    chex.assert_rank([a, b], 2)
+    chex.assert_equal_shape_suffix([a, b], 1)
 
 
 def _koch_bias(key, shape, dtype=jnp.float32):

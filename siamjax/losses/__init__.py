@@ -10,6 +10,7 @@ from siamjax.losses.all_pairs import (
     circle,
 )
 from siamjax.losses.angular import angular, angular_n_pair
+from siamjax.losses.batch_triplet import batch_all_triplet, batch_hard_triplet, easy_positive_triplet, semi_hard_triplet
 from siamjax.losses.lifted import generalized_lifted_structure, lifted_structure
 from siamjax.losses.multi_similarity import multi_similarity
 from siamjax.losses.pair import (
@@ -24,17 +25,21 @@ from siamjax.losses.pair import (
 )
 from siamjax.losses.proxy import arcface, cosface, proxy_anchor, proxy_nca, soft_triple, soft_triple_regularizer
 from siamjax.losses.ranked_list import ranked_list
+from siamjax.losses.snr import pairwise_snr_distance, snr_distance, zero_mean_regularizer
 from siamjax.losses.softmax import info_nce, n_pair, n_pair_mc, ntxent, supervised_contrastive
+from siamjax.losses.triplet import quadruplet, triplet_margin
 
 __all__ = [
     "angular",
     "angular_n_pair",
     "arcface",
     "balanced_binary_cross_entropy",
+    "batch_all_triplet",
     "batch_contrastive",
     "batch_cosine_embedding",
     "batch_double_margin_contrastive",
     "batch_exponential_contrastive",
+    "batch_hard_triplet",
     "batch_linear_contrastive",
     "batch_pairwise_sigmoid",
     "binary_cross_entropy",
@@ -43,6 +48,7 @@ __all__ = [
     "cosface",
     "cosine_embedding",
     "double_margin_contrastive",
+    "easy_positive_triplet",
     "exponential_contrastive",
     "generalized_lifted_structure",
     "info_nce",
@@ -53,10 +59,16 @@ __all__ = [
     "n_pair_mc",
     "ntxent",
     "pairwise_sigmoid",
+    "pairwise_snr_distance",
     "proxy_anchor",
     "proxy_nca",
+    "quadruplet",
     "ranked_list",
+    "semi_hard_triplet",
+    "snr_distance",
     "soft_triple",
     "soft_triple_regularizer",
     "supervised_contrastive",
+    "triplet_margin",
+    "zero_mean_regularizer",
 ]

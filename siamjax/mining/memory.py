@@ -17,7 +17,6 @@ import chex
 import jax.numpy as jnp
 from jax import lax
 
-from siamjax.losses._gather import whole_batch
 from siamjax.mining.candidates import Candidates
 
 
@@ -69,12 +68,13 @@ def push(
     Returns:
       The new state.
     """
-    embeddings, labels, items, where = whole_batch(axis_name, embeddings, labels, items, where)
     size, dimension = memory.embedding.shape
     chex.assert_shape(embeddings, (None, dimension))
-    chex.assert_shape([labels, items], embeddings.shape[:1])
     where = jnp.ones(labels.shape, bool) if where is None else where
-    chex.assert_equal_shape([labels, where])
+    chex.assert_shape([labels, items, where], embeddings.shape[:1])
+    if axis_name is not None:
+        batch = embeddings, labels, items, where
+        embeddings, labels, items, where = (lax.all_gather(x, axis_name, tiled=True) for x in batch)
     rank = jnp.cumsum(where, dtype=jnp.int32) - 1
     written = jnp.sum(where, dtype=jnp.int32)
     # A slot past the last is dropped; so is what this very batch would overwrite, for scatters keep no order.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siamjax import distances
-from siamjax.losses import all_pairs, pair
+from siamjax.losses import all_pairs, pair, snr
 
 torch = pytest.importorskip("torch")
 pml = pytest.importorskip("pytorch_metric_learning.losses")
@@ -71,15 +71,12 @@ def test_contrastive_of_cosines_is_the_cosine_embedding_loss():
 
 
 def test_signal_to_noise_ratio_contrastive_is_the_linear_one_of_another_distance():
-    def ratio(a, b):
-        noise = jnp.var(a[:, None, :] - b[None, :, :], axis=-1)
-        return noise / jnp.var(a, axis=-1)[:, None]
-
-    loss = functools.partial(all_pairs.batch_linear_contrastive, distance=ratio, active_only=True)
-    assert_equal_to(
-        on_labels(pml.SignalToNoiseRatioContrastiveLoss(pos_margin=0.01, neg_margin=1.5)),
-        lambda x: 2 * loss(normalised(x), LABELS, pos_margin=0.01, neg_margin=1.5),
+    margins = {"pos_margin": 0.01, "neg_margin": 1.5}
+    loss = functools.partial(
+        all_pairs.batch_linear_contrastive, distance=snr.pairwise_snr_distance, active_only=True, **margins
     )
+    theirs = on_labels(pml.SignalToNoiseRatioContrastiveLoss(**margins))
+    assert_equal_to(theirs, lambda x: 2 * loss(normalised(x), LABELS))
 
 
 # Theirs replaces log(1 + exp(x)) by x beyond 20, an error of 1e-10 of the value; the smaller scale stays below.

@@ -1,0 +1,74 @@
+"""The signal-to-noise distance, for the losses that take a distance, and the regularizer that goes with it.
+
+Yuan, Deng, Tang, Tang, Chen: Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning (2019);
+https://arxiv.org/abs/1904.02616. Its losses are the usual ones on this distance plus λ times the regularizer:
+contrastive `batch_linear_contrastive(..., distance=pairwise_snr_distance)`, triplet
+`batch_all_triplet(..., distance=pairwise_snr_distance)`.
+"""
+
+import chex
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._gather import whole_batch
+from siamjax.losses._reduce import reduce
+
+
+def snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
+    """Noise over signal of each pair: var(a − b) / var(a), variances over a vector's components.
+
+    It is not symmetric: the anchor is the signal.
+
+    Args:
+      anchor: float [n, d], a.
+      other: float [n, d], b.
+
+    Returns:
+      float [n], at least 0; 0, with no gradient, where the anchor's components are all equal.
+    """
+    anchor, other = _centred(anchor), _centred(other)
+    return _over_signal(distances.squared_euclidean(anchor, other), jnp.sum(jnp.square(anchor), axis=1))
+
+
+def pairwise_snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
+    """Noise over signal of all pairs, by one matrix product; see `snr_distance`.
+
+    Args:
+      anchor: float [n, d].
+      other: float [m, d].
+
+    Returns:
+      float [n, m], at least 0.
+    """
+    anchor, other = _centred(anchor), _centred(other)
+    noise = distances.pairwise_squared_euclidean(anchor, other)
+    return _over_signal(noise, jnp.sum(jnp.square(anchor), axis=1, keepdims=True))
+
+
+def zero_mean_regularizer(embeddings: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
+    """How far the components of each embedding are from balancing out: |Σ_k h_k|.
+
+    The variance is a measure of the signal only where the mean is 0. Yuan et al. (2019); see the module.
+
+    Args:
+      embeddings: float [n, d], h.
+      where: optional bool [n], the items that count.
+      axis_name: optional name of the device axis over which embeddings and where are shared out.
+      reduce_fn: `jnp.mean` (over the items that count), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or [n] (of the whole batch); 0 where no item counts.
+    """
+    chex.assert_rank(embeddings, 2)
+    embeddings, where = whole_batch(axis_name, embeddings, where)
+    return reduce(jnp.abs(jnp.sum(embeddings, axis=1)), where, reduce_fn)
+
+
+def _centred(x):
+    chex.assert_rank(x, 2)
+    return x - jnp.mean(x, axis=1, keepdims=True)
+
+
+def _over_signal(noise, signal):
+    found = signal > 0
+    return jnp.where(found, noise / jnp.where(found, signal, 1), 0)

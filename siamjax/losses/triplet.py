@@ -1,0 +1,102 @@
+"""Losses on given triplets and quadruplets: is the anchor nearer to its like than to another?"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from siamjax import distances
+from siamjax.losses._reduce import reduce
+
+
+def triplet_margin(
+    anchor: chex.Array,
+    positive: chex.Array,
+    negative: chex.Array,
+    *,
+    margin=None,
+    soft: bool = False,
+    distance=distances.euclidean,
+    swap: bool = False,
+    where=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Triplet loss, as hinge max(0, d_ap − d_an + m) or with the soft margin log(1 + exp(d_ap − d_an + m)).
+
+    Hinge: Schroff, Kalenichenko, Philbin: FaceNet (2015), https://arxiv.org/abs/1503.03832, on squared distances of
+    unit vectors. Soft margin: Hermans, Beyer, Leibe: In Defense of the Triplet Loss (2017),
+    https://arxiv.org/abs/1703.07737, section 2. Swap: Balntas et al.: Learning local feature descriptors with triplets
+    and shallow convolutional neural networks (2016), http://www.bmva.org/bmvc/2016/papers/paper119/.
+
+    Args:
+      anchor: float [n, d].
+      positive: float [n, d], of the anchors' identities.
+      negative: float [n, d], of other identities.
+      margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
+      soft: the soft margin in place of the hinge.
+      distance: paired distance, [n, d], [n, d] -> [n]; `distances.squared_euclidean` for FaceNet's form.
+      swap: whether min(d_an, d_pn) takes the place of d_an.
+      where: optional bool [n], the triplets that count.
+      reduce_fn: `jnp.mean` (over the triplets that count), `jnp.sum`, or None for per-triplet values.
+
+    Returns:
+      float scalar, or [n]; 0 where no triplet counts.
+    """
+    chex.assert_rank([anchor, positive, negative], 2)
+    chex.assert_equal_shape([anchor, positive, negative])
+    far = distance(anchor, negative)
+    if swap:
+        far = jnp.minimum(far, distance(positive, negative))
+    return reduce(penalty(distance(anchor, positive) - far, margin, soft), where, reduce_fn)
+
+
+def quadruplet(
+    anchor: chex.Array,
+    positive: chex.Array,
+    negative: chex.Array,
+    other_negative: chex.Array,
+    *,
+    margin=1.0,
+    second_margin=0.5,
+    distance=distances.squared_euclidean,
+    where=None,
+    reduce_fn=jnp.mean,
+) -> chex.Array:
+    """Quadruplet loss, "quadratic" to some: max(0, d_ap − d_an + α1) + max(0, d_ap − d_no + α2).
+
+    A pair of the same identity is to be nearer than the anchor and a negative, and also than a pair (n, o) that has no
+    item in common with it. Chen, Chen, Zhang, Huang: Beyond triplet loss: a deep quadruplet network for person
+    re-identification (2017), https://arxiv.org/abs/1704.01719, equation 7; there d is a learned similarity, squared.
+
+    Args:
+      anchor: float [n, d].
+      positive: float [n, d], of the anchors' identities.
+      negative: float [n, d], of other identities.
+      other_negative: float [n, d], of identities that are neither the anchors' nor the negatives'.
+      margin: α1, in units of the distance.
+      second_margin: α2, smaller than α1 since the second term is the weaker demand.
+      distance: paired distance, [n, d], [n, d] -> [n].
+      where: optional bool [n], the quadruplets that count.
+      reduce_fn: `jnp.mean` (over the quadruplets that count), `jnp.sum`, or None for per-quadruplet values.
+
+    Returns:
+      float scalar, or [n]; 0 where no quadruplet counts.
+    """
+    chex.assert_rank([anchor, positive, negative, other_negative], 2)
+    chex.assert_equal_shape([anchor, positive, negative, other_negative])
+    near = distance(anchor, positive)
+    first = jax.nn.relu(near - distance(anchor, negative) + margin)
+    second = jax.nn.relu(near - distance(negative, other_negative) + second_margin)
+    return reduce(first + second, where, reduce_fn)
+
+
+def default_margin(margin, soft: bool):
+    """The margin given, or 0.2 for the hinge and 0 for the soft margin."""
+    if margin is not None:
+        return margin
+    return 0.0 if soft else 0.2
+
+
+def penalty(gap: chex.Array, margin, soft: bool) -> chex.Array:
+    """Hinge or soft margin of `gap`, d_ap − d_an."""
+    gap = gap + default_margin(margin, soft)
+    return jax.nn.softplus(gap) if soft else jax.nn.relu(gap)

@@ -1,0 +1,62 @@
+"""Logits of one pair of embeddings, one component at a time, from a head's parameters."""
+
+import math
+
+from reference import distances
+
+
+def weighted_l1(params, a, b):
+    logit = float(params["bias"])
+    for weight, x, y in zip(params["weight"], a, b, strict=True):
+        logit += weight * abs(x - y)
+    return logit
+
+
+def binary(params, a, b):
+    values = [abs(x - y) for x, y in zip(a, b, strict=True)]
+    layer = 0
+    while f"hidden_weight_{layer}" in params:
+        weights, biases = params[f"hidden_weight_{layer}"], params[f"hidden_bias_{layer}"]
+        units = []
+        for unit, bias in enumerate(biases):
+            total = bias + sum(value * weights[k][unit] for k, value in enumerate(values))
+            units.append(max(total, 0.0))
+        values = units
+        layer += 1
+    return float(params["bias"]) + sum(weight * value for weight, value in zip(params["weight"], values, strict=True))
+
+
+def four_feature(params, a, b):
+    logit = float(params["bias"])
+    for weight, x, y in zip(params["weight"], a, b, strict=True):
+        features = [x * y, x + y, abs(x - y), (x - y) ** 2]
+        output = float(params["output_bias"])
+        for unit, bias in enumerate(params["hidden_bias"]):
+            total = bias + sum(feature * params["hidden_weight"][f][unit] for f, feature in enumerate(features))
+            output += params["output_weight"][unit] * max(total, 0.0)
+        logit += weight * output
+    return logit
+
+
+def mahalanobis(params, a, b):
+    weight = params["weight"]
+    logit = float(params["bias"])
+    for k in range(len(a)):
+        for q in range(len(a)):
+            matrix = sum(weight[k][r] * weight[q][r] for r in range(len(weight[0])))
+            logit -= (a[k] - b[k]) * matrix * (a[q] - b[q])
+    return logit
+
+
+def bilinear(params, a, b, symmetric=True):
+    weight = params["weight"]
+    logit = float(params["bias"])
+    for k, x in enumerate(a):
+        for q, y in enumerate(b):
+            logit += x * y * ((weight[k][q] + weight[q][k]) / 2 if symmetric else weight[k][q])
+    return logit
+
+
+def distance(params, a, b, distance="euclidean"):
+    value = getattr(distances, distance)(a, b)
+    return float(params["bias"]) + math.exp(params["log_scale"]) * (value if distance == "dot" else -value)
