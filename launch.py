@@ -9,6 +9,7 @@ keeps its configuration: training it again goes on where it was, and evaluating 
 """
 
 import argparse
+import os
 import pathlib
 import sys
 
@@ -29,6 +30,9 @@ def parse(argv):
     peek.add_argument("--workdir", nargs="?")
     given, _ = peek.parse_known_args(argv[1:])
     workdir = given.workdir or str(pathlib.Path("runs") / pathlib.Path(given.config or "quickstart").stem)
+    if given.config and not pathlib.Path(given.config.partition(":")[0]).is_file():
+        known = ", ".join(f"configs/{path.name}" for path in sorted(CONFIGS.glob("*.py")) if path.stem != "saved")
+        sys.exit(f"launch.py: --config {given.config}: there is no such file; there are {known}")
     if not any(argument.partition("=")[0] == "--config" for argument in argv):
         saved = (pathlib.Path(workdir) / "config.json").exists()
         file = f"{CONFIGS / 'saved.py'}:{workdir}" if saved else str(CONFIGS / "quickstart.py")
@@ -38,7 +42,8 @@ def parse(argv):
         flags.FLAGS.workdir = WORKDIR.value or workdir
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
         settings = [argument for argument in argv if argument.startswith("--config.")]
-        sys.exit(f"launch.py: {_line(error)} (given: {' '.join(settings)}; python launch.py --help explains)")
+        given = f"given: {' '.join(settings)}; " if settings else ""
+        sys.exit(f"launch.py: {_line(error)} ({given}python launch.py --help explains)")
     if rest[1:]:
         sys.exit(f"launch.py: unexpected argument {rest[1]!r}; a setting is given as --config.KEY=VALUE")
     return rest
@@ -56,10 +61,16 @@ def main(_):
         if flags.FLAGS.verbosity > 0:
             raise
         sys.exit(f"launch.py: {_line(error)}")
+    except KeyboardInterrupt:
+        print(
+            "\nlaunch.py: interrupted; the same command goes on from the latest checkpoint", file=sys.stderr, flush=True
+        )
+        os._exit(130)  # Leaving by the front door, Python would pull XLA's working threads down with a crash.
 
 
 def _line(error):
-    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    """The message on one line, without the quotes that errors put around errors."""
+    return " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split()).strip("'\"")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,12 @@ from configs import default
 
 
 def get_config(workdir: str):
+    path = pathlib.Path(workdir) / "config.json"
     config = default.get_config()
-    config.update(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+    try:
+        config.update(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise ValueError(
+            f"{path} is no configuration of this version ({error}); give it by --config, or name another --workdir"
+        ) from None
     return config

@@ -31,6 +31,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
       ValueError: the configuration or the data does not fit, or `workdir` holds a run of another configuration.
       FloatingPointError: training diverged.
     """
+    _check_folder(workdir)
     _check_same_run(config, workdir)
     _check_numbers(config)
     model = recipe.make_model(config)
@@ -116,6 +117,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     _warn_of_seen_alphabets(config, workdir)
     trials = protocols.validation_trials(config.evaluation, test)
     report.trials(workdir, test, trials, scorer.score_trials(embeddings["test"], trials))
+
+
+def _check_folder(workdir):
+    parent = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "cannot be written to" if parent.is_dir() else "is a file"
+        raise ValueError(f"--workdir {workdir}: {parent} {reason}; name another folder")
 
 
 def _check_numbers(config):

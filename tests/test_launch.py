@@ -157,7 +157,9 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.train.stepz=3"], ["config.train.stepz", '"steps"']),
         (["--config.trian.steps=3"], ["config.trian.steps", '"train"']),
         (["--config.train.steps=many"], ["config.train.steps=many"]),
-        (["--config", "configs/absent.py"], ["configs/absent.py"]),
+        (["--config", "configs/absent.py"], ["configs/absent.py: there is no such file", "configs/quickstart.py"]),
+        (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; name another folder"]),
+        (["--workdir=WORKDIR/broken"], ["broken/config.json is no configuration", "--config"]),
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["'train'", "--config.KEY=VALUE"]),
         (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
@@ -171,6 +173,9 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"seed": 0, "data": {')
     arguments = [argument.replace("WORKDIR", str(tmp_path)) for argument in arguments]
     if "--workdir" not in arguments[-1]:
         arguments += ["--workdir", str(tmp_path / "run")]
@@ -180,6 +185,17 @@ def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
     for word in words:
         assert word in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    process = launch("--workdir", tmp_path / "run", *SMALL)
+    while not (tmp_path / "run" / "metrics.csv").exists():
+        assert process.poll() is None, finish(process)
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    code, _, errors = finish(process)
+    assert code == 130
+    assert "interrupted; the same command goes on" in errors and "Traceback" not in errors
 
 
 def test_help_explains():

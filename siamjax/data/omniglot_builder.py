@@ -144,10 +144,10 @@ def find_archives(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
         found[split] = next((path for path in places if path.exists()), None)
     missing = [f"{name}.zip" for split, (name, _) in ARCHIVES.items() if found[split] is None]
     if missing:
-        state = "lacks" if folder.is_dir() else "does not exist; it must hold"
+        state = "lacks" if folder.is_dir() else "is no folder; it must hold"
         raise FileNotFoundError(
-            f"Omniglot: data.manual_dir={folder} {state} {', '.join(missing)}. Expected there: {ZIPS}, each as a zip "
-            f"or unpacked; they can be had from {ADDRESS}"
+            f"Omniglot: data.manual_dir={folder} {state} {', '.join(missing)}, as a zip or unpacked; all four archives "
+            f"can be had from {ADDRESS}"
         )
     return found
 
@@ -244,7 +244,7 @@ def read_archive(path: pathlib.Path, split: str) -> Drawings:
         raise ValueError(
             f"Omniglot: {path} is damaged or incomplete: {'; '.join(problems[:_PROBLEMS_SHOWN] + more)}. Expected: "
             f"{len(alphabets)} alphabets, {sum(alphabets.values())} characters, {DRAWERS} drawings of each. "
-            f"Fetch it anew from {ADDRESS}{name}.zip ({_OFFICIAL[split][0]} bytes) or another source."
+            f"Fetch it anew from {ADDRESS}{name}.zip or another source."
         )
     return dict(sorted(drawings.items()))
 

@@ -61,6 +61,7 @@ def train(
             pending = (metrics, number)
             if number == first + 1:
                 _fetch(*pending)  # The first step compiles: its time is no measure of speed.
+                bar.console.print(f"compiled in {time.monotonic() - clock:.0f} s; training to step {config.steps}")
                 clock, counted = time.monotonic(), number
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:

@@ -184,7 +184,7 @@ def test_truncated_zip_is_named(small1_zip, tmp_path):
     path = tmp_path / small1_zip.name
     path.write_bytes(small1_zip.read_bytes()[:-2000])
     message = fault(path)
-    assert str(path) in message and "truncated" in message and "1319022 bytes" in message
+    assert str(path) in message and "truncated" in message
 
 
 def test_what_is_missing_or_too_much_is_named(members, tmp_path):
@@ -235,12 +235,12 @@ def test_archives_are_found_in_a_clone_and_missing_ones_are_named(tmp_path):
     (tmp_path / "python" / "images_evaluation").mkdir(parents=True)
     (tmp_path / "python" / "images_background.zip").touch()
     (tmp_path / "images_background_small1.zip").touch()
-    with pytest.raises(FileNotFoundError, match=r"data\.manual_dir=.* lacks images_background_small2\.zip\. Expected"):
+    with pytest.raises(FileNotFoundError, match=r"data\.manual_dir=.* lacks images_background_small2\.zip, as a zip"):
         omniglot.prepare(str(tmp_path / "data"), str(tmp_path))
     assert not (tmp_path / "data").exists()
     (tmp_path / "images_background_small2").mkdir()
     assert find_archives(tmp_path)["evaluation"] == tmp_path / "python" / "images_evaluation"
-    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; it must hold images_background\.zip, "):
+    with pytest.raises(FileNotFoundError, match=r"nowhere is no folder; it must hold images_background\.zip, "):
         omniglot.prepare(str(tmp_path / "data"), str(tmp_path / "nowhere"))
 
 
