@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.core import jaxprs_in_params
 from reference import angular as angular_oracle
 from reference import distances as distance_oracle
 from reference import lifted as lifted_oracle
@@ -216,7 +217,7 @@ def largest_array(jaxpr):
     largest = 0
     for equation in jaxpr.eqns:
         sizes = [variable.aval.size for variable in equation.outvars if hasattr(variable.aval, "size")]
-        largest = max(largest, *sizes, *map(largest_array, jax.extend.core.jaxprs_in_params(equation.params)), 0)
+        largest = max(largest, *sizes, *map(largest_array, jaxprs_in_params(equation.params)), 0)
     return largest
 
 
