@@ -62,9 +62,14 @@ class Checkpoints:
                     "use the configuration that it was trained with"
                 )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        try:
+            restored = manager.restore(step, args=args)
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training again "
+                "goes on from what is left, or starts afresh"
+            ) from error
         return restored.state, restored.progress
 
     def forget_after(self, step: int):

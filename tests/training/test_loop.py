@@ -98,3 +98,14 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"checkpoints/best: .* params.w is \(\) there and \(3,\) as configured"):
         checkpoints.restore("best", other)
     checkpoints.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    run(tmp_path, config(steps=5), score=lambda step: 0.5)
+    for part in (tmp_path / "checkpoints" / "best" / "5" / "state" / "d").glob("*"):
+        part.unlink()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(ValueError, match="checkpoints/best/5 is damaged"):
+        checkpoints.restore("best", start())
+    checkpoints.close()
