@@ -53,23 +53,23 @@ class Checkpoints:
         step = manager.latest_step()
         if step is None:
             return None
-        saved, expected = _shapes(manager.item_metadata(step)["state"].tree), _shapes(like)
-        for name in sorted({**saved, **expected}):
-            if saved.get(name) != expected.get(name):
-                raise ValueError(
-                    f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: "
-                    f"{name} is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; "
-                    "use the configuration that it was trained with"
-                )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
         try:
-            restored = manager.restore(step, args=args)
+            saved, expected = _shapes(manager.item_metadata(step)["state"].tree), _shapes(like)
+            restored = manager.restore(step, args=args) if saved == expected else None
         except (ValueError, OSError) as error:
             raise ValueError(
-                f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training again "
+                f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training then "
                 "goes on from what is left, or starts afresh"
             ) from error
+        if restored is None:
+            name = next(name for name in sorted({**saved, **expected}) if saved.get(name) != expected.get(name))
+            raise ValueError(
+                f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: {name} "
+                f"is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; use the "
+                "configuration that it was trained with"
+            )
         return restored.state, restored.progress
 
     def forget_after(self, step: int):
