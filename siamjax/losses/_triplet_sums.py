@@ -2,7 +2,7 @@
 
 The batch is sorted by class, so that the positives of an anchor stand side by side. Each pass takes a few of them, and
 compares them with all the anchor's negatives at once. There are as many passes as the largest class needs, and no more:
-on the CPU this is faster than sorting each row of distances, up to about a thousand positives an anchor.
+on the CPU this is faster than to sort each row of distances, unless an anchor has several hundred positives.
 """
 
 import functools
