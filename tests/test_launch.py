@@ -18,6 +18,10 @@ from siamjax.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
+# Tests run in the background inherit a deaf ear to Ctrl-C; the command itself must hear it.
+HEARING = """import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 SMALL = [
     "--config.data.size=20",
     "--config.data.glyphs.test_alphabets=2",
@@ -39,7 +43,7 @@ def launch(*arguments, **kwargs):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     # The same programs again and again: each is compiled once a test session.
     cache = {"JAX_COMPILATION_CACHE_DIR": COMPILED.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+    command = [sys.executable, "-c", HEARING, str(ROOT / "launch.py"), *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
     )
