@@ -15,6 +15,7 @@ from jax import lax
 
 from siamjax import distances
 from siamjax.choices import choose
+from siamjax.encoders import koch
 
 
 class _PairByPair(nn.Module):
@@ -48,7 +49,7 @@ class WeightedL1(_PairByPair):
     @nn.compact
     def _score(self, dimension):
         weight = self.param("weight", nn.initializers.normal(0.2), (dimension,))
-        bias = self.param("bias", _koch_bias, ())
+        bias = self.param("bias", koch.bias_init, ())
         return lambda a, b: distances.absolute_difference(a, b) @ weight + bias, dimension
 
 
@@ -231,10 +232,6 @@ def _check_pairs(a, b):
 def _check_sets(a, b):
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape_suffix([a, b], 1)
-
-
-def _koch_bias(key, shape, dtype=jnp.float32):
-    return 0.5 + nn.initializers.normal(0.01)(key, shape, dtype)
 
 
 def _product(a, b):

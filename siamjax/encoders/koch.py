@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
-def _bias_init(key, shape, dtype=jnp.float32):
+def bias_init(key, shape, dtype=jnp.float32):
+    """Koch's first biases, of every layer and of the head: N(0.5, 0.01²)."""
     return 0.5 + nn.initializers.normal(0.01)(key, shape, dtype)
 
 
@@ -37,7 +38,7 @@ class Koch(nn.Module):
                 "raise data.size or choose another encoder.name"
             )
         x = images.astype(self.dtype)
-        bias_init = nn.initializers.zeros if self.scaled else _bias_init
+        biases = nn.initializers.zeros if self.scaled else bias_init
         for number, (channels, kernel) in enumerate([(1, 10), (2, 7), (2, 4), (4, 4)], start=1):
             x = nn.Conv(
                 channels * self.width,
@@ -45,7 +46,7 @@ class Koch(nn.Module):
                 padding="VALID",
                 dtype=self.dtype,
                 kernel_init=nn.initializers.he_normal() if self.scaled else nn.initializers.normal(0.01),
-                bias_init=bias_init,
+                bias_init=biases,
                 name=f"conv{number}",
             )(x)
             x = nn.relu(x)
@@ -55,7 +56,7 @@ class Koch(nn.Module):
             self.embedding,
             dtype=self.dtype,
             kernel_init=nn.initializers.lecun_normal() if self.scaled else nn.initializers.normal(0.2),
-            bias_init=bias_init,
+            bias_init=biases,
             name="dense",
         )(x.reshape(len(x), -1))
         return nn.sigmoid(x.astype(jnp.float32))

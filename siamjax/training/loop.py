@@ -65,7 +65,7 @@ def train(
                 clock, counted = time.monotonic(), number
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:
-                values = _fetch(*pending)
+                values, pending = _fetch(*pending), None
                 rate = (number - counted) * images / (time.monotonic() - clock)
                 if number > counted:
                     values["images_per_second"] = round(rate, 2)
