@@ -21,12 +21,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
 
     config.batch = ml_collections.ConfigDict()
-    config.batch.mode = "all_pairs"  # every image with every other, or "pairs", sampled
+    config.batch.mode = "identities"  # some images each of some identities; or "pairs"
     config.batch.pairs = 128  # mode pairs: pairs a step, half of them the same
-    config.batch.identities = 40  # mode all_pairs: identities a step
-    config.batch.per_identity = 4  # mode all_pairs: images of each
-    config.batch.per_group = 20  # mode all_pairs: most identities of one alphabet
-    config.batch.across_groups = False  # whether different pairs may be of two alphabets
+    config.batch.identities = 40  # mode identities: identities a step
+    config.batch.per_identity = 4  # mode identities: images of each
+    config.batch.per_group = 20  # mode identities: most identities of one alphabet
+    config.batch.across_groups = False  # whether a head's different pairs may be of two alphabets
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = "affine"  # or "none"
@@ -40,11 +40,59 @@ def get_config() -> ml_collections.ConfigDict:
     config.encoder = ml_collections.ConfigDict()
     config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5"
     config.encoder.width = 32  # channels of the first layer
-    config.encoder.embedding = 256  # length of the embedding
+    config.encoder.embedding = 256  # components of the embedding
+    config.encoder.unit_length = False  # whether embeddings are brought to length 1
     config.encoder.dtype = "float32"  # of the computation, or "bfloat16"
 
     config.head = ml_collections.ConfigDict()
-    config.head.name = "weighted_l1"
+    config.head.name = "weighted_l1"  # or one of these, with their options, see siamjax/heads.py
+    config.head.binary = {"hidden": (128,)}
+    config.head.four_feature = {"hidden": 32}
+    config.head.mahalanobis = {"rank": 32}
+    config.head.bilinear = {"symmetric": True}
+    config.head.distance = {"distance": "euclidean", "scale": 10.0, "threshold": 0.7}
+
+    config.loss = ml_collections.ConfigDict()
+    # "cross_entropy" and "info_nce" train encoder and head by the head's logits. Those below are functions of
+    # siamjax.losses with their options: they train the encoder alone, and the head learns to read its embeddings.
+    config.loss.name = "cross_entropy"
+    config.loss.batch_contrastive = {"margin": 1.0, "balance": 0.5, "active_only": False, "distance": "euclidean"}
+    config.loss.batch_double_margin_contrastive = {
+        "pos_margin": 0.5,
+        "neg_margin": 1.0,
+        "balance": 0.5,
+        "active_only": False,
+        "distance": "euclidean",
+    }
+    config.loss.batch_linear_contrastive = {
+        "pos_margin": 0.0,
+        "neg_margin": 1.0,
+        "balance": 0.5,
+        "active_only": False,
+        "distance": "euclidean",
+    }
+    config.loss.batch_exponential_contrastive = {"q": 1.0, "balance": 0.5, "distance": "l1"}
+    config.loss.batch_cosine_embedding = {"margin": 0.0, "balance": 0.5, "active_only": False}
+    config.loss.batch_pairwise_sigmoid = {"t": 10.0, "b": -10.0}
+    config.loss.circle = {"m": 0.4, "gamma": 80.0}
+    config.loss.batch_all_triplet = {"margin": 0.2, "soft": False, "active_only": False, "distance": "euclidean"}
+    config.loss.batch_hard_triplet = {"margin": 0.2, "soft": False, "distance": "euclidean"}
+    config.loss.semi_hard_triplet = {"margin": 0.2, "soft": False, "fallback": True, "distance": "squared_euclidean"}
+    config.loss.easy_positive_triplet = {
+        "margin": 0.2,
+        "soft": False,
+        "semi_hard": False,
+        "distance": "squared_euclidean",
+    }
+    config.loss.lifted_structure = {"margin": 1.0, "distance": "euclidean"}
+    config.loss.generalized_lifted_structure = {"margin": 1.0, "distance": "euclidean"}
+    config.loss.ranked_list = {"alpha": 1.2, "margin": 0.4, "negative_temperature": 10.0, "imbalance": 0.5}
+    config.loss.multi_similarity = {"alpha": 2.0, "beta": 50.0, "base": 0.5, "epsilon": 0.1}
+    config.loss.angular = {"alpha": 45.0}
+    config.loss.angular_n_pair = {"alpha": 45.0, "angular_weight": 1.0}
+    config.loss.n_pair = {}
+    config.loss.ntxent = {"temperature": 0.07}
+    config.loss.supervised_contrastive = {"temperature": 0.1}
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw"  # or "koch"

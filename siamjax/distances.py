@@ -146,7 +146,7 @@ def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n] in 0..2.
     """
     _check_pairs(a, b)
-    return _at_least_zero(1 - jnp.sum(_unit(a) * _unit(b), axis=-1))
+    return _at_least_zero(1 - jnp.sum(unit(a) * unit(b), axis=-1))
 
 
 def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -160,7 +160,7 @@ def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m] in 0..2.
     """
     _check_sets(a, b)
-    return _at_least_zero(1 - _products(_unit(a), _unit(b)))
+    return _at_least_zero(1 - _products(unit(a), unit(b)))
 
 
 def dot(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -188,6 +188,19 @@ def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
     """
     _check_sets(a, b)
     return _products(a, b)
+
+
+def unit(x: chex.Array) -> chex.Array:
+    """Brings vectors to length 1; zeros stay zeros, with gradient 0.
+
+    Args:
+      x: float [..., d].
+
+    Returns:
+      float [..., d].
+    """
+    length = _sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+    return x / jnp.where(length > 0, length, 1)
 
 
 def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -274,11 +287,6 @@ def _sqrt(x):
     """Square root with gradient 0 at 0."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
-
-
-def _unit(x):
-    length = _sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
-    return x / jnp.where(length > 0, length, 1)
 
 
 def _norm(x, p):

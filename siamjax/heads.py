@@ -192,26 +192,29 @@ class Bilinear(nn.Module):
 
 
 class Distance(nn.Module):
-    """A distance of `siamjax.distances`, negated, on a learned scale: logit = w_0 − s · distance(a, b), with s > 0.
+    """Nearer than a learned threshold, on a learned scale: logit = s (t − distance(a, b)), with s > 0.
 
-    It orders pairs as the distance does, so it scores embeddings that were trained with a loss on distances, even with
-    its two parameters as they started; training these makes the logit's sigmoid a probability. For "dot", a similarity,
-    logit = w_0 + s a·b.
+    It orders pairs as the distance of `siamjax.distances` does, so it scores embeddings that were trained with a loss
+    on distances, even with its two parameters as they started; training these makes the logit's sigmoid a probability.
+    For "dot", a similarity, logit = s (a·b − t).
 
     Attributes:
       distance: "squared_euclidean", "euclidean", "l1", "lp" (with p = 2), "cosine" or "dot".
-      scale: s at the start, above 0; log s is the parameter. About 10 suits cosine, 1 the others.
+      scale: s at the start, above 0; log s is the parameter.
+      threshold: t at the start, in units of the distance.
     """
 
     distance: str = "euclidean"
-    scale: float = 1.0
+    scale: float = 10.0
+    threshold: float = 0.7
 
     @nn.compact
     def _logits(self, distance):
         # The logarithm keeps s above 0, where a nearer pair is never less alike, and out of reach of weight decay.
         log_scale = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())
-        sign = 1 if self.distance == "dot" else -1
-        return sign * jnp.exp(log_scale) * distance + self.param("bias", nn.initializers.zeros, ())
+        threshold = self.param("threshold", nn.initializers.constant(self.threshold), ())
+        farther = distance - threshold
+        return jnp.exp(log_scale) * (farther if self.distance == "dot" else -farther)
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
@@ -254,6 +257,6 @@ _HEADS = {
 }
 
 
-def make(name: str) -> nn.Module:
-    """The head called `name` in the configuration, with its defaults."""
-    return choose("head.name", name, _HEADS)()
+def make(name: str, **options) -> nn.Module:
+    """The head called `name` in the configuration; `options` are its attributes."""
+    return choose("head.name", name, _HEADS)(**options)

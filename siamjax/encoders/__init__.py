@@ -17,14 +17,15 @@ __all__ = ["Conv", "Koch", "make"]
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def make(name: str, width: int, embedding: int, dtype: str, axis_name: str | None = None):
+def make(name: str, width: int, embedding: int, dtype: str, unit_length: bool = False, axis_name: str | None = None):
     """The encoder called `name` in the configuration.
 
     Args:
       name: "koch", "koch_scaled" (other first weights), "conv4" or "conv5".
       width: channels of the first layer.
-      embedding: length of the embedding.
+      embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation.
+      unit_length: whether embeddings are brought to length 1.
       axis_name: device axis over which batch statistics are taken, or None.
     """
     table = {
@@ -34,4 +35,5 @@ def make(name: str, width: int, embedding: int, dtype: str, axis_name: str | Non
         "conv5": functools.partial(Conv, layers=5, axis_name=axis_name),
     }
     make_it = choose("encoder.name", name, table)
-    return make_it(width=width, embedding=embedding, dtype=choose("encoder.dtype", dtype, _DTYPES))
+    dtype = choose("encoder.dtype", dtype, _DTYPES)
+    return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
+from siamjax import distances
+
 
 class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
@@ -13,7 +15,8 @@ class Conv(nn.Module):
 
     Attributes:
       width: channels of the first two layers.
-      embedding: length of the embedding.
+      embedding: components of the embedding.
+      unit_length: whether embeddings are brought to length 1.
       layers: number of convolutions, at least 4.
       dtype: of the computation; parameters and statistics stay float32.
       axis_name: device axis for the batch statistics, or None.
@@ -21,6 +24,7 @@ class Conv(nn.Module):
 
     width: int = 32
     embedding: int = 256
+    unit_length: bool = False
     layers: int = 5
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -47,4 +51,5 @@ class Conv(nn.Module):
             if layer in (1, 2, 3):
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))
-        return x.astype(jnp.float32)
+        x = x.astype(jnp.float32)
+        return distances.unit(x) if self.unit_length else x

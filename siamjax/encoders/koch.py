@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
+from siamjax import distances
+
 
 def bias_init(key, shape, dtype=jnp.float32):
     """Koch's first biases, of every layer and of the head: N(0.5, 0.01²)."""
@@ -19,13 +21,15 @@ class Koch(nn.Module):
 
     Attributes:
       width: channels of the first layer; 64 is Koch's. The others have 2, 2 and 4 times as many.
-      embedding: length of the embedding; 4096 is Koch's.
+      embedding: components of the embedding; 4096 is Koch's.
+      unit_length: whether embeddings are brought to length 1; Koch's are not.
       dtype: of the computation; parameters stay float32.
       scaled: whether weights start scaled to their fan-in, and biases from 0, in place of Koch's.
     """
 
     width: int = 64
     embedding: int = 4096
+    unit_length: bool = False
     dtype: jnp.dtype = jnp.float32
     scaled: bool = False
 
@@ -59,4 +63,5 @@ class Koch(nn.Module):
             bias_init=biases,
             name="dense",
         )(x.reshape(len(x), -1))
-        return nn.sigmoid(x.astype(jnp.float32))
+        x = nn.sigmoid(x.astype(jnp.float32))
+        return distances.unit(x) if self.unit_length else x

@@ -61,7 +61,8 @@ def zero_mean_regularizer(embeddings: chex.Array, *, where=None, axis_name=None,
     """
     chex.assert_rank(embeddings, 2)
     embeddings, where = whole_batch(axis_name, embeddings, where)
-    return reduce(jnp.abs(jnp.sum(embeddings, axis=1)), where, reduce_fn)
+    total = jnp.sum(embeddings, axis=1)
+    return reduce(distances.absolute_difference(total, jnp.zeros_like(total)), where, reduce_fn)
 
 
 def _centred(x):

@@ -89,8 +89,9 @@ def _save(checkpoints, state, progress, step):
 
 
 def _line(step, values):
+    active = f"active {values['active_share']:.1%}  " if "active_share" in values else ""
     return (
-        f"step {step:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  "
+        f"step {step:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  {active}"
         f"one-shot {values['validation_one_shot']:.1%}"
     )
 

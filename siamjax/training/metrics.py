@@ -7,7 +7,16 @@ import time
 
 import tensorboardX
 
-COLUMNS = ("step", "seconds", "loss", "pair_accuracy", "gradient_norm", "images_per_second", "validation_one_shot")
+COLUMNS = (
+    "step",
+    "seconds",
+    "loss",
+    "pair_accuracy",
+    "active_share",
+    "gradient_norm",
+    "images_per_second",
+    "validation_one_shot",
+)
 
 
 class MetricsLog:

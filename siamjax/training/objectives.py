@@ -1,11 +1,62 @@
-"""From the embeddings of a whole batch to the loss that is minimised, and what to report beside it."""
+"""From the embeddings of a whole batch to the loss that is minimised, and what to report beside it.
+
+An objective is (head, params, embeddings [n, d], batch) -> (loss, metrics).
+"""
+
+import functools
 
 import jax.numpy as jnp
+from jax import lax
 
-from siamjax import losses
+from siamjax import distances, losses
+from siamjax.choices import choose
+
+_ON_EMBEDDINGS = (
+    "angular",
+    "angular_n_pair",
+    "batch_all_triplet",
+    "batch_contrastive",
+    "batch_cosine_embedding",
+    "batch_double_margin_contrastive",
+    "batch_exponential_contrastive",
+    "batch_hard_triplet",
+    "batch_linear_contrastive",
+    "batch_pairwise_sigmoid",
+    "circle",
+    "easy_positive_triplet",
+    "generalized_lifted_structure",
+    "lifted_structure",
+    "multi_similarity",
+    "n_pair",
+    "ntxent",
+    "ranked_list",
+    "semi_hard_triplet",
+    "supervised_contrastive",
+)
+_OF_TRIPLETS = ("batch_all_triplet", "batch_hard_triplet", "easy_positive_triplet", "semi_hard_triplet")
 
 
-def sampled_pairs(head, params, embeddings, batch):
+def make(config, batch):
+    """The objective that `config` and `batch`, the `loss` and `batch` parts of a configuration, describe.
+
+    Raises:
+      ValueError: a name is unknown, or the loss cannot be taken on batches of this mode.
+    """
+    on_logits = {
+        "cross_entropy": functools.partial(cross_entropy, across_groups=batch.across_groups),
+        "info_nce": functools.partial(info_nce, across_groups=batch.across_groups),
+    }
+    chosen = choose("loss.name", config.name, on_logits | dict.fromkeys(_ON_EMBEDDINGS))
+    if batch.mode == "pairs":
+        if config.name != "cross_entropy":
+            raise ValueError(f"loss.name={config.name!r} looks for its pairs in the batch; set batch.mode='identities'")
+        return cross_entropy_of_pairs
+    return chosen or functools.partial(
+        on_embeddings, loss=_loss(config), of_triplets=config.name in _OF_TRIPLETS, across_groups=batch.across_groups
+    )
+
+
+def cross_entropy_of_pairs(head, params, embeddings, batch):
     """Cross-entropy on the batch's pairs: image i with image i + n/2."""
     first, second = jnp.split(embeddings, 2)
     label, other = jnp.split(batch.label, 2)
@@ -14,17 +65,58 @@ def sampled_pairs(head, params, embeddings, batch):
     return losses.binary_cross_entropy(logits, same), _accuracy(logits, same, jnp.ones_like(same))
 
 
-def all_pairs(head, params, embeddings, batch, *, across_groups: bool):
+def cross_entropy(head, params, embeddings, batch, *, across_groups: bool):
     """Balanced cross-entropy on all pairs of two different images of the batch.
 
     Every image is embedded once and compared with every other one; different pairs may be limited to one group.
     """
+    logits, same, counts = _all_pairs(head, params, embeddings, batch, across_groups)
+    return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
+
+
+def info_nce(head, params, embeddings, batch, *, across_groups: bool):
+    """Each image's same pairs, one by one, against all its different ones, in a softmax of the head's logits.
+
+    What a one-shot trial asks: which of these is the same? Different pairs may be limited to one group.
+    """
+    logits, same, counts = _all_pairs(head, params, embeddings, batch, across_groups)
+    apart = jnp.where(counts, -logits, jnp.finfo(logits.dtype).max)  # e^-apart is 0 where a pair does not count
+    loss = losses.info_nce(embeddings, batch.label, scale=1.0, distance=lambda a, b: apart)
+    return loss, _accuracy(logits, same, counts)
+
+
+def on_embeddings(head, params, embeddings, batch, *, loss, of_triplets: bool, across_groups: bool):
+    """A batch loss on the embeddings, between all groups; beside it, the head learns to tell same from different.
+
+    The head's cross-entropy does not reach the encoder, and is not in the loss that is reported.
+    """
+    value, metrics = loss(embeddings, batch.label), {}
+    if of_triplets:
+        value, metrics["active_share"] = value
+    reading, accuracy = cross_entropy(head, params, lax.stop_gradient(embeddings), batch, across_groups=across_groups)
+    return value + reading - lax.stop_gradient(reading), metrics | accuracy
+
+
+def _loss(config):
+    """The function of `siamjax.losses` that `config` names, with its options."""
+    options = dict(config[config.name])
+    if "distance" in options:
+        names = ("squared_euclidean", "euclidean", "l1", "lp", "cosine")
+        table = {name: getattr(distances, f"pairwise_{name}") for name in names}
+        options["distance"] = choose(f"loss.{config.name}.distance", options["distance"], table)
+    if config.name in _OF_TRIPLETS:
+        options["has_aux"] = True
+    return functools.partial(getattr(losses, config.name), **options)
+
+
+def _all_pairs(head, params, embeddings, batch, across_groups):
+    """Logits of "same" [n, n], whether pairs are of one identity, and whether they count."""
     logits = head.apply({"params": params["head"]}, embeddings, embeddings, method="all_pairs")
     same = batch.label[:, None] == batch.label[None, :]
     counts = ~jnp.eye(len(embeddings), dtype=bool)
     if not across_groups:
         counts &= batch.group[:, None] == batch.group[None, :]
-    return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
+    return logits, same, counts
 
 
 def _accuracy(logits, same, counts):

@@ -30,7 +30,7 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
     """
     index, lying, fetch = source.make(config.data, train)
     data = TrainingData(index=index, images=lying)
-    sample, objective, images = choose("batch.mode", config.batch.mode, {"pairs": _pairs, "all_pairs": _all_pairs})(
+    sample, images = choose("batch.mode", config.batch.mode, {"pairs": _pairs, "identities": _identities})(
         config.batch, index
     )
     step = functools.partial(
@@ -39,7 +39,7 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
         sample=sample,
         fetch=fetch,
         augment=choose("augment.name", config.augment.name, {"affine": _affine, "none": _unchanged})(config.augment),
-        objective=functools.partial(objective, model.head),
+        objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
         optimizer=transform,
     )
     return Recipe(step, data, images)
@@ -47,24 +47,26 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
 
 def make_model(config) -> Model:
     """The network that `config` names."""
-    return Model(encoders.make(**config.encoder, axis_name=parallel.AXIS), heads.make(**config.head))
+    head = config.head
+    return Model(
+        encoders.make(**config.encoder, axis_name=parallel.AXIS), heads.make(head.name, **head.get(head.name, {}))
+    )
 
 
 def _pairs(batch, index):
     sampling.check_pairs(index, batch.across_groups)
     sample = functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups)
     parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
-    return sample, objectives.sampled_pairs, 2 * batch.pairs
+    return sample, 2 * batch.pairs
 
 
-def _all_pairs(batch, index):
+def _identities(batch, index):
     shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
     sampling.check_identities(index, batch.identities, **shape)
     sample = functools.partial(sampling.identities, count=batch.identities, **shape)
-    objective = functools.partial(objectives.all_pairs, across_groups=batch.across_groups)
     images = batch.identities * batch.per_identity
     parallel.check_divisible(images, "batch.identities × batch.per_identity")
-    return sample, objective, images
+    return sample, images
 
 
 def _affine(config):

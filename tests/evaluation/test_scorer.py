@@ -11,7 +11,7 @@ from siamjax.evaluation import one_shot
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import state
 
-MODEL = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name="devices"), heads.make("weighted_l1"))
+MODEL = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name="devices"), heads.WeightedL1())
 
 
 @pytest.fixture(scope="module")

@@ -59,4 +59,5 @@ def bilinear(params, a, b, symmetric=True):
 
 def distance(params, a, b, distance="euclidean"):
     value = getattr(distances, distance)(a, b)
-    return float(params["bias"]) + math.exp(params["log_scale"]) * (value if distance == "dot" else -value)
+    nearer = float(params["threshold"]) - value
+    return math.exp(params["log_scale"]) * (-nearer if distance == "dot" else nearer)

@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from configs import default
 from siamjax import augment, encoders, heads, parallel, sampling
 from siamjax.data.dataset import Dataset
 from siamjax.training import objectives, state
 from siamjax.training.step import TrainingData, train_step
 
+MODES = ("pairs", "cross_entropy", "supervised_contrastive")
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 DISTORT = functools.partial(augment.affine, probability=0.5, rotation=10.0, shear=0.3, scale=0.2, shift=0.05)
 
@@ -28,20 +30,21 @@ def dataset():
 
 
 def make_step(mode):
-    model = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name=parallel.AXIS), heads.make("weighted_l1"))
+    model = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name=parallel.AXIS), heads.WeightedL1())
+    config = default.get_config()
+    config.batch.mode = "pairs" if mode == "pairs" else "identities"
+    config.loss.name = "supervised_contrastive" if mode == "batch_hard_triplet" else "cross_entropy"
     if mode == "pairs":
         sample = functools.partial(sampling.pairs, count=12, across_groups=False)
-        objective = functools.partial(objectives.sampled_pairs, model.head)
     else:
         sample = functools.partial(sampling.identities, count=8, per_identity=3, per_group=4)
-        objective = functools.partial(objectives.all_pairs, model.head, across_groups=False)
     step = functools.partial(
         train_step,
         model=model,
         sample=sample,
         fetch=lambda key, images, item: images[item],
         augment=DISTORT,
-        objective=objective,
+        objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
         optimizer=OPTIMIZER,
     )
     return step, state.create(model, jax.random.key(1), (16, 16, 1), OPTIMIZER)
@@ -61,10 +64,10 @@ def run(step, start, dataset, devices, steps):
 
 @pytest.fixture(scope="module")
 def single_device(dataset):
-    return {mode: run(*make_step(mode), dataset, devices=1, steps=3) for mode in ("pairs", "all_pairs")}
+    return {mode: run(*make_step(mode), dataset, devices=1, steps=3) for mode in MODES}
 
 
-@pytest.mark.parametrize("mode", ["pairs", "all_pairs"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, mode, devices):
     expected_state, expected_history = single_device[mode]
@@ -79,7 +82,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, 
             np.testing.assert_array_equal(replica, got[0])
 
 
-@pytest.mark.parametrize("mode", ["pairs", "all_pairs"])
+@pytest.mark.parametrize("mode", ["pairs", "cross_entropy"])
 def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, mode):
     """Against plain, unsharded differentiation of the first batch, written out here; the second batch is another."""
     step, start = make_step(mode)
@@ -97,7 +100,7 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
         same, logits = [], []
         count = len(images)
         pairs = [(i, i + count // 2) for i in range(count // 2)]
-        if mode == "all_pairs":
+        if mode == "cross_entropy":
             pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
             pairs = [(i, j) for i, j in pairs if batch.group[i] == batch.group[j]]
         first, second = np.transpose(pairs)
@@ -116,6 +119,6 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
 
 
 def test_training_learns_to_tell_new_images_apart(dataset):
-    _, history = run(*make_step("all_pairs"), dataset, devices=1, steps=40)
+    _, history = run(*make_step("cross_entropy"), dataset, devices=1, steps=40)
     assert history[-1]["loss"][0] < 0.5 * history[0]["loss"][0]
     assert history[-1]["pair_accuracy"][0] > 0.9

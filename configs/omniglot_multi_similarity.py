@@ -1,0 +1,15 @@
+"""Multi-similarity loss on Omniglot, with its own mining (Wang 2019).
+
+python launch.py --config configs/omniglot_multi_similarity.py --config.data.manual_dir=FOLDER
+
+"""
+
+from configs import omniglot
+
+
+def get_config():
+    config = omniglot.get_config()
+    config.head.name = "distance"
+    config.head.distance.distance = "cosine"
+    config.loss.name = "multi_similarity"
+    return config

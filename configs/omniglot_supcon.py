@@ -1,0 +1,15 @@
+"""Supervised contrastive loss on Omniglot (Khosla 2020).
+
+python launch.py --config configs/omniglot_supcon.py --config.data.manual_dir=FOLDER
+
+"""
+
+from configs import omniglot
+
+
+def get_config():
+    config = omniglot.get_config()
+    config.head.name = "distance"
+    config.head.distance.distance = "cosine"
+    config.loss.name = "supervised_contrastive"
+    return config
