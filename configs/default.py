@@ -53,8 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.head.distance = {"distance": "euclidean", "scale": 10.0, "threshold": 0.7}
 
     config.loss = ml_collections.ConfigDict()
-    # "cross_entropy" and "info_nce" train encoder and head by the head's logits. Those below are functions of
-    # siamjax.losses with their options: they train the encoder alone, and the head learns to read its embeddings.
+    # "cross_entropy" of the head's logits trains encoder and head; those below, functions of siamjax.losses and their
+    # options, train the encoder alone, and the head learns to read its embeddings.
     config.loss.name = "cross_entropy"
     config.loss.batch_contrastive = {"margin": 1.0, "balance": 0.5, "active_only": False, "distance": "euclidean"}
     config.loss.batch_double_margin_contrastive = {

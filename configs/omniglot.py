@@ -14,6 +14,6 @@ def get_config():
     config.encoder.width = 16
     config.augment.name = "none"
     config.optimizer.adamw.learning_rate = 3e-3
-    config.train.steps = 800
-    config.train.validate_every = 200
+    config.train.steps = 300
+    config.train.validate_every = 100
     return config

@@ -11,6 +11,9 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.encoder.width = 16
+    config.head.name = "distance"
+    config.head.distance.distance = "cosine"
+    config.loss.name = "ntxent"
     config.augment.name = "none"  # the drawers vary enough
     config.optimizer.adamw.learning_rate = 3e-3
     config.train.steps = 500

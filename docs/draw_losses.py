@@ -39,8 +39,7 @@ FIELDS = {
 def main():
     FOLDER.mkdir(exist_ok=True)
     save(pair_curves(), "pair_losses.png")
-    save(fields("negative"), "fields_negative.png")
-    save(fields("positive"), "fields_positive.png")
+    save(fields(), "fields.png")
 
 
 def save(figure, name):
@@ -50,7 +49,7 @@ def save(figure, name):
 
 def pair_curves():
     """Each loss on given pairs, against the distance, the cosine or the logit of the pair."""
-    distance, cosine, logit = np.linspace(0, 1.8, 200), np.linspace(-1, 1, 200), np.linspace(-5, 5, 200)
+    distance, cosine, logit = (np.linspace(*ends, 200, dtype=np.float32) for ends in ((0, 1.8), (-1, 1), (-5, 5)))
     panels = {
         "contrastive, m = 1": ("distance", distance, losses.contrastive),
         "linear_contrastive, 0 and 1": ("distance", distance, losses.linear_contrastive),
@@ -68,7 +67,7 @@ def pair_curves():
     figure = Figure(figsize=(14, 6), layout="constrained")
     for axis, (title, (label, x, loss)) in zip(figure.subplots(2, 4).flat, panels.items(), strict=True):
         for same, colour, name in ((True, SAME, "same"), (False, DIFFERENT, "different")):
-            axis.plot(x, loss(x, np.full(x.shape, same), reduce_fn=None), color=colour, label=name)
+            axis.plot(x, loss(x, jnp.full(x.shape, same), reduce_fn=None), color=colour, label=name)
         axis.set(title=title, xlabel=f"{label} of the pair")
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss")
@@ -91,10 +90,10 @@ def of_cosine(loss):
     return on_cosine
 
 
-def fields(moved):
-    """Where descent moves a negative, or a positive, from each place in the plane; darker where the loss is higher."""
+def fields():
+    """Where descent moves a negative from each place in the plane; darker where the loss is higher."""
     angle = np.radians(POSITIVE_ANGLE)
-    anchor, other = jnp.array([1.0, 0.0]), jnp.array([np.cos(angle), np.sin(angle)])
+    anchor, positive = jnp.array([1.0, 0.0]), jnp.array([np.cos(angle), np.sin(angle)])
     across = np.linspace(-1.6, 1.6, 161)
     points = np.stack(np.meshgrid(across, across), axis=-1).astype(np.float32)
     labels = jnp.array([0, 0, 1])
@@ -102,21 +101,22 @@ def fields(moved):
     for axis, (title, options) in zip(figure.subplots(4, 4).flat, FIELDS.items(), strict=True):
         loss = functools.partial(getattr(losses, title.partition(",")[0]), **options)
 
-        def value(point, loss=loss):
-            triplet = (anchor, other, point) if moved == "negative" else (anchor, point, other)
-            return loss(jnp.stack(triplet), labels)
+        def value(negative, loss=loss):
+            return loss(jnp.stack([anchor, positive, negative]), labels)
 
         height, slope = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(value))))(points)
         axis.contourf(across, across, height, levels=12, cmap="Oranges")
         sparse = slice(4, None, 8)
-        arrows, place = -np.asarray(slope)[sparse, sparse], points[sparse, sparse]
-        axis.quiver(place[..., 0], place[..., 1], arrows[..., 0], arrows[..., 1], color="tab:blue", pivot="tail")
+        place, arrow = points[sparse, sparse].reshape(-1, 2), -np.asarray(slope)[sparse, sparse].reshape(-1, 2)
+        shown = np.linalg.norm(place, axis=1) > 0.4  # nearer to the origin, directions turn without bound
+        axis.quiver(*place[shown].T, *arrow[shown].T, color="tab:blue")
         axis.add_patch(Circle((0, 0), 1, fill=False, linestyle=":", color="grey"))
         axis.plot(*anchor, "o", color=ANCHOR)
-        axis.plot(*other, "o", color=SAME if moved == "negative" else DIFFERENT)
+        axis.plot(*positive, "o", color=SAME)
         axis.set(title=title, aspect="equal", xticks=[], yticks=[])
-    still = "positive (green)" if moved == "negative" else "negative (red)"
-    figure.suptitle(f"Where descent moves a {moved}, given the anchor (black) and a {still}; darker: higher loss")
+    figure.suptitle(
+        "Where descent moves a negative, given an anchor (black) and its positive (green); darker: higher loss"
+    )
     return figure
 
 

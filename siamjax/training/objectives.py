@@ -42,17 +42,15 @@ def make(config, batch):
     Raises:
       ValueError: a name is unknown, or the loss cannot be taken on batches of this mode.
     """
-    on_logits = {
-        "cross_entropy": functools.partial(cross_entropy, across_groups=batch.across_groups),
-        "info_nce": functools.partial(info_nce, across_groups=batch.across_groups),
-    }
-    chosen = choose("loss.name", config.name, on_logits | dict.fromkeys(_ON_EMBEDDINGS))
-    if batch.mode == "pairs":
-        if config.name != "cross_entropy":
-            raise ValueError(f"loss.name={config.name!r} looks for its pairs in the batch; set batch.mode='identities'")
+    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", *_ON_EMBEDDINGS)})
+    if name == "cross_entropy" and batch.mode == "pairs":
         return cross_entropy_of_pairs
-    return chosen or functools.partial(
-        on_embeddings, loss=_loss(config), of_triplets=config.name in _OF_TRIPLETS, across_groups=batch.across_groups
+    if name == "cross_entropy":
+        return functools.partial(cross_entropy, across_groups=batch.across_groups)
+    if batch.mode == "pairs":
+        raise ValueError(f"loss.name={name!r} looks for its pairs in the batch; set batch.mode='identities'")
+    return functools.partial(
+        on_embeddings, loss=_loss(config), of_triplets=name in _OF_TRIPLETS, across_groups=batch.across_groups
     )
 
 
@@ -70,19 +68,12 @@ def cross_entropy(head, params, embeddings, batch, *, across_groups: bool):
 
     Every image is embedded once and compared with every other one; different pairs may be limited to one group.
     """
-    logits, same, counts = _all_pairs(head, params, embeddings, batch, across_groups)
+    logits = head.apply({"params": params["head"]}, embeddings, embeddings, method="all_pairs")
+    same = batch.label[:, None] == batch.label[None, :]
+    counts = ~jnp.eye(len(embeddings), dtype=bool)
+    if not across_groups:
+        counts &= batch.group[:, None] == batch.group[None, :]
     return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
-
-
-def info_nce(head, params, embeddings, batch, *, across_groups: bool):
-    """Each image's same pairs, one by one, against all its different ones, in a softmax of the head's logits.
-
-    What a one-shot trial asks: which of these is the same? Different pairs may be limited to one group.
-    """
-    logits, same, counts = _all_pairs(head, params, embeddings, batch, across_groups)
-    apart = jnp.where(counts, -logits, jnp.finfo(logits.dtype).max)  # e^-apart is 0 where a pair does not count
-    loss = losses.info_nce(embeddings, batch.label, scale=1.0, distance=lambda a, b: apart)
-    return loss, _accuracy(logits, same, counts)
 
 
 def on_embeddings(head, params, embeddings, batch, *, loss, of_triplets: bool, across_groups: bool):
@@ -107,16 +98,6 @@ def _loss(config):
     if config.name in _OF_TRIPLETS:
         options["has_aux"] = True
     return functools.partial(getattr(losses, config.name), **options)
-
-
-def _all_pairs(head, params, embeddings, batch, across_groups):
-    """Logits of "same" [n, n], whether pairs are of one identity, and whether they count."""
-    logits = head.apply({"params": params["head"]}, embeddings, embeddings, method="all_pairs")
-    same = batch.label[:, None] == batch.label[None, :]
-    counts = ~jnp.eye(len(embeddings), dtype=bool)
-    if not across_groups:
-        counts &= batch.group[:, None] == batch.group[None, :]
-    return logits, same, counts
 
 
 def _accuracy(logits, same, counts):

@@ -31,7 +31,7 @@ def nearest_is_the_same(embeddings):
     return jnp.mean(LABEL[jnp.argmin(d, axis=1)] == LABEL)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "info_nce", *ON_EMBEDDINGS])
+@pytest.mark.parametrize("name", ["cross_entropy", *ON_EMBEDDINGS])
 def test_descent_on_free_embeddings_brings_identities_together(name):
     head = heads.make("distance", distance="cosine", scale=10.0)
     objective = functools.partial(configured(name), head)
@@ -55,7 +55,7 @@ def test_descent_on_free_embeddings_brings_identities_together(name):
     assert nearest_is_the_same(start) < 0.5
     assert nearest_is_the_same(params["embeddings"]) == 1
     assert loss[-1] < loss[0]
-    assert metrics["pair_accuracy"][-1] > max(0.9, metrics["pair_accuracy"][0])
+    assert metrics["pair_accuracy"][-1] > 0.7 > metrics["pair_accuracy"][0]
     if "triplet" in name:
         assert metrics["active_share"][0] > 0.3 > metrics["active_share"][-1]
 
@@ -78,25 +78,6 @@ def test_losses_on_embeddings_leave_the_encoder_to_themselves():
     _, (by_cross_entropy, _) = differentiate("cross_entropy")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), of_head, by_cross_entropy)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(of_head))
-
-
-@pytest.mark.parametrize("across_groups", [False, True])
-def test_info_nce_is_the_softmax_of_the_heads_logits(across_groups):
-    head = heads.WeightedL1()
-    x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
-    params = {"head": {"weight": jnp.linspace(-1, 0.5, 6), "bias": jnp.float32(0.3)}}
-    loss, _ = configured("info_nce", across_groups=across_groups)(head, params, x, BATCH)
-    logit = lambda i, j: np.abs(x[i] - x[j]) @ np.linspace(-1, 0.5, 6) + 0.3  # noqa: E731
-    values = []
-    for a in range(20):
-        others = [n for n in range(20) if LABEL[n] != LABEL[a] and (across_groups or BATCH.group[n] == BATCH.group[a])]
-        rest = sum(np.exp(logit(a, n)) for n in others)
-        values += [
-            -np.log(np.exp(logit(a, p)) / (np.exp(logit(a, p)) + rest))
-            for p in range(20)
-            if p != a and LABEL[p] == LABEL[a]
-        ]
-    np.testing.assert_allclose(loss, np.mean(values), rtol=1e-5)
 
 
 def test_unknown_names_and_losses_that_need_another_batch_are_refused():

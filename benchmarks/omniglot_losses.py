@@ -1,0 +1,95 @@
+"""One encoder trained on Omniglot with one loss after another, for the same number of steps on the same batches.
+
+    python benchmarks/omniglot_losses.py --manual_dir FOLDER --json rows.json
+
+Runs every configs/omniglot_LOSS.py, and configs/omniglot.py (cross-entropy under the weighted-L1 head). Accuracy is on
+10,000 one-shot trials within the five validation alphabets, for the last step's network and for the untrained one.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import ml_collections
+import optax
+from rich.console import Console
+from rich.table import Table
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+CONFIGS = ["omniglot", *sorted(path.stem for path in (ROOT / "configs").glob("omniglot_*.py"))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", nargs="+", default=CONFIGS, choices=CONFIGS)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; downloaded if not given")
+    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
+    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    options = parser.parse_args()
+    rows = [measure(name, options) for name in options.configs]
+    rows.sort(key=lambda row: -row["trained"])
+    table = Table(title=f"20-way one-shot within validation alphabets, {options.steps} steps, seed {options.seed}")
+    for column in ("loss", "head", "untrained %", "trained %", "seconds"):
+        table.add_column(column, justify="left" if column in ("loss", "head") else "right")
+    for row in rows:
+        percent = (f"{100 * row[key]:.1f}" for key in ("untrained", "trained"))
+        table.add_row(row["loss"], row["head"], *percent, f"{row['seconds']:.0f}")
+    Console(width=110).print(table)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(rows, indent=1))
+
+
+def measure(name, options):
+    """Trains configs/`name`.py and returns its row of the table."""
+    settings = [
+        f"--config.data.manual_dir={options.manual_dir}",
+        f"--config.data.data_dir={options.data_dir}",
+        f"--config.seed={options.seed}",
+        f"--config.train.steps={options.steps}",
+        f"--config.train.validate_every={options.steps}",
+    ]
+    with tempfile.TemporaryDirectory() as workdir:
+        command = [sys.executable, ROOT / "launch.py", "--config", ROOT / "configs" / f"{name}.py"]
+        start = time.monotonic()
+        subprocess.run([*command, "--workdir", workdir, *settings], check=True)
+        seconds = time.monotonic() - start
+        config = json.loads((pathlib.Path(workdir) / "config.json").read_text())
+        results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
+    return {
+        "loss": config["loss"]["name"],
+        "head": config["head"]["name"],
+        "untrained": untrained(config),
+        "trained": results["validation_within_alphabet_20way_1shot"]["accuracy"],
+        "seconds": seconds,
+    }
+
+
+def untrained(config):
+    """Accuracy on the same trials of the network as it starts, its running statistics as they start too."""
+
+    from siamjax import data
+    from siamjax.evaluation import one_shot
+    from siamjax.evaluation.scorer import Scorer
+    from siamjax.training import recipe, state
+
+    config = ml_collections.ConfigDict(config)
+    validation = data.load(config.data, train=False)["validation"]
+    model = recipe.make_model(config)
+    weights_key, _ = jax.random.split(jax.random.key(config.seed))
+    start = state.create(model, weights_key, validation.images.shape[1:], optax.identity())
+    scorer = Scorer(model, start.params, start.batch_stats)
+    settings = config.evaluation
+    trials = one_shot.within_group(validation, trials=settings.trials, ways=settings.ways, seed=settings.seed)
+    return float(one_shot.right(scorer.score_trials(scorer.embed(validation.images), trials), trials.answer).mean())
+
+
+if __name__ == "__main__":
+    main()
