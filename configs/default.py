@@ -43,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
     config.encoder.dtype = "float32"  # of the computation, or "bfloat16"
+    config.encoder.convolution = "auto"  # or "direct", "patches", "frequency", see siamjax/encoders/convolution.py
 
     config.head = ml_collections.ConfigDict()
     config.head.name = "weighted_l1"  # or one of these, with their options, see siamjax/heads.py

@@ -17,7 +17,15 @@ __all__ = ["Conv", "Koch", "make"]
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def make(name: str, width: int, embedding: int, dtype: str, unit_length: bool = False, axis_name: str | None = None):
+def make(
+    name: str,
+    width: int,
+    embedding: int,
+    dtype: str,
+    unit_length: bool = False,
+    convolution: str = "auto",
+    axis_name: str | None = None,
+):
     """The encoder called `name` in the configuration.
 
     Args:
@@ -26,6 +34,7 @@ def make(name: str, width: int, embedding: int, dtype: str, unit_length: bool = 
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation.
       unit_length: whether embeddings are brought to length 1.
+      convolution: how convolutions are computed: "auto", "direct", "patches" or "frequency".
       axis_name: device axis over which batch statistics are taken, or None.
     """
     table = {
@@ -36,4 +45,4 @@ def make(name: str, width: int, embedding: int, dtype: str, unit_length: bool = 
     }
     make_it = choose("encoder.name", name, table)
     dtype = choose("encoder.dtype", dtype, _DTYPES)
-    return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype)
+    return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype, convolution=convolution)

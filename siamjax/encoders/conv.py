@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
+from siamjax.encoders import convolution
 
 
 class Conv(nn.Module):
@@ -19,6 +20,7 @@ class Conv(nn.Module):
       unit_length: whether embeddings are brought to length 1.
       layers: number of convolutions, at least 4.
       dtype: of the computation; parameters and statistics stay float32.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
       axis_name: device axis for the batch statistics, or None.
     """
 
@@ -27,6 +29,7 @@ class Conv(nn.Module):
     unit_length: bool = False
     layers: int = 5
     dtype: jnp.dtype = jnp.float32
+    convolution: str = "auto"
     axis_name: str | None = None
 
     @nn.compact
@@ -37,10 +40,11 @@ class Conv(nn.Module):
                 f"the encoder pools three times and needs images of at least 8×8 pixels, found {images.shape[1]}×"
                 f"{images.shape[2]}; raise data.size"
             )
+        conv = convolution.for_flax(self.convolution)
         x = images.astype(self.dtype)
         for layer in range(self.layers):
             channels = self.width if layer < 2 else 2 * self.width
-            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
+            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype, conv_general_dilated=conv)(x)
             x = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
@@ -49,7 +53,7 @@ class Conv(nn.Module):
             )(x)
             x = nn.relu(x)
             if layer in (1, 2, 3):
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = convolution.max_pool(x)
         x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))
         x = x.astype(jnp.float32)
         return distances.unit(x) if self.unit_length else x

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
+from siamjax.encoders import convolution
 
 
 def bias_init(key, shape, dtype=jnp.float32):
@@ -24,6 +25,7 @@ class Koch(nn.Module):
       embedding: components of the embedding; 4096 is Koch's.
       unit_length: whether embeddings are brought to length 1; Koch's are not.
       dtype: of the computation; parameters stay float32.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
       scaled: whether weights start scaled to their fan-in, and biases from 0, in place of Koch's.
     """
 
@@ -31,6 +33,7 @@ class Koch(nn.Module):
     embedding: int = 4096
     unit_length: bool = False
     dtype: jnp.dtype = jnp.float32
+    convolution: str = "auto"
     scaled: bool = False
 
     @nn.compact
@@ -48,6 +51,7 @@ class Koch(nn.Module):
                 channels * self.width,
                 (kernel, kernel),
                 padding="VALID",
+                conv_general_dilated=convolution.for_flax(self.convolution),
                 dtype=self.dtype,
                 kernel_init=nn.initializers.he_normal() if self.scaled else nn.initializers.normal(0.01),
                 bias_init=biases,
@@ -55,7 +59,7 @@ class Koch(nn.Module):
             )(x)
             x = nn.relu(x)
             if number < 4:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = convolution.max_pool(x)
         x = nn.Dense(
             self.embedding,
             dtype=self.dtype,

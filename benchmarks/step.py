@@ -1,0 +1,239 @@
+"""The training step and the embedding of images: siamjax beside PyTorch, on the CPU.
+
+    python benchmarks/step.py                                # needs the extra `parity`
+    python benchmarks/step.py --work small_step --json rows.json
+
+Same network, batch, loss and optimizer in both; PyTorch with channels last, oneDNN and its fused AdamW. Each case runs
+in a process of its own, the two implementations in turn; the speed is that of the median step. The limit is the time that
+the step's multiply-adds, counted for direct convolutions, would take at the speed of a large float32 matrix product,
+measured in the same process: a step with fewer multiply-adds than the direct ones can be faster than this.
+
+koch: Koch's network at 105×105, 16 pairs, weighted-L1 head, cross-entropy. small: five 3×3 convolutions with batch
+normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+WORK = ("koch_step", "small_step", "koch_embed", "small_embed")
+PRECISIONS = ("float32", "bfloat16")
+IMAGES = {"koch": 32, "small": 240}
+SIDE = {"koch": 105, "small": 28}
+RUNS = {"koch": 8, "small": 30}
+# Output side, input channels, output channels and kernel of each convolution; inputs and outputs of the dense layer.
+CONVOLUTIONS = {
+    "koch": [(96, 1, 64, 10), (42, 64, 128, 7), (18, 128, 128, 4), (6, 128, 256, 4)],
+    "small": [(28, 1, 32, 3), (28, 32, 32, 3), (14, 32, 64, 3), (7, 64, 64, 3), (3, 64, 64, 3)],
+}
+DENSE = {"koch": (9216, 4096), "small": (576, 256)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", nargs="+", default=WORK, choices=WORK)
+    parser.add_argument("--precision", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--repeats", type=int, default=2, help="processes of each case; the fastest counts")
+    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(*options.one)))
+        return
+    rows = []
+    for work in options.work:
+        for precision in options.precision:
+            tries = {"siamjax": [], "pytorch": []}
+            for _ in range(options.repeats):
+                for impl, tried in tries.items():
+                    tried.append(run_apart(work, precision, impl))
+            rows += [max(tried, key=lambda row: row["images_per_s"]) for tried in tries.values()]
+            print(*rows[-2:], sep="\n", flush=True)
+    report(rows)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+def run_apart(*case):
+    done = subprocess.run([sys.executable, __file__, "--one", *case], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(work, precision, impl):
+    network, kind = work.split("_")
+    make = {"siamjax": ours, "pytorch": theirs}[impl]
+    run = make(network, kind, precision)
+    run()
+    seconds = []
+    for _ in range(RUNS[network]):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    median = float(np.median(seconds))
+    limit = multiply_adds(network, kind) * IMAGES[network] / matrix_product_rate()
+    return {
+        "work": work,
+        "impl": impl,
+        "precision": precision,
+        "images_per_s": IMAGES[network] / median,
+        "limit_ratio": median / limit,
+    }
+
+
+def multiply_adds(network, kind):
+    """Of one image: each layer forward, by its weights and by its input; the first one's input needs none."""
+    layers = [side**2 * inputs * outputs * kernel**2 for side, inputs, outputs, kernel in CONVOLUTIONS[network]]
+    layers.append(DENSE[network][0] * DENSE[network][1])
+    return sum(layers) if kind == "embed" else 3 * sum(layers) - layers[0]
+
+
+def matrix_product_rate():
+    """Float32 multiply-adds a second."""
+    a = np.ones((2048, 2048), np.float32)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2048**3 / min(seconds)
+
+
+def ours(network, kind, precision):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+    import importlib
+
+    import jax
+
+    from siamjax import optimizer, parallel
+    from siamjax.data.dataset import Dataset
+    from siamjax.training import recipe, state
+
+    config = importlib.import_module(
+        f"configs.{'koch_omniglot' if network == 'koch' else 'omniglot_ntxent'}"
+    ).get_config()
+    config.encoder.dtype = precision
+    config.data.size = SIDE[network]
+    if network == "koch":
+        config.batch.mode, config.batch.pairs = "pairs", IMAGES["koch"] // 2
+    else:
+        config.encoder.width, config.batch.identities = 32, IMAGES["small"] // 4
+    model = recipe.make_model(config)
+    transform = optimizer.make(config.optimizer, 100, 1000)
+    label = np.repeat(np.arange(100, dtype=np.int32), 5)
+    images = pictures(len(label), network)[..., None]
+    data = Dataset(images, label, label // 20, np.tile(np.arange(5, dtype=np.int32), 100), tuple("abcde"))
+    start = state.create(model, jax.random.key(0), images.shape[1:], transform)
+    if kind == "embed":
+        variables = {"params": start.params["encoder"], "batch_stats": start.batch_stats}
+        embed = jax.jit(lambda variables, x: model.encoder.apply(variables, x.astype("float32") / 255, train=False))
+        batch = jax.device_put(images[: IMAGES[network]])
+        return lambda: jax.block_until_ready(embed(variables, batch))
+    made = recipe.make(config, data, model, transform)
+    step = parallel.pmap(made.step, donate=(0,))
+    current = [parallel.replicate(start)]
+    rest = parallel.replicate(made.data), parallel.replicate(jax.random.key(1))
+
+    def run():
+        current[0], metrics = step(current[0], *rest)
+        jax.block_until_ready((current[0], metrics))
+
+    return run
+
+
+def theirs(network, kind, precision):
+    import contextlib
+
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = torch_encoder(nn, network).to(memory_format=torch.channels_last)
+    head = nn.Linear(DENSE["koch"][1], 1)
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-4, fused=True)
+    x = torch.tensor(pictures(IMAGES[network], network))[:, None].float() / 255
+    x = x.to(memory_format=torch.channels_last)
+    half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    label = torch.arange(len(x)) // 4
+    same = (label[:, None] == label) & ~torch.eye(len(x), dtype=bool)
+    other = label[:, None] != label
+
+    def loss_of(embeddings):
+        if network == "koch":
+            first, second = embeddings.chunk(2)
+            wanted = (torch.arange(len(first)) % 2 == 0).float()
+            return nn.functional.binary_cross_entropy_with_logits(head((first - second).abs())[:, 0], wanted)
+        unit = nn.functional.normalize(embeddings)
+        logits = unit @ unit.T / 0.07
+        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
+        return nn.functional.softplus(rest - logits)[same].mean()
+
+    def train():
+        optimizer.zero_grad(set_to_none=True)
+        with half:
+            embeddings = model(x)
+        loss_of(embeddings.float()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    def embed():
+        with torch.inference_mode(), half:
+            model(x)
+
+    if kind == "embed":
+        model.eval()
+    return train if kind == "step" else embed
+
+
+def torch_encoder(nn, network):
+    if network == "koch":
+        layers, inputs = [], 1
+        for number, (channels, kernel) in enumerate([(64, 10), (128, 7), (128, 4), (256, 4)]):
+            layers += [nn.Conv2d(inputs, channels, kernel), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if number < 3 else []
+            inputs = channels
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(*DENSE["koch"]), nn.Sigmoid())
+    layers, inputs = [], 1
+    for number, channels in enumerate([32, 32, 64, 64, 64]):
+        layers += [nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if number in (1, 2, 3) else []
+        inputs = channels
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(*DENSE["small"]))
+
+
+def pictures(count, network):
+    """uint8 [count, side, side], as sparse as characters are."""
+    side = SIDE[network]
+    return (255 * (np.random.default_rng(0).uniform(size=(count, side, side)) < 0.1)).astype(np.uint8)
+
+
+def report(rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Images a second on the CPU, and time over the arithmetic's limit")
+    for column in ("work", "precision", "siamjax", "PyTorch", "times faster", "siamjax / limit", "PyTorch / limit"):
+        table.add_column(column, justify="left" if column in ("work", "precision") else "right")
+    for mine, other in zip(rows[::2], rows[1::2], strict=True):
+        table.add_row(
+            mine["work"],
+            mine["precision"],
+            f"{mine['images_per_s']:.1f}",
+            f"{other['images_per_s']:.1f}",
+            f"{mine['images_per_s'] / other['images_per_s']:.2f}",
+            f"{mine['limit_ratio']:.2f}",
+            f"{other['limit_ratio']:.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+if __name__ == "__main__":
+    main()

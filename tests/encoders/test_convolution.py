@@ -1,0 +1,80 @@
+"""Each way of computing a convolution gives the numbers of XLA's own, in value and gradient."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from siamjax.encoders import convolution
+
+# images [n, h, w, c], kernel [kh, kw, c, k], strides, padding
+SHAPES = {
+    "square": ((4, 12, 12, 3), (3, 3, 3, 5), (1, 1), "VALID"),
+    "same": ((3, 9, 9, 2), (3, 3, 2, 4), (1, 1), "SAME"),
+    "odd sides": ((5, 11, 8, 3), (4, 3, 3, 2), (1, 1), "VALID"),
+    "even kernel, same": ((2, 7, 10, 1), (2, 4, 1, 3), (1, 1), "SAME"),
+    "strides": ((3, 13, 10, 2), (3, 3, 2, 4), (2, 3), "VALID"),
+    "strides, same": ((3, 10, 13, 2), (5, 3, 2, 4), (2, 2), "SAME"),
+    "uneven padding": ((3, 8, 8, 2), (3, 4, 2, 4), (1, 2), ((0, 2), (3, 1))),
+    "kernel as large as the image": ((3, 6, 7, 2), (6, 7, 2, 4), (1, 1), "VALID"),
+    "one number": ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), "VALID"),
+    "Koch's second, narrow": ((2, 48, 48, 4), (7, 7, 4, 8), (1, 1), "VALID"),
+    "many images": ((60, 28, 28, 8), (3, 3, 8, 8), (1, 1), "SAME"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("method", ["direct", "patches", "frequency", "auto"])
+def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
+    size, window, strides, padding = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=size).astype(np.float32), rng.normal(size=window).astype(np.float32)
+    ours = functools.partial(convolution.convolve, strides=strides, padding=padding, method=method)
+    xlas = functools.partial(
+        lax.conv_general_dilated, window_strides=strides, padding=padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def all_passes(convolve, x, kernel, dy):
+        y, back = jax.vjp(convolve, x, kernel)
+        return y, *back(dy)
+
+    dy = rng.normal(size=jax.eval_shape(xlas, x, kernel).shape).astype(np.float32)
+    for got, expected in zip(all_passes(ours, x, kernel, dy), all_passes(xlas, x, kernel, dy), strict=True):
+        assert got.shape == expected.shape and got.dtype == expected.dtype
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("method", ["patches", "frequency"])
+def test_bfloat16_stays_bfloat16_and_near(method):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(4, 12, 12, 3)), rng.normal(size=(3, 3, 3, 5))
+    exact, back = jax.vjp(convolution.convolve, jnp.float32(x), jnp.float32(kernel))
+    rounded, back_rounded = jax.vjp(
+        functools.partial(convolution.convolve, method=method), jnp.bfloat16(x), jnp.bfloat16(kernel)
+    )
+    pairs = zip((rounded, *back_rounded(jnp.ones_like(rounded))), (exact, *back(jnp.ones_like(exact))), strict=True)
+    for got, expected in pairs:
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float32(got), expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [(3, 8, 6, 2), (2, 7, 9, 3), (1, 2, 2, 1)])
+def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
+    rng = np.random.default_rng(0)
+    x = jnp.float32(rng.integers(0, 3, size=size))  # many ties
+    flaxs = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
+    y, back = jax.vjp(convolution.max_pool, x)
+    expected, expected_back = jax.vjp(flaxs, x)
+    np.testing.assert_array_equal(y, expected)
+    dy = jnp.float32(rng.normal(size=y.shape))
+    np.testing.assert_array_equal(back(dy)[0], expected_back(dy)[0])
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="encoder.convolution='winograd' is not known; choose one of direct"):
+        convolution.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), method="winograd")
