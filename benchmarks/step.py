@@ -4,9 +4,9 @@
     python benchmarks/step.py --work small_step --json rows.json
 
 Same network, batch, loss and optimizer in both; PyTorch with channels last, oneDNN and its fused AdamW. Each case runs
-in a process of its own, the two implementations in turn; the speed is that of the median step. The limit is the time that
-the step's multiply-adds, counted for direct convolutions, would take at the speed of a large float32 matrix product,
-measured in the same process: a step with fewer multiply-adds than the direct ones can be faster than this.
+in a process of its own, the two implementations in turn; the speed is that of the median step. The limit is the time
+that the step's multiply-adds, counted for direct convolutions, would take at the speed of a large float32 matrix
+product, measured in the same process; a step that needs fewer multiply-adds can be faster.
 
 koch: Koch's network at 105×105, 16 pairs, weighted-L1 head, cross-entropy. small: five 3×3 convolutions with batch
 normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.

@@ -1,7 +1,6 @@
-"""Angular loss on Omniglot, with N-pair (Wang 2017).
+"""Angular loss on Omniglot, on embeddings of unit length (Wang 2017).
 
 python launch.py --config configs/omniglot_angular.py --config.data.manual_dir=FOLDER
-
 """
 
 from configs import omniglot

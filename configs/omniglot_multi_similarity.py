@@ -1,7 +1,6 @@
 """Multi-similarity loss on Omniglot, with its own mining (Wang 2019).
 
 python launch.py --config configs/omniglot_multi_similarity.py --config.data.manual_dir=FOLDER
-
 """
 
 from configs import omniglot

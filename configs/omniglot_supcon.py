@@ -1,7 +1,6 @@
 """Supervised contrastive loss on Omniglot (Khosla 2020).
 
 python launch.py --config configs/omniglot_supcon.py --config.data.manual_dir=FOLDER
-
 """
 
 from configs import omniglot

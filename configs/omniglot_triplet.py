@@ -1,8 +1,8 @@
-"""Triplet loss on Omniglot, on each anchor's hardest triplet in the batch.
+"""FaceNet's triplet loss on Omniglot: each same pair with its semi-hard negative in the batch.
 
     python launch.py --config configs/omniglot_triplet.py --config.data.manual_dir=FOLDER
 
-Batch-hard with the soft margin (Hermans, Beyer, Leibe 2017).
+Unit length, squared distances and a margin of 0.2, as in Schroff, Kalenichenko, Philbin (2015).
 """
 
 from configs import omniglot
@@ -10,8 +10,7 @@ from configs import omniglot
 
 def get_config():
     config = omniglot.get_config()
+    config.encoder.unit_length = True
     config.head.name = "distance"
-    config.loss.name = "batch_hard_triplet"
-    config.loss.batch_hard_triplet.soft = True
-    config.loss.batch_hard_triplet.margin = 0.0
+    config.loss.name = "semi_hard_triplet"
     return config
