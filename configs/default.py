@@ -55,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     # "cross_entropy" of the head's logits trains encoder and head; those below, functions of siamjax.losses and their
-    # options, train the encoder alone, and the head learns to read its embeddings.
+    # options, train the encoder alone, and the head learns to read its embeddings. With `soft`, a margin of 0 is usual.
     config.loss.name = "cross_entropy"
     config.loss.batch_contrastive = {"margin": 1.0, "balance": 0.5, "active_only": False, "distance": "euclidean"}
     config.loss.batch_double_margin_contrastive = {
@@ -87,13 +87,21 @@ def get_config() -> ml_collections.ConfigDict:
     }
     config.loss.lifted_structure = {"margin": 1.0, "distance": "euclidean"}
     config.loss.generalized_lifted_structure = {"margin": 1.0, "distance": "euclidean"}
-    config.loss.ranked_list = {"alpha": 1.2, "margin": 0.4, "negative_temperature": 10.0, "imbalance": 0.5}
+    config.loss.ranked_list = {
+        "alpha": 1.2,
+        "margin": 0.4,
+        "positive_temperature": 0.0,
+        "negative_temperature": 10.0,
+        "imbalance": 0.5,
+        "constant_weights": True,
+        "distance": "euclidean",
+    }
     config.loss.multi_similarity = {"alpha": 2.0, "beta": 50.0, "base": 0.5, "epsilon": 0.1}
     config.loss.angular = {"alpha": 45.0}
     config.loss.angular_n_pair = {"alpha": 45.0, "angular_weight": 1.0}
     config.loss.n_pair = {}
     config.loss.ntxent = {"temperature": 0.07}
-    config.loss.supervised_contrastive = {"temperature": 0.1}
+    config.loss.supervised_contrastive = {"temperature": 0.1, "distance": "cosine"}
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw"  # or "koch"
@@ -102,7 +110,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.adamw.final_share = 0.01  # of the peak, where the cosine ends
     config.optimizer.adamw.warmup_steps = 20
     config.optimizer.adamw.weight_decay = 1e-4
-    config.optimizer.adamw.clip_norm = 1.0  # of the whole gradient
+    config.optimizer.adamw.clip_norm = 1.0  # of the encoder's gradient, and of the head's
     config.optimizer.koch = ml_collections.ConfigDict()
     config.optimizer.koch.epoch_decay = 0.99  # of the learning rates, an epoch
     config.optimizer.koch.first_momentum = 0.5

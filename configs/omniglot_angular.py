@@ -1,6 +1,8 @@
 """Angular loss on Omniglot, on embeddings of unit length (Wang 2017).
 
-python launch.py --config configs/omniglot_angular.py --config.data.manual_dir=FOLDER
+    python launch.py --config configs/omniglot_angular.py --config.data.manual_dir=FOLDER
+
+70.7 % on 20-way one-shot trials within the validation alphabets, from 24.4 % untrained; see docs/losses.md.
 """
 
 from configs import omniglot

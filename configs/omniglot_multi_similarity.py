@@ -1,6 +1,8 @@
 """Multi-similarity loss on Omniglot, with its own mining (Wang 2019).
 
-python launch.py --config configs/omniglot_multi_similarity.py --config.data.manual_dir=FOLDER
+    python launch.py --config configs/omniglot_multi_similarity.py --config.data.manual_dir=FOLDER
+
+72.0 % on 20-way one-shot trials within the validation alphabets, from 24.4 % untrained; see docs/losses.md.
 """
 
 from configs import omniglot

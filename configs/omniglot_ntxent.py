@@ -1,6 +1,8 @@
 """NT-Xent on Omniglot: each same pair against all of the anchor's different ones, in a softmax of their cosines.
 
-python launch.py --config configs/omniglot_ntxent.py --config.data.manual_dir=FOLDER
+    python launch.py --config configs/omniglot_ntxent.py --config.data.manual_dir=FOLDER
+
+77.1 % on 20-way one-shot trials within the validation alphabets, from 24.4 % untrained; see docs/losses.md.
 """
 
 from configs import omniglot

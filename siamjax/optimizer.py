@@ -46,7 +46,10 @@ def _layer(path, layers):
 
 
 def _adamw(config, steps):
-    """AdamW with linear warm-up and cosine decay, on gradients clipped by their global norm."""
+    """AdamW with linear warm-up and cosine decay; the gradients of encoder and head are clipped by their norm apart.
+
+    A head that only learns beside a loss on embeddings must not shorten the encoder's steps.
+    """
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
@@ -54,6 +57,13 @@ def _adamw(config, steps):
         decay_steps=steps,
         end_value=config.learning_rate * config.final_share,
     )
+    clip = optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm), optax.adamw(schedule, weight_decay=config.weight_decay)
+        optax.partition({"encoder": clip, "head": clip}, _parts),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
     )
+
+
+def _parts(params):
+    """Each parameter's part of the model, "encoder" or "head"."""
+    return {part: jax.tree.map(lambda _, part=part: part, tree) for part, tree in params.items()}

@@ -50,12 +50,12 @@ def test_kochs_descent_equals_the_loop_written_out():
 def test_adamw_warms_up_and_ends_at_its_final_share():
     adamw = dict(learning_rate=0.1, final_share=0.01, warmup_steps=5, weight_decay=0.0, clip_norm=1e9)
     transform = optimizer.make(ml_collections.ConfigDict(dict(name="adamw", adamw=adamw)), epoch_steps=1, steps=50)
-    params = {"w": jnp.array([0.0])}
+    params = {"encoder": jnp.array([0.0]), "head": jnp.array([0.0])}
     state = transform.init(params)
     sizes = []
     for _ in range(51):
-        updates, state = transform.update({"w": jnp.array([1.0])}, state, params)
-        sizes.append(-float(updates["w"][0]))
+        updates, state = transform.update(jax.tree.map(jnp.ones_like, params), state, params)
+        sizes.append(-float(updates["encoder"][0]))
     # With a constant gradient, Adam's step is the learning rate.
     np.testing.assert_allclose([sizes[0], sizes[1], sizes[5], sizes[50]], [0.0, 0.02, 0.1, 0.001], atol=1e-5)
 

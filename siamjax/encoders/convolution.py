@@ -1,4 +1,4 @@
-"""Convolution and pooling whose gradients are fast on a CPU, too; the same numbers as XLA's own.
+"""Convolution and pooling whose gradients are fast on a CPU, too; XLA's own numbers up to rounding.
 
 XLA's CPU backend computes a convolution well, and the gradient by its input, but the gradient by its kernel at a small
 part of what matrix products reach. Here each pass is made in one of three ways:
@@ -7,7 +7,9 @@ part of what matrix products reach. Here each pass is made in one of three ways:
 - patches: the kernel's gradient as matrix products of image patches, a few images at a time, so that the patches stay
   in the cache; the rest direct;
 - frequency: all three passes in the frequency domain, where a large kernel costs no more than one number. The Fourier
-  transforms, of some dozen points, are themselves matrix products.
+  transforms, of some dozen points, are themselves matrix products. It holds the spectra of images, kernel and result.
+
+The last two, and `max_pool`, can be differentiated in reverse mode, as often as need be, but not forward.
 """
 
 import functools
@@ -21,7 +23,9 @@ from jax import lax
 from siamjax.choices import choose
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_PATCH_FLOATS = 2**20  # most floats in the patches of a chunk of images: some MB, as large as a cache
+_PATCH_FLOATS = 2**20  # most floats in the patches of a chunk of images, unless one has more: as large as a cache
+_MOST_PATCH_FLOATS = 2**24  # most in the patches of one image, and
+_MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the method
 
 
 def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"):
@@ -32,8 +36,8 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
       kernel: float [kh, kw, c, k], of the same type.
       strides: two numbers.
       padding: "VALID", "SAME", or ((top, bottom), (left, right)).
-      method: "direct", "patches", "frequency", or "auto": on a CPU what needs the fewest operations by count, elsewhere
-        direct.
+      method: "direct", "patches", "frequency" (computed in float32), or "auto": on a CPU what needs the fewest
+        operations by count, within bounds of memory, and direct for float64; elsewhere direct.
 
     Returns:
       float [n, h', w', k].
@@ -43,7 +47,8 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     padding = tuple(map(tuple, padding))
     if method == "auto":
-        method = _best(x.shape, kernel.shape, strides, padding) if jax.default_backend() == "cpu" else "direct"
+        on_cpu = jax.default_backend() == "cpu" and x.dtype != jnp.float64
+        method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
     by = {"direct": _direct, "patches": _by_patches, "frequency": _by_frequency}
     return choose("encoder.convolution", method, by)(x, kernel, strides, padding)
 
@@ -57,24 +62,34 @@ def max_pool(x):
 
 
 def for_flax(method: str):
-    """`convolve` in the form in which flax's `nn.Conv` takes a convolution."""
+    """`convolve` in the form in which flax's `nn.Conv` takes a convolution; without groups and dilation."""
 
-    def conv_general_dilated(x, kernel, strides, padding, **rest):
+    def conv_general_dilated(
+        x, kernel, strides, padding, *, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count, precision
+    ):
+        if feature_group_count != 1 or {*lhs_dilation, *rhs_dilation} != {1}:
+            raise ValueError("siamjax's convolution has neither groups nor dilation; leave conv_general_dilated unset")
         return convolve(x, kernel, strides, padding, method=method)
 
     return conv_general_dilated
 
 
 def _best(x, kernel, strides, padding):
-    """By shapes, the method with the fewest multiply-adds; what they cost in each was found by measurement."""
+    """By shapes, the method with the fewest multiply-adds, of which those in the frequency domain cost double."""
     n, h, w, c = x
     kh, kw, _, k = kernel
     h, w = h + sum(padding[0]), w + sum(padding[1])
+    if n == 0 or h < kh or w < kw:
+        return "direct"
+    patch = ((h - kh) // strides[0] + 1) * ((w - kw) // strides[1] + 1) * kh * kw * c
     direct = (h - kh + 1) * (w - kw + 1) * kh * kw * c * k
     half = w // 2 + 1
     transform = 2 * h * w * half + 4 * h * h * half
     frequency = 3 * h * half * c * k + transform * (c + k) + 4 * (kh + kw) * h * half * c * k / n
-    return "frequency" if strides == (1, 1) and 2 * frequency < direct else "patches"
+    spectra = 2 * h * half * (n * (c + k) + c * k)
+    if strides == (1, 1) and 2 * frequency < direct and spectra <= _MOST_SPECTRUM_FLOATS:
+        return "frequency"
+    return "patches" if patch <= _MOST_PATCH_FLOATS else "direct"
 
 
 def _direct(x, kernel, strides, padding):

@@ -85,7 +85,7 @@ def on_embeddings(head, params, embeddings, batch, *, loss, of_triplets: bool, a
     if of_triplets:
         value, metrics["active_share"] = value
     reading, accuracy = cross_entropy(head, params, lax.stop_gradient(embeddings), batch, across_groups=across_groups)
-    return value + reading - lax.stop_gradient(reading), metrics | accuracy
+    return value + (reading - lax.stop_gradient(reading)), metrics | accuracy
 
 
 def _loss(config):

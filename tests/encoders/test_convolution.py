@@ -75,6 +75,22 @@ def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
     np.testing.assert_array_equal(back(dy)[0], expected_back(dy)[0])
 
 
+@pytest.mark.parametrize("size", [(0, 12, 12, 3), (2, 5, 5, 3)])
+def test_nothing_to_convolve_is_no_error(size):
+    """No image, or a kernel larger than the images."""
+    total = lambda x, kernel: jnp.sum(convolution.convolve(x, kernel))  # noqa: E731
+    value, gradient = jax.value_and_grad(total, argnums=1)(jnp.ones(size), jnp.ones((7, 7, 3, 5)))
+    assert value == 0 and not np.any(gradient)
+
+
+def test_float64_keeps_its_precision():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = jnp.asarray(rng.normal(size=(2, 20, 20, 4))), jnp.asarray(rng.normal(size=(7, 7, 4, 8)))
+        got, expected = convolution.convolve(x, kernel), convolution.convolve(x, kernel, method="direct")
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="encoder.convolution='winograd' is not known; choose one of direct"):
         convolution.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), method="winograd")

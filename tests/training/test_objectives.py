@@ -1,6 +1,7 @@
 """Every loss of a configuration, as it stands there: it pulls identities together, and the head learns beside it."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from configs import default
 from siamjax import distances, heads
+from siamjax import optimizer as optimizers
 from siamjax.sampling import Batch
 from siamjax.training import objectives
 
@@ -78,6 +80,29 @@ def test_losses_on_embeddings_leave_the_encoder_to_themselves():
     _, (by_cross_entropy, _) = differentiate("cross_entropy")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), of_head, by_cross_entropy)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(of_head))
+
+
+@pytest.mark.parametrize("name", ON_EMBEDDINGS)
+def test_every_option_of_a_loss_can_be_configured(name):
+    parameters = inspect.signature(getattr(objectives.losses, name)).parameters
+    options = {key for key, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(CONFIG.loss[name]) == options - {"where", "axis_name", "reduce_fn", "has_aux", "pairs"}
+
+
+def test_the_head_does_not_shorten_the_encoders_steps():
+    """However large the head's gradient, a step of the optimizer moves the encoder alike."""
+    params = {"encoder": jnp.ones(3), "head": jnp.ones(2)}
+    transform = optimizers.make(CONFIG.optimizer, epoch_steps=10, steps=100)
+
+    def moved(of_head):
+        state = transform.init(params)
+        for scale in (1.0, 0.3):  # the second differs from the first, which Adam would divide out
+            grads = {"encoder": scale * jnp.ones(3), "head": of_head * jnp.ones(2)}
+            updates, state = transform.update(grads, state, params)
+        return updates["encoder"]
+
+    assert np.any(moved(1.0) != 0)
+    np.testing.assert_array_equal(moved(1.0), moved(1e3))
 
 
 def test_unknown_names_and_losses_that_need_another_batch_are_refused():

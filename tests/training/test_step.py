@@ -33,7 +33,7 @@ def make_step(mode):
     model = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name=parallel.AXIS), heads.WeightedL1())
     config = default.get_config()
     config.batch.mode = "pairs" if mode == "pairs" else "identities"
-    config.loss.name = "supervised_contrastive" if mode == "batch_hard_triplet" else "cross_entropy"
+    config.loss.name = "cross_entropy" if mode == "pairs" else mode
     if mode == "pairs":
         sample = functools.partial(sampling.pairs, count=12, across_groups=False)
     else:
