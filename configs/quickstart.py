@@ -2,7 +2,8 @@
 
     python launch.py
 
-About three minutes on two cores; no file is needed. 85.6 % 20-way one-shot on new drawn alphabets, 74.0 % on Omniglot's.
+About three minutes on two cores; no file is needed. 20-way one-shot accuracy: 85.6 % on new drawn alphabets, 74.0 % on
+Omniglot's, of which it never saw an image.
 """
 
 from configs import default
