@@ -3,6 +3,8 @@
 python launch.py                                            train the quickstart, then evaluate it
 python launch.py --config configs/koch_omniglot.py          train another configuration, then evaluate it
 python launch.py --mode evaluate --workdir runs/quickstart  evaluate the best checkpoint of a run
+python launch.py --coordinator HOST:PORT --processes 2 --process 0    one of two processes that train together
+srun python launch.py --coordinator auto                    the same on SLURM, a TPU pod or Open MPI
 
 Any setting can be changed by --config.KEY=VALUE; configs/default.py lists them all with their meaning. A run folder
 keeps its configuration: training it again goes on where it was, and evaluating it needs no --config.
@@ -12,6 +14,7 @@ import argparse
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -20,6 +23,9 @@ CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
 
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
 WORKDIR = flags.DEFINE_string("workdir", None, "run folder; runs/NAME for configs/NAME.py if not given")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several; auto on a cluster")
+PROCESSES = flags.DEFINE_integer("processes", None, "how many processes work together", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "the number of this process, from 0", lower_bound=0)
 CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file; the run folder's own, or the quickstart")
 
 
@@ -52,20 +58,30 @@ def parse(argv):
 def main(_):
     if flags.FLAGS["verbosity"].value < 1:
         logging.set_verbosity(logging.ERROR)
-    from siamjax import experiment  # After the flags: a misspelt one is answered at once.
+    # After the flags: a misspelt one is answered at once.
+    from siamjax import experiment, parallel
 
     run = {"train": experiment.train, "evaluate": experiment.evaluate}[MODE.value]
+    place = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     try:
+        if place != (None, None, None):
+            parallel.start(*place)
         run(CONFIG.value, pathlib.Path(WORKDIR.value))
-    except (ValueError, OSError, FloatingPointError) as error:
-        if flags.FLAGS.verbosity > 0:
-            raise
-        sys.exit(f"launch.py: {_line(error)}")
+    except Exception as error:
+        foreseen = isinstance(error, (ValueError, OSError, FloatingPointError, parallel.DeviceError))
+        if flags.FLAGS.verbosity > 0 or not foreseen:
+            traceback.print_exc()
+        _leave(1, _line(parallel.explain(error)))
     except KeyboardInterrupt:
-        print(
-            "\nlaunch.py: interrupted; the same command goes on from the latest checkpoint", file=sys.stderr, flush=True
-        )
-        os._exit(130)  # Leaving by the front door, Python would pull XLA's working threads down with a crash.
+        print(file=sys.stderr)  # After the terminal's ^C.
+        _leave(130, "interrupted; the same command goes on from the latest checkpoint")
+
+
+def _leave(code, message):
+    """Ends the process at once: by the front door, Python would wait for other processes, and XLA's threads crash."""
+    sys.stdout.flush()
+    print(f"launch.py: {message}", file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def _line(error):

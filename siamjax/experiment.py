@@ -31,12 +31,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
       ValueError: the configuration or the data does not fit, or `workdir` holds a run of another configuration.
       FloatingPointError: training diverged.
     """
-    _check_folder(workdir)
-    _check_same_run(config, workdir)
+    _check_processes(config)
+    parallel.from_main(lambda: (_check_folder(workdir), _check_same_run(config, workdir)))
     _check_numbers(config)
     model = recipe.make_model(config)
     transform = optimizer.make(config.optimizer, config.train.epoch_steps, config.train.steps)
-    datasets = data.load(config.data)
+    datasets = parallel.main_first(lambda: data.load(config.data))
     validation = datasets["validation"]
     trials = protocols.validation_trials(config.evaluation, validation)
     made = recipe.make(config, datasets.get("train"), model, transform)
@@ -46,10 +46,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     def validate(replicated):
         scorer = Scorer(model, *parallel.first((replicated.params, replicated.batch_stats)))
         scores = scorer.score_trials(scorer.embed(validation.images), trials)
-        return float(one_shot.right(scores, trials.answer).mean())
+        # Whether to stop is decided by this number: all processes take the same.
+        return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
 
     # Nothing is written before this line, so that a configuration that cannot run leaves nothing behind.
-    _write_json(workdir / "config.json", json.loads(config.to_json()))
+    parallel.from_main(lambda: _write_json(workdir / "config.json", json.loads(config.to_json())))
     checkpoints = Checkpoints(workdir)
     restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
     checkpoints.forget_after(int(restored.step))
@@ -70,7 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     finally:
         checkpoints.close()
         log.close()
-    report.curves(workdir)
+    parallel.from_main(lambda: report.curves(workdir))
     evaluate(config, workdir, datasets)
 
 
@@ -88,10 +89,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
       FileNotFoundError: `workdir` holds no checkpoint.
       ValueError: the configuration does not fit the checkpoint or the data.
     """
+    _check_processes(config)
     _check_numbers(config)
-    if not (workdir / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
-    datasets = datasets or data.load(config.data, train=False)
+    parallel.from_main(lambda: _check_trained(workdir))
+    datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
     test = datasets["test"]
     model = recipe.make_model(config)
     like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), test.images.shape[1:], optax.identity()))
@@ -102,21 +103,32 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
         raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
     trained = restored[0]
     scorer = Scorer(model, trained.params, trained.batch_stats)
+    # Sorted: all processes embed the same data set at a time.
     embeddings = {
-        part: scorer.embed(datasets[part].images, f"embedding {part}") for part in datasets.keys() - {"train"}
+        part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
-    results = {}
-    for name, outcome in protocols.run(config, datasets, embeddings, scorer):
+    outcomes = dict(protocols.run(config, datasets, embeddings, scorer))
+    trials = protocols.validation_trials(config.evaluation, test)
+    scores = scorer.score_trials(embeddings["test"], trials)
+    if parallel.is_main_process():
+        _report(config, workdir, int(trained.step), outcomes)
+        report.trials(workdir, test, trials, scores)
+
+
+def _report(config, workdir, step, outcomes):
+    for name, outcome in outcomes.items():
         if isinstance(outcome, str):
             report.note(f"{name}: skipped, {outcome}")
-        else:
-            results[name] = dataclasses.asdict(outcome)
+    results = {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items() if not isinstance(outcome, str)}
     _write_json(workdir / "results_config.json", json.loads(config.to_json()))
     _write_json(workdir / "results.json", results)
-    report.table(results, f"{workdir}: step {int(trained.step)}, the best on validation")
+    report.table(results, f"{workdir}: step {step}, the best on validation")
     _warn_of_seen_alphabets(config, workdir)
-    trials = protocols.validation_trials(config.evaluation, test)
-    report.trials(workdir, test, trials, scorer.score_trials(embeddings["test"], trials))
+
+
+def _check_trained(workdir):
+    if not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
 
 
 def _check_folder(workdir):
@@ -148,14 +160,31 @@ def _check_same_run(config, workdir):
     path = workdir / "config.json"
     if not path.exists():
         return
-    saved, asked = _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json()))
-    changed = [key for key in sorted({**saved, **asked}) if key not in _PLACES and saved.get(key) != asked.get(key)]
+    changed = _changed(json.loads(path.read_text()), json.loads(config.to_json()))
     if changed:
-        values = "; ".join(f"{key} was {saved.get(key)}, now {asked.get(key)}" for key in changed)
+        values = "; ".join(f"{key} was {was}, now {now}" for key, was, now in changed)
         raise ValueError(
             f"{path} is of another run: {values}. Use a new --workdir, go on with the same values, or evaluate with "
             "--mode evaluate"
         )
+
+
+def _check_processes(config):
+    own = json.loads(config.to_json())
+    changed = _changed(parallel.from_main(lambda: own), own)
+    if changed:
+        values = "; ".join(f"{key} is {there} there, {here} here" for key, there, here in changed)
+        raise ValueError(
+            f"process 0 has another configuration than this one: {values}. Give all processes the same --config, or a "
+            "--workdir that all of them see"
+        )
+
+
+def _changed(before, after):
+    """[(key, value before, value after)] of what differs between two configurations."""
+    before, after = _flat(before), _flat(after)
+    keys = [key for key in sorted({**before, **after}) if key not in _PLACES]
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
 def _flat(tree, prefix=""):

@@ -1,17 +1,65 @@
 """Devices and processes: the only file that names them.
 
 Training state and data are replicated: every array carries a leading axis of local devices. Inside the compiled step,
-`gather` and `mean` work over all devices of all processes.
+`gather` and `mean` work over all devices of all processes. Every process runs the same program; the main one alone
+touches the run folder, and `from_main` tells the others what it found there.
 """
 
+import faulthandler
 import functools
+import pickle
+import re
 
 import jax
 import numpy as np
 import rich.progress
 from jax import lax
+from jax.experimental import multihost_utils
 
 AXIS = "devices"
+DeviceError = jax.errors.JaxRuntimeError
+
+
+def start(coordinator: str | None, processes: int | None, process: int | None):
+    """Joins this process to the others of a run; to be called before anything touches a device.
+
+    Args:
+      coordinator: "HOST:PORT", where process 0 listens; or "auto", where SLURM, a TPU pod or Open MPI tells.
+      processes: how many there are; None with "auto".
+      process: the number of this one, 0..processes - 1; None with "auto".
+
+    Raises:
+      ValueError: the three do not fit together, no cluster is found, or process 0 cannot listen there.
+    """
+    given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+    if coordinator == "auto" and processes is process is None:
+        given = {}
+    elif None in given.values() or not re.fullmatch(r".+:\d+", coordinator) or not process < processes:
+        raise ValueError(
+            "several processes need --coordinator=HOST:PORT of process 0, --processes=N and --process=0..N-1; or "
+            "--coordinator=auto alone, on SLURM, a TPU pod or Open MPI"
+        )
+    # With JAX's preemption service SIGTERM would be noted down only; without it, it ends the process as ever.
+    jax.config.update("jax_enable_preemption_service", False)
+    # A process that falls silent is taken for dead after a minute. JAX then aborts the others, and says so: a dump of
+    # Python's threads would bury that.
+    faulthandler.disable()
+    try:
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=60)
+    except (ValueError, RuntimeError) as error:
+        cause = "neither SLURM, a TPU pod nor Open MPI found; give HOST:PORT" if not given else "cannot start there"
+        raise ValueError(f"--coordinator={coordinator}: {cause} ({error})") from error
+
+
+def explain(error: Exception) -> str:
+    """The message of `error`; if JAX raised it among several processes, with what lies behind it and what to do."""
+    raised_by_jax = isinstance(error, DeviceError) or re.match("[A-Z_]+: ", str(error))
+    if not raised_by_jax or jax.process_count() == 1:
+        return str(error)
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} stops, most likely as another one is gone: its own "
+        f"output says why. The same command on all of them goes on from the latest checkpoint ({error})"
+    )
 
 
 def pmap(function, donate=(), devices=None):
@@ -67,19 +115,48 @@ def check_divisible(count: int, key: str):
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes logs and reports."""
+    """Whether this process is the one that reads and writes the run folder, and prints."""
     return jax.process_index() == 0
 
 
-def map_chunks(function, arguments, items, chunk: int, description: str = "") -> np.ndarray:
-    """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks on all local devices -> [n, ...].
+def from_main(function):
+    """What `function()` returns or raises on the main process, on all of them; only the main one calls it.
 
-    `arguments` is copied to every device. The last chunk is padded by repeating its last item, so that one program
-    serves all. `function` must be a long-lived object: its compiled program is kept under its identity. With a
-    `description`, a progress bar shows it.
+    All processes must come by here. The outcome travels as a pickle.
+    """
+    if jax.process_count() == 1:
+        return function()
+    value = error = None
+    if is_main_process():
+        try:
+            value = function()
+        except Exception as raised:
+            error = raised
+    outcome = np.frombuffer(pickle.dumps((value, error)), np.uint8)
+    size = multihost_utils.broadcast_one_to_all(np.uint32(len(outcome)))
+    outcome = multihost_utils.broadcast_one_to_all(outcome if is_main_process() else np.zeros(size, np.uint8))
+    value, error = pickle.loads(outcome.tobytes())
+    if error is not None:
+        raise error
+    return value
+
+
+def main_first(function):
+    """`function()` on every process, on the main one before the others: it prepares files that they may share."""
+    done = []
+    from_main(lambda: done.append(function()))
+    return done[0] if done else function()
+
+
+def map_chunks(function, arguments, items, chunk: int, description: str = "") -> np.ndarray:
+    """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
+
+    All processes must call it with the same, and all get the same. `arguments` is copied to every device. The last
+    chunk is padded by repeating its last item, so that one program serves all. `function` must be a long-lived object:
+    its compiled program is kept under its identity. With a `description`, a progress bar shows it.
     """
     count = len(jax.tree.leaves(items)[0])
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     chunk = -(-min(chunk, count) // devices) * devices
     arguments = replicate(arguments)
     parts = []
@@ -87,12 +164,11 @@ def map_chunks(function, arguments, items, chunk: int, description: str = "") ->
     hidden = not (description and is_main_process())
     for start in rich.progress.track(starts, description, transient=True, disable=hidden):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
-        part = jax.tree.map(lambda x, rows=rows: x[rows].reshape(devices, -1, *x.shape[1:]), items)
-        out = np.asarray(_chunk_program(function)(arguments, part))
-        parts.append(out.reshape(chunk, *out.shape[2:])[: count - start])
+        part = replicate(jax.tree.map(lambda x, rows=rows: x[rows], items))
+        parts.append(first(_chunk_program(function)(arguments, part))[: count - start])
     return np.concatenate(parts)
 
 
 @functools.lru_cache(maxsize=32)
 def _chunk_program(function):
-    return jax.pmap(function, devices=jax.local_devices())
+    return pmap(lambda arguments, part: gather(function(arguments, own_share(part))))

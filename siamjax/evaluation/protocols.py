@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from siamjax import parallel
 from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot, result, verification
 
@@ -80,8 +81,10 @@ def _official_runs(config, scorer):
 
     cache = pathlib.Path(config.data.data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "omniglot"
     try:
-        place = official_runs.find(config.data.manual_dir, cache)
-        images, trials = official_runs.load(place, config.data.size)
+        # Of several processes, all must know of the archive, or none.
+        images, trials = parallel.from_main(
+            lambda: official_runs.load(official_runs.find(config.data.manual_dir, cache), config.data.size)
+        )
     except (FileNotFoundError, ValueError) as error:
         return str(error)  # The other figures do not depend on this archive.
     scores = scorer.score_trials(scorer.embed(images, "embedding official runs"), trials)

@@ -13,28 +13,37 @@ class Checkpoints:
     """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
 
     A checkpoint holds the first replica of the state (the best one without the optimizer's) and, as JSON, the loop's
-    progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one.
+    progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas are
+    the same: the main process alone reads and writes, and all that it restores goes to the others.
     """
 
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
+        self._managers = {}
+        if not parallel.is_main_process():
+            return
         options = ocp.CheckpointManagerOptions(
             # Another process may be writing where this one only reads.
             max_to_keep=None if read_only else 1,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            # Orbax waits for no other process; in return, it makes no folder.
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
         )
-        root = workdir.resolve() / "checkpoints"
-        self._managers = {
-            which: ocp.CheckpointManager(
-                root / which,
+        for which in ("latest", "best"):
+            folder = workdir.resolve() / "checkpoints" / which
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._managers[which] = ocp.CheckpointManager(
+                folder,
                 options=options,
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()},
             )
-            for which in ("latest", "best")
-        }
 
     def save(self, which: str, state: State, progress: dict):
         """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk."""
+        if not self._managers:
+            return
         manager = self._managers[which]
         if which == "best":
             state = state.replace(opt_state=())
@@ -49,6 +58,9 @@ class Checkpoints:
 
     def restore(self, which: str, like: State) -> tuple[State, dict] | None:
         """The `which` checkpoint as (host state, progress), or None if there is none; `like` gives the structure."""
+        return parallel.from_main(lambda: self._restore(which, like))
+
+    def _restore(self, which, like):
         manager = self._managers[which]
         step = manager.latest_step()
         if step is None:
@@ -70,13 +82,13 @@ class Checkpoints:
                 f"is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; use the "
                 "configuration that it was trained with"
             )
-        return restored.state, restored.progress
+        return jax.device_get(restored.state), restored.progress
 
     def forget_after(self, step: int):
         """Removes best checkpoints that a killed run made after its latest one: training comes by there again."""
-        manager = self._managers["best"]
-        for later in [saved for saved in manager.all_steps() if saved > step]:
-            manager.delete(later)
+        if manager := self._managers.get("best"):
+            for later in [saved for saved in manager.all_steps() if saved > step]:
+                manager.delete(later)
 
     def close(self):
         """Waits until everything is on disk."""

@@ -121,6 +121,6 @@ def _bar():
         rich.progress.TextColumn("{task.fields[speed]}"),
         rich.progress.TimeRemainingColumn(),
         rich.progress.TextColumn("{task.fields[score]}"),
-        console=rich.console.Console(),
+        console=rich.console.Console(quiet=not parallel.is_main_process()),
         disable=not parallel.is_main_process(),
     )

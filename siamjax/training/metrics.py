@@ -7,6 +7,8 @@ import time
 
 import tensorboardX
 
+from siamjax import parallel
+
 COLUMNS = (
     "step",
     "seconds",
@@ -23,10 +25,13 @@ class MetricsLog:
     """Appends rows to `<workdir>/metrics.csv` and `<workdir>/tensorboard/`, going on from step `after`.
 
     Rows past `after`, which a killed run wrote after its last checkpoint, are taken out. `seconds` counts the time of
-    all the calls of a run, compiling and validating included.
+    all the calls of a run, compiling and validating included. Of several processes, only the main one writes.
     """
 
     def __init__(self, workdir: pathlib.Path, after: int):
+        self._writes = parallel.is_main_process()
+        if not self._writes:
+            return
         path = workdir / "metrics.csv"
         rows = [row for row in read(path) if row["step"] <= after]
         self._spent = rows[-1]["seconds"] if rows else 0.0
@@ -43,6 +48,8 @@ class MetricsLog:
 
     def write(self, step: int, values: dict):
         """Writes one row; `values` holds some of `COLUMNS`."""
+        if not self._writes:
+            return
         self._writer.writerow(
             {"step": step, "seconds": round(self._spent + time.monotonic() - self._start, 2), **values}
         )
@@ -51,8 +58,9 @@ class MetricsLog:
             self._board.add_scalar(name, value, step)
 
     def close(self):
-        self._file.close()
-        self._board.close()
+        if self._writes:
+            self._file.close()
+            self._board.close()
 
 
 def read(path: pathlib.Path) -> list[dict]:

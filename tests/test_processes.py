@@ -1,0 +1,148 @@
+"""Two processes that train together on this machine give the numbers of one, and stop and go on together."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+from configs import quickstart
+from siamjax import experiment, parallel
+from siamjax.training import metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMPILED = tempfile.TemporaryDirectory()
+SMALL = [
+    "--config.data.size=16",
+    "--config.data.glyphs.test_alphabets=1",
+    "--config.encoder.name=conv4",
+    "--config.encoder.width=4",
+    "--config.encoder.embedding=16",
+    "--config.augment.name=none",
+    "--config.optimizer.adamw.learning_rate=5e-3",
+    "--config.train.steps=40",
+    "--config.train.validate_every=20",
+    "--config.batch.identities=8",
+    "--config.batch.per_group=4",
+    "--config.evaluation.trials=100",
+    "--config.evaluation.validation_trials=100",
+    "--config.evaluation.pairs=100",
+]
+
+
+def launch(workdir, *arguments, devices=1):
+    # Programs this small are compiled for longer than they run: without the costly passes.
+    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    clusters = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri")  # Where the tests themselves may run.
+    environment = {name: value for name, value in os.environ.items() if name not in clusters}
+    settings = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick}",
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, str(ROOT / "launch.py"), "--workdir", str(workdir), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def launch_two(workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        launch(workdir, "--coordinator", place, "--processes", 2, "--process", number, *arguments)
+        for number in range(2)
+    ]
+
+
+def finish(process, timeout=300):
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return process.returncode, output, errors
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Run folders of one process with two devices and of two with one each; what was said when one of them was killed.
+
+    The second of the two is killed after the first checkpoint, and the same command goes on to the end.
+    """
+    root = tmp_path_factory.mktemp("processes")
+    alone = launch(root / "one", *SMALL, devices=2)
+    two = launch_two(root / "two", *SMALL)
+    deadline = time.monotonic() + 300
+    while not (root / "two" / "checkpoints" / "latest" / "20").exists() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in two), [finish(process) for process in two]
+        time.sleep(0.02)
+    two[1].send_signal(signal.SIGKILL)
+    finish(two[1])
+    broken = finish(two[0], timeout=120)
+    for process in [alone, *launch_two(root / "two", *SMALL)]:
+        code, output, errors = finish(process)
+        assert code == 0, errors
+    return root / "one", root / "two", broken, output
+
+
+def test_when_a_process_dies_the_other_stops_and_says_so(runs):
+    _, _, (code, _, errors), _ = runs
+    assert code == 1
+    assert "launch.py: process 0 of 2 stops, most likely as another one is gone" in errors
+    assert "The same command on all of them goes on" in errors and "Traceback" not in errors
+
+
+def test_two_processes_give_the_numbers_of_one_even_if_killed_on_the_way(runs):
+    """To the bit, on CPUs: each device has the same share of every batch, and the sum of two does not know an order."""
+    one, two, *_ = runs
+    rows = [metrics.read(folder / "metrics.csv") for folder in (one, two)]
+    assert [row["step"] for row in rows[1]] == [10, 20, 30, 40]
+    for alone, together in zip(*rows, strict=True):
+        for name in ("step", "loss", "gradient_norm", "pair_accuracy", "validation_one_shot"):
+            assert alone.get(name) == together.get(name), name
+    results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
+    assert len(results[0]) == 8 and results[0] == results[1]
+
+
+def test_only_the_main_process_writes_and_prints(runs):
+    _, two, _, output = runs  # Of process 1.
+    assert "step" not in output and "accuracy" not in output
+    assert len(list((two / "tensorboard").glob("events.*"))) == 2  # Of the first start, and of the second.
+    assert (two / "report" / "trials.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (None, 2, None),
+        ("127.0.0.1", 2, 0),
+        ("127.0.0.1:7000", 2, 2),
+        ("127.0.0.1:7000", None, 0),
+        ("auto", 2, 0),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_refused(place):
+    with pytest.raises(ValueError, match="--coordinator=HOST:PORT of process 0, --processes=N and --process=0..N-1"):
+        parallel.start(*place)
+
+
+def test_a_process_with_another_configuration_is_told_the_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "from_main", lambda function: {**function(), "seed": 9})  # Process 0 has seed 9.
+    with pytest.raises(ValueError, match="process 0 has another configuration than this one: seed is 9 there, 0 here"):
+        experiment.train(quickstart.get_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_no_cluster_is_found_one_line_says_so(tmp_path):
+    code, _, errors = finish(launch(tmp_path / "run", "--coordinator=auto"))
+    assert code == 1
+    assert errors.startswith("launch.py: ") and len(errors.strip().splitlines()) == 1, errors
+    assert "neither SLURM, a TPU pod nor Open MPI" in errors
+    assert not (tmp_path / "run").exists()
