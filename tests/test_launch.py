@@ -168,7 +168,7 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["train"], ["'train'", "--config.KEY=VALUE"]),
         (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
         (["--config.head.name=cosine"], ["head.name='cosine'", "weighted_l1"]),
-        (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "all_pairs"]),
+        (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "identities"]),
         (["--config.train.log_every=0"], ["train.log_every=0 must be positive"]),
         (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
         (["--config.batch.identities=400"], ["batch.identities=400", "make 80"]),
