@@ -74,7 +74,6 @@ def measure(name, options):
 
 def untrained(config):
     """Accuracy on the same trials of the network as it starts, its running statistics as they start too."""
-
     from siamjax import data
     from siamjax.evaluation import one_shot
     from siamjax.evaluation.scorer import Scorer

@@ -11,28 +11,6 @@ from jax import lax
 from siamjax import distances, losses
 from siamjax.choices import choose
 
-_ON_EMBEDDINGS = (
-    "angular",
-    "angular_n_pair",
-    "batch_all_triplet",
-    "batch_contrastive",
-    "batch_cosine_embedding",
-    "batch_double_margin_contrastive",
-    "batch_exponential_contrastive",
-    "batch_hard_triplet",
-    "batch_linear_contrastive",
-    "batch_pairwise_sigmoid",
-    "circle",
-    "easy_positive_triplet",
-    "generalized_lifted_structure",
-    "lifted_structure",
-    "multi_similarity",
-    "n_pair",
-    "ntxent",
-    "ranked_list",
-    "semi_hard_triplet",
-    "supervised_contrastive",
-)
 _OF_TRIPLETS = ("batch_all_triplet", "batch_hard_triplet", "easy_positive_triplet", "semi_hard_triplet")
 
 
@@ -42,7 +20,8 @@ def make(config, batch):
     Raises:
       ValueError: a name is unknown, or the loss cannot be taken on batches of this mode.
     """
-    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", *_ON_EMBEDDINGS)})
+    on_batches = set(config) - {"name"}  # The options of each batch loss stand under its name.
+    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", *on_batches)})
     if name == "cross_entropy" and batch.mode == "pairs":
         return cross_entropy_of_pairs
     if name == "cross_entropy":
