@@ -1,15 +1,13 @@
-"""Convolution and pooling whose gradients are fast on a CPU, too; XLA's own numbers up to rounding.
+"""Convolution and pooling that are fast on a CPU, too; XLA's own numbers up to rounding.
 
-XLA's CPU backend computes a convolution well, and the gradient by its input, but the gradient by its kernel at a small
-part of what matrix products reach. Here each pass is made in one of three ways:
+A convolution is made in one of two ways:
 
-- direct: XLA's convolution in all three passes; best on GPU and TPU;
-- patches: the kernel's gradient as matrix products of image patches, a few images at a time, so that the patches stay
-  in the cache; the rest direct;
-- frequency: all three passes in the frequency domain, where a large kernel costs no more than one number. The Fourier
-  transforms, of some dozen points, are themselves matrix products. It holds the spectra of images, kernel and result.
+- direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the library that `siamjax.host` switches on;
+- frequency: all passes in the frequency domain, where a large kernel costs no more than one number. Images are cut into
+  overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
+  themselves matrix products. It holds the spectra of images, kernel and result.
 
-The last two, and `max_pool`, can be differentiated in reverse mode, as often as need be, but not forward.
+The second, and `max_pool`, can be differentiated in reverse mode, as often as need be, but not forward.
 """
 
 import functools
@@ -23,9 +21,8 @@ from jax import lax
 from siamjax.choices import choose
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_PATCH_FLOATS = 2**20  # most floats in the patches of a chunk of images, unless one has more: as large as a cache
-_MOST_PATCH_FLOATS = 2**24  # most in the patches of one image, and
-_MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the method
+_FREQUENCY_COST = 3  # of a multiply-add in the frequency domain, in direct ones: small products, much memory
+_MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the frequency domain
 
 
 def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"):
@@ -36,8 +33,8 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
       kernel: float [kh, kw, c, k], of the same type.
       strides: two numbers.
       padding: "VALID", "SAME", or ((top, bottom), (left, right)).
-      method: "direct", "patches", "frequency" (computed in float32), or "auto": on a CPU what needs the fewest
-        operations by count, within bounds of memory, and direct for float64; elsewhere direct.
+      method: "direct", "frequency" (computed in float32), or "auto": on a CPU what costs less by a count of operations,
+        within bounds of memory, and direct for float64; elsewhere direct.
 
     Returns:
       float [n, h', w', k].
@@ -49,7 +46,7 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
     if method == "auto":
         on_cpu = jax.default_backend() == "cpu" and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
-    by = {"direct": _direct, "patches": _by_patches, "frequency": _by_frequency}
+    by = {"direct": _direct, "frequency": _by_frequency}
     return choose("encoder.convolution", method, by)(x, kernel, strides, padding)
 
 
@@ -75,71 +72,61 @@ def for_flax(method: str):
 
 
 def _best(x, kernel, strides, padding):
-    """By shapes, the method with the fewest multiply-adds, of which those in the frequency domain cost double."""
+    """By shapes, the cheaper method."""
     n, h, w, c = x
     kh, kw, _, k = kernel
-    h, w = h + sum(padding[0]), w + sum(padding[1])
-    if n == 0 or h < kh or w < kw:
+    h, w = h + sum(padding[0]) - kh + 1, w + sum(padding[1]) - kw + 1  # of the result, at stride 1
+    if n == 0 or h < 1 or w < 1 or strides != (1, 1):
         return "direct"
-    patch = ((h - kh) // strides[0] + 1) * ((w - kw) // strides[1] + 1) * kh * kw * c
-    direct = (h - kh + 1) * (w - kw + 1) * kh * kw * c * k
-    half = w // 2 + 1
-    transform = 2 * h * w * half + 4 * h * h * half
-    frequency = 3 * h * half * c * k + transform * (c + k) + 4 * (kh + kw) * h * half * c * k / n
-    spectra = 2 * h * half * (n * (c + k) + c * k)
-    if strides == (1, 1) and 2 * frequency < direct and spectra <= _MOST_SPECTRUM_FLOATS:
-        return "frequency"
-    return "patches" if patch <= _MOST_PATCH_FLOATS else "direct"
+    cost, tiles = _cheapest_tiles(x, (h, w), kernel)
+    (th, tw), (sh, sw) = tiles, _tile_sides((h, w), tiles, (kh, kw))
+    spectra = 2 * sh * (sw // 2 + 1) * (n * th * tw * (c + k) + c * k)
+    cheap = _FREQUENCY_COST * cost < h * w * kh * kw * c * k
+    return "frequency" if cheap and spectra <= _MOST_SPECTRUM_FLOATS else "direct"
+
+
+def _cheapest_tiles(x, size, kernel):
+    """(multiply-adds an image, (rows, columns) of tiles) of the tiling of a result of `size` that needs the fewest."""
+    n, _, _, c = x
+    kh, kw, _, k = kernel
+
+    def cost(tiles):
+        h, w = _tile_sides(size, tiles, (kh, kw))
+        half = w // 2 + 1
+        transform = 2 * h * w * half + 4 * h * h * half  # of one channel of one tile
+        each = 3 * h * half * c * k + transform * (c + k)
+        return math.prod(tiles) * each + 4 * (kh + kw) * h * half * c * k / n
+
+    return min((cost(tiles), tiles) for tiles in [(rows, columns) for rows in (1, 2, 3) for columns in (1, 2, 3)])
+
+
+def _tile_sides(size, tiles, window):
+    """Sides of the overlapping tiles of the images."""
+    return tuple(-(-side // count) + reach - 1 for side, count, reach in zip(size, tiles, window, strict=True))
 
 
 def _direct(x, kernel, strides, padding):
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _by_patches(x, kernel, strides, padding):
-    return _direct(x, kernel, strides, padding)
-
-
-def _by_patches_forward(x, kernel, strides, padding):
-    return _direct(x, kernel, strides, padding), (x, kernel)
-
-
-def _by_patches_backward(strides, padding, kept, dy):
-    x, kernel = kept
-    (dx,) = jax.linear_transpose(lambda x: _direct(x, kernel, strides, padding), x)(dy)
-    return dx, _kernel_gradient(x, dy, kernel, strides, padding)
-
-
-_by_patches.defvjp(_by_patches_forward, _by_patches_backward)
-
-
-def _kernel_gradient(x, dy, kernel, strides, padding):
-    """Σ over images and places of patch times dy, as one matrix product for each chunk of images."""
-    kh, kw, c, k = kernel.shape
-    n, ho, wo, _ = dy.shape
-    most = max(1, _PATCH_FLOATS // (ho * wo * kh * kw * c))
-    chunk = next(size for size in range(min(n, most), 0, -1) if n % size == 0)
-
-    def add(total, part):
-        x, dy = part
-        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-        (sh, sw) = strides
-        ends = (ho - 1) * sh + 1, (wo - 1) * sw + 1
-        patches = [x[:, i : i + ends[0] : sh, j : j + ends[1] : sw] for i in range(kh) for j in range(kw)]
-        patches = jnp.concatenate(patches, axis=-1).reshape(-1, kh * kw * c)
-        product = jnp.matmul(patches.T, dy.reshape(-1, k), preferred_element_type=jnp.float32)
-        return total + product, None
-
-    split = functools.partial(jax.tree.map, lambda a: a.reshape(n // chunk, chunk, *a.shape[1:]))
-    total, _ = lax.scan(add, jnp.zeros((kh * kw * c, k), jnp.float32), split((x, dy)))
-    return total.reshape(kernel.shape).astype(kernel.dtype)
-
-
 def _by_frequency(x, kernel, strides, padding):
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    y = _correlate(x.astype(jnp.float32), kernel.astype(jnp.float32), x.shape[1:3], kernel.shape[:2])
-    return y[:, :: strides[0], :: strides[1]].astype(x.dtype)
+    window = kernel.shape[:2]
+    size = [side + sum(pad) - reach + 1 for side, pad, reach in zip(x.shape[1:3], padding, window, strict=True)]
+    n, k = len(x), kernel.shape[3]
+    if n == 0 or min(size) < 1:
+        return _direct(x, kernel, strides, padding)
+    (rows, columns) = tiles = _cheapest_tiles(x.shape, size, kernel.shape)[1]
+    h, w = sides = _tile_sides(size, tiles, window)
+    down, right = steps = _valid(sides, window)
+    # The last tiles may reach beyond the images.
+    (top, bottom), (left, last) = padding
+    bottom, last = bottom + rows * down - size[0], last + columns * right - size[1]
+    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (top, bottom), (left, last), (0, 0)))
+    x = jnp.stack([x[:, i * down : i * down + h] for i in range(rows)], axis=1)
+    x = jnp.stack([x[:, :, :, i * right : i * right + w] for i in range(columns)], axis=2)
+    y = _correlate(x.reshape(-1, h, w, x.shape[-1]), kernel.astype(jnp.float32), sides, window)
+    y = y.reshape(n, rows, columns, *steps, k).swapaxes(2, 3).reshape(n, rows * down, columns * right, k)
+    return y[:, : size[0] : strides[0], : size[1] : strides[1]].astype(kernel.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

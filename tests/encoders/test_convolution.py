@@ -23,12 +23,13 @@ SHAPES = {
     "kernel as large as the image": ((3, 6, 7, 2), (6, 7, 2, 4), (1, 1), "VALID"),
     "one number": ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), "VALID"),
     "Koch's second, narrow": ((2, 48, 48, 4), (7, 7, 4, 8), (1, 1), "VALID"),
+    "uneven tiles": ((2, 41, 36, 4), (6, 7, 4, 8), (1, 1), ((1, 0), (2, 3))),
     "many images": ((60, 28, 28, 8), (3, 3, 8, 8), (1, 1), "SAME"),
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("method", ["direct", "patches", "frequency", "auto"])
+@pytest.mark.parametrize("method", ["direct", "frequency", "auto"])
 def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
     size, window, strides, padding = SHAPES[shape]
     rng = np.random.default_rng(0)
@@ -49,13 +50,12 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["patches", "frequency"])
-def test_bfloat16_stays_bfloat16_and_near(method):
+def test_bfloat16_stays_bfloat16_and_near():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(4, 12, 12, 3)), rng.normal(size=(3, 3, 3, 5))
     exact, back = jax.vjp(convolution.convolve, jnp.float32(x), jnp.float32(kernel))
     rounded, back_rounded = jax.vjp(
-        functools.partial(convolution.convolve, method=method), jnp.bfloat16(x), jnp.bfloat16(kernel)
+        functools.partial(convolution.convolve, method="frequency"), jnp.bfloat16(x), jnp.bfloat16(kernel)
     )
     pairs = zip((rounded, *back_rounded(jnp.ones_like(rounded))), (exact, *back(jnp.ones_like(exact))), strict=True)
     for got, expected in pairs:
