@@ -19,6 +19,8 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from siamjax import host
+
 CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
 
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
@@ -90,4 +92,5 @@ def _line(error):
 
 
 if __name__ == "__main__":
+    host.tune()
     app.run(main, flags_parser=parse)

@@ -54,19 +54,22 @@ def _random_map(key, probability, limits):
 def _resample(image, matrix, shift):
     """The image [h, w, c] moved by `matrix` about its centre and then by `shift`."""
     height, width, channels = image.shape
-    y, x = jnp.divmod(jnp.arange(height * width), width)
     middle = (jnp.array([height, width]) - 1) / 2
+    y = jnp.arange(height)[:, None] - middle[0] - shift[0] * height
+    x = jnp.arange(width)[None, :] - middle[1] - shift[1] * width
     inverse = jnp.linalg.inv(matrix)
-    y, x = y - middle[0] - shift[0] * height, x - middle[1] - shift[1] * width
-    from_y = inverse[0, 0] * y + inverse[0, 1] * x + middle[0]
-    from_x = inverse[1, 0] * y + inverse[1, 1] * x + middle[1]
+    # What comes from outside the image comes from a margin of zeros around it.
+    from_y = jnp.clip(inverse[0, 0] * y + inverse[0, 1] * x + middle[0], -1, height)
+    from_x = jnp.clip(inverse[1, 0] * y + inverse[1, 1] * x + middle[1], -1, width)
     top, left = jnp.floor(from_y), jnp.floor(from_x)
-    pixels = image.reshape(-1, channels)
-    out = jnp.zeros_like(pixels)
-    for row in (top, top + 1):
-        for column in (left, left + 1):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            weight = jnp.where(inside, (1 - jnp.abs(from_y - row)) * (1 - jnp.abs(from_x - column)), 0.0)
-            at = jnp.where(inside, row * width + column, 0).astype(jnp.int32)
-            out += pixels[at] * weight[:, None]
-    return out.reshape(image.shape)
+    below, right = (from_y - top)[..., None], (from_x - left)[..., None]
+    pixels = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).reshape(-1, channels)
+    row = width + 3
+    corner = ((top + 1) * row + left + 1).astype(jnp.int32)
+
+    def at(offset):
+        return pixels.at[corner + offset].get(mode="promise_in_bounds")
+
+    upper = at(0) * (1 - right) + at(1) * right
+    lower = at(row) * (1 - right) + at(row + 1) * right
+    return upper * (1 - below) + lower * below

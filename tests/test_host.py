@@ -1,0 +1,31 @@
+"""What the command sets for itself before JAX starts."""
+
+import os
+import subprocess
+import sys
+
+from siamjax import host
+
+KERNELS = "--xla_cpu_experimental_ynn_fusion_type"
+
+
+def test_what_the_user_set_stays_and_the_rest_is_added():
+    mine = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
+    added = host.settings(mine)
+    assert added["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=2 {KERNELS}=dot,reduce"
+    assert added["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
+    chosen = {
+        "XLA_FLAGS": f"{KERNELS}=reduce",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0",
+        "JAX_COMPILATION_CACHE_DIR": "/x",
+    }
+    assert host.settings(chosen) == {}
+    assert host.settings(mine | added) == {}
+
+
+def test_a_program_that_tunes_itself_starts_once_more_with_its_arguments(tmp_path):
+    script = "import os, sys; from siamjax import host; host.tune(); print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])"
+    command = [sys.executable, "-c", script, "one", "two words"]
+    clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "['one', 'two words'] glibc.malloc.hugetlb=1", done.stderr
