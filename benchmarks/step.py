@@ -138,12 +138,11 @@ def ours(network, kind, precision):
         batch = jax.device_put(images[: IMAGES[network]])
         return lambda: jax.block_until_ready(embed(variables, batch))
     made = recipe.make(config, data, model, transform)
-    step = parallel.pmap(made.step, donate=(0,))
+    feed = made.feed(jax.random.key(1), 0, 1000)
     current = [parallel.replicate(start)]
-    rest = parallel.replicate(made.data), parallel.replicate(jax.random.key(1))
 
     def run():
-        current[0], metrics = step(current[0], *rest)
+        current[0], metrics = feed(current[0], 1)
         jax.block_until_ready((current[0], metrics))
 
     return run

@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.splits = "lake"  # of omniglot: "lake", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
+    config.data.stream = False  # whether training images are read step by step, for what does not fit in memory
     config.data.glyphs = ml_collections.ConfigDict()
     config.data.glyphs.seed = 0  # of the alphabets to validate and test on
     config.data.glyphs.alphabets = 4  # new ones at every training step
@@ -43,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
     config.encoder.dtype = "float32"  # of the computation, or "bfloat16"
-    config.encoder.convolution = "auto"  # or "direct", "patches", "frequency", see siamjax/encoders/convolution.py
+    config.encoder.convolution = "auto"  # or "direct", "frequency", see siamjax/encoders/convolution.py
 
     config.head = ml_collections.ConfigDict()
     config.head.name = "weighted_l1"  # or one of these, with their options, see siamjax/heads.py

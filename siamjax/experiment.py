@@ -57,10 +57,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     log = MetricsLog(workdir, after=int(restored.step))
     try:
         loop.train(
-            parallel.pmap(made.step, donate=(0,)),
+            made.feed(batches_key, int(restored.step), config.train.steps),
             parallel.replicate(restored),
-            parallel.replicate(made.data),
-            parallel.replicate(batches_key),
             config=config.train,
             images=made.images,
             validate=validate,

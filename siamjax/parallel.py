@@ -69,15 +69,38 @@ def pmap(function, donate=(), devices=None):
 
 def replicate(tree, devices=None):
     """Copies every array of `tree` to all local devices (or those given), once: [...] -> [local devices, ...]."""
-    mesh = jax.sharding.Mesh(np.array(devices or jax.local_devices()), (AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    devices = devices or jax.local_devices()
+    sharding = _over(devices)
 
     def place(x):
         x = x if isinstance(x, jax.Array) else np.asarray(x)
-        copies = [jax.device_put(x[None], device) for device in mesh.devices]
+        copies = [jax.device_put(x[None], device) for device in devices]
         return jax.make_array_from_single_device_arrays((len(copies), *x.shape), sharding, copies)
 
     return jax.tree.map(place, tree)
+
+
+def own_items(count: int) -> slice:
+    """Which of the `count` items of a whole batch are for the devices of this process."""
+    each, devices = count // jax.device_count(), jax.local_device_count()
+    start = jax.process_index() * devices * each
+    return slice(start, start + devices * each)
+
+
+def spread(tree):
+    """Gives each local device its share: [own items, ...] -> [local devices, own items / local devices, ...]."""
+    devices = jax.local_devices()
+    sharding = _over(devices)
+    return jax.tree.map(lambda x: jax.device_put(x.reshape(len(devices), -1, *x.shape[1:]), sharding), tree)
+
+
+def _over(devices):
+    return jax.sharding.NamedSharding(jax.sharding.Mesh(np.array(devices), (AXIS,)), jax.sharding.PartitionSpec(AXIS))
+
+
+def steps_at_once() -> int:
+    """How many steps to send off as one program: on a CPU one, since XLA is slow there at what runs in a loop."""
+    return 1 if jax.default_backend() == "cpu" else 32
 
 
 def first(tree):

@@ -4,9 +4,9 @@ import jax
 
 from siamjax.choices import choose
 from siamjax.data import glyphs
-from siamjax.data.dataset import Dataset
+from siamjax.data.dataset import Dataset, Images
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "Images", "load"]
 
 # Alphabet numbers of the fixed glyph sets; training draws its alphabets from other keys.
 _FIRST_ALPHABET = {"validation": 0, "test": 1_000_000}
@@ -29,7 +29,7 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
 def _omniglot(config, train):
     from siamjax.data import omniglot  # TFDS takes a second to import; glyphs do without it.
 
-    return omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train)
+    return omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train, config.stream)
 
 
 def _glyphs(config, train):

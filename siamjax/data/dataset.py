@@ -10,14 +10,14 @@ class Dataset:
     """Images and what is known of each; `checked` is the only gate, later steps trust it.
 
     Attributes:
-      images: uint8 [n, h, w, c]; on paper-like data ink is 255 and paper 0, so that zero padding is paper.
+      images: uint8 [n, h, w, c], an array or `Images`, read as they are needed; on paper-like data ink is 255 and paper 0, so that zero padding is paper.
       label: int32 [n], the identity, 0..k-1 without gaps.
       group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
       source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.
       group_names: g names, used in reports and errors.
     """
 
-    images: np.ndarray
+    images: "np.ndarray | Images"
     label: np.ndarray
     group: np.ndarray
     source: np.ndarray
@@ -25,6 +25,24 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+class Images:
+    """Images in the place of an array uint8 [n, h, w, c] that are read whenever they are asked for, `images[numbers]`.
+
+    `read` takes int [m] and gives uint8 [m, h, w, c], from any thread.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, read, shape: tuple[int, int, int, int]):
+        self._read, self.shape = read, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self._read(numbers)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:

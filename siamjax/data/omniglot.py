@@ -13,7 +13,7 @@ from PIL import Image
 
 from siamjax.choices import choose
 from siamjax.data import omniglot_builder
-from siamjax.data.dataset import Dataset, checked
+from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.omniglot_builder import BACKGROUND, DRAWERS, EVALUATION, SIDE, SMALL1, SMALL2, Omniglot
 
 # The evaluation alphabets of Lake's 20 published runs of one-shot trials.
@@ -139,22 +139,29 @@ def decode(pngs: list[bytes], size: int) -> np.ndarray:
     return images
 
 
-def _records(builder: Omniglot, split: str) -> list[dict]:
+def _records(builder: Omniglot, split: str):
+    """The split's source of records, and all of them."""
     try:
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        return source.__getitems__(range(len(source)))
+        return source, source.__getitems__(range(len(source)))
     except RuntimeError as error:
         raise ValueError(
             f"Omniglot: the prepared data in {builder.data_dir} is damaged: delete this folder and run again ({error})"
         ) from error
 
 
-def _dataset(records: list[dict], alphabets: tuple[str, ...], drawers: range, size: int) -> Dataset:
+def _dataset(source, records: list[dict], alphabets: tuple[str, ...], drawers: range, size: int, stream: bool):
+    """Of the records of `source`, those by these drawers in these alphabets."""
     group_of = {list(omniglot_builder.FIRST_LABEL).index(name): g for g, name in enumerate(alphabets)}
-    records = [r for r in records if r["alphabet"] in group_of and r["drawer"] in drawers]
+    chosen = [i for i, r in enumerate(records) if r["alphabet"] in group_of and r["drawer"] in drawers]
+    records, chosen = [records[i] for i in chosen], np.array(chosen)
+
+    def read(numbers):
+        return decode([record["image"] for record in source.__getitems__(chosen[numbers].tolist())], size)
+
     _, label = np.unique([r["label"] for r in records], return_inverse=True)
     return Dataset(
-        images=decode([r["image"] for r in records], size),
+        images=Images(read, (len(chosen), size, size, 1)) if stream else decode([r["image"] for r in records], size),
         label=label.astype(np.int32),
         group=np.array([group_of[r["alphabet"]] for r in records], np.int32),
         source=np.array([r["drawer"] - 1 for r in records], np.int32),
@@ -163,7 +170,7 @@ def _dataset(records: list[dict], alphabets: tuple[str, ...], drawers: range, si
 
 
 def load(
-    data_dir: str | None, manual_dir: str | None, splits: str, size: int, train: bool = True
+    data_dir: str | None, manual_dir: str | None, splits: str, size: int, train: bool = True, stream: bool = False
 ) -> dict[str, Dataset]:
     """Loads the training, validation and test images of a named split, preparing Omniglot first where it is not.
 
@@ -180,6 +187,7 @@ def load(
       splits: a key of `SPLITS`.
       size: side of the images in pixels, 1 to 105; below 105 each new pixel is the mean over its area.
       train: whether to load the training images too.
+      stream: whether training images are read only when they are asked for.
 
     Returns:
       "train" (if wanted), "validation" and "test", and for koch "few_shot", the test characters by all drawers; ink
@@ -195,6 +203,8 @@ def load(
     builder = prepare(data_dir, manual_dir)
     records = {split: _records(builder, split) for split in sorted({split for split, _, _ in parts.values()})}
     return {
-        part: checked(_dataset(records[split], alphabets, drawers, size), f"omniglot {splits} {part}")
+        part: checked(
+            _dataset(*records[split], alphabets, drawers, size, stream and part == "train"), f"omniglot {splits} {part}"
+        )
         for part, (split, alphabets, drawers) in parts.items()
     }

@@ -34,7 +34,7 @@ def make(
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation.
       unit_length: whether embeddings are brought to length 1.
-      convolution: how convolutions are computed: "auto", "direct", "patches" or "frequency".
+      convolution: how convolutions are computed: "auto", "direct" or "frequency".
       axis_name: device axis over which batch statistics are taken, or None.
     """
     table = {

@@ -15,10 +15,8 @@ NEW_RUN = {"best_accuracy": -1.0, "best_step": 0, "without_gain": 0}
 
 
 def train(
-    step,
+    feed,
     state: State,
-    data,
-    key,
     *,
     config,
     images: int,
@@ -30,10 +28,8 @@ def train(
     """Trains until `config.steps`, or until `config.patience` validations in a row brought no gain.
 
     Args:
-      step: compiled (state, data, key) -> (state, metrics), all replicated; its state may be donated.
+      feed: (state, count) -> (state, metrics) after `count` steps more, all replicated, see `feed.py`.
       state: replicated state to go on from.
-      data: replicated training data.
-      key: replicated PRNG key of the run.
       config: the `train` part of a configuration.
       images: how many a step embeds, to tell the speed.
       validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
@@ -47,6 +43,7 @@ def train(
     Raises:
       FloatingPointError: the loss is not finite; nothing of that step is saved.
     """
+    at_once, regularly = parallel.steps_at_once(), (config.log_every, config.validate_every)
     first = number = int(parallel.first(state.step))
     pending = None
     clock = time.monotonic()
@@ -54,12 +51,13 @@ def train(
     with _bar() as bar:
         task = bar.add_task("training", total=config.steps, completed=first, speed="compiling", score="")
         while number < config.steps and progress["without_gain"] < config.patience:
-            state, metrics = step(state, data, key)
+            count = min(at_once, config.steps - number, *(every - number % every for every in regularly))
+            state, metrics = feed(state, count)
             if pending is not None:
                 _fetch(*pending)
-            number += 1
+            number += count
             pending = (metrics, number)
-            if number == first + 1:
+            if number == first + count:
                 _fetch(*pending)  # The first step compiles: its time is no measure of speed.
                 bar.console.print(f"compiled in {time.monotonic() - clock:.0f} s; training to step {config.steps}")
                 clock, counted = time.monotonic(), number

@@ -9,40 +9,45 @@ from siamjax import augment, encoders, heads, parallel, sampling
 from siamjax.choices import choose
 from siamjax.data import source
 from siamjax.data.dataset import Dataset
-from siamjax.training import objectives
+from siamjax.training import feed, objectives
 from siamjax.training.state import Model
 from siamjax.training.step import TrainingData, train_step
 
 
 class Recipe(NamedTuple):
-    """The pure training step (see `train_step`), the data it reads, and how many images it embeds."""
+    """`feed`: (key, first step, last step) -> what takes the steps, see `feed.py`; `images`: how many a step embeds."""
 
-    step: callable
-    data: TrainingData
+    feed: callable
     images: int
 
 
 def make(config, train: Dataset | None, model: Model, transform: optax.GradientTransformation) -> Recipe:
-    """The training step that `config` describes, on the data set `train` or, without one, on drawn alphabets.
+    """The training that `config` describes, on the data set `train` or, without one, on drawn alphabets.
 
     Raises:
       ValueError: a name is unknown, or the data cannot fill the batches that are asked for.
     """
     index, lying, fetch = source.make(config.data, train)
-    data = TrainingData(index=index, images=lying)
+    stream = train is not None and config.data.stream
     sample, images = choose("batch.mode", config.batch.mode, {"pairs": _pairs, "identities": _identities})(
         config.batch, index
     )
     step = functools.partial(
         train_step,
         model=model,
-        sample=sample,
-        fetch=fetch,
+        sample=feed.given_batch if stream else sample,
+        fetch=feed.given_images if stream else fetch,
         augment=choose("augment.name", config.augment.name, {"affine": _affine, "none": _unchanged})(config.augment),
         objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
         optimizer=transform,
     )
-    return Recipe(step, data, images)
+
+    def made(key, first, last):
+        if stream:
+            return feed.streamed(step, sample, index, lying, key, first, last)
+        return feed.resident(step, TrainingData(index=index, images=lying), key)
+
+    return Recipe(made, images)
 
 
 def make_model(config) -> Model:

@@ -8,16 +8,25 @@ import jax.numpy as jnp
 import optax
 
 from siamjax import parallel
-from siamjax.sampling import Index
+from siamjax.sampling import Batch, Index
 from siamjax.training.state import Model, State
 
 
 @chex.dataclass(frozen=True)
 class TrainingData:
-    """What lies on every device: index tables, and uint8 images [n, h, w, c] (None where images are drawn)."""
+    """What lies on every device: index tables, and uint8 images [n, h, w, c] (None where images are drawn).
 
-    index: Index
+    Where images are read as the steps go along, a step's `Batch` in place of the tables, and the device's share of its
+    images.
+    """
+
+    index: Index | Batch
     images: Any = None
+
+
+def step_keys(key, number):
+    """The keys of step `number` of a run: to sample the batch, to fetch its images, to distort them."""
+    return jax.random.split(jax.random.fold_in(key, number), 3)
 
 
 def train_step(
@@ -48,7 +57,7 @@ def train_step(
     Returns:
       The state after the step, and metrics as float scalars.
     """
-    sample_key, fetch_key, augment_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
+    sample_key, fetch_key, augment_key = step_keys(key, state.step)
     batch = sample(sample_key, data.index)
     item, keys = parallel.own_share((batch.item, jax.random.split(augment_key, len(batch.item))))
     images = augment(keys, fetch(fetch_key, data.images, item).astype(jnp.float32) / 255)

@@ -22,9 +22,9 @@ def start(value=1.0):
 
 
 def run(tmp_path, settings, score, loss=lambda step: 1.0):
-    def step(current, data, key):
-        number = current.step + 1
-        values = {"loss": jnp.float32(loss(int(current.step[0]) + 1)), "pair_accuracy": 0.5, "gradient_norm": 1.0}
+    def feed(current, count):
+        number = current.step + count
+        values = {"loss": jnp.float32(loss(int(number[0]))), "pair_accuracy": 0.5, "gradient_norm": 1.0}
         return current.replace(step=number), parallel.replicate({k: jnp.float32(v) for k, v in values.items()})
 
     checkpoints = Checkpoints(tmp_path)
@@ -32,10 +32,8 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0):
     log = MetricsLog(tmp_path, after=int(restored.step))
     try:
         return loop.train(
-            step,
+            feed,
             parallel.replicate(restored),
-            None,
-            None,
             config=settings,
             images=8,
             validate=lambda current: score(int(parallel.first(current.step))),
@@ -109,3 +107,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     with pytest.raises(ValueError, match="checkpoints/best/5 is damaged"):
         checkpoints.restore("best", start())
     checkpoints.close()
+
+
+def test_steps_sent_off_together_end_where_something_is_due(tmp_path, monkeypatch):
+    """On GPU and TPU: never past a row of metrics, a validation, or the end."""
+    monkeypatch.setattr(parallel, "steps_at_once", lambda: 32)
+    seen = []
+    run(
+        tmp_path,
+        config(steps=23, validate_every=10, log_every=4),
+        score=lambda step: seen.append(step) or step / 100,
+    )
+    assert seen == [10, 20, 23]
+    assert [row["step"] for row in metrics.read(tmp_path / "metrics.csv")] == [4, 8, 10, 12, 16, 20, 23]
