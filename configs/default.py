@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
-    config.encoder.dtype = "float32"  # of the computation, or "bfloat16"
+    config.encoder.dtype = "float32"  # of the computation, or "bfloat16", on GPU and TPU
     config.encoder.convolution = "auto"  # or "direct", "frequency", see siamjax/encoders/convolution.py
 
     config.head = ml_collections.ConfigDict()

@@ -57,10 +57,10 @@ def _resample(image, matrix, shift):
     middle = (jnp.array([height, width]) - 1) / 2
     y = jnp.arange(height)[:, None] - middle[0] - shift[0] * height
     x = jnp.arange(width)[None, :] - middle[1] - shift[1] * width
-    inverse = jnp.linalg.inv(matrix)
+    (a, b), (c, d) = matrix
+    y, x = (d * y - b * x) / (a * d - b * c), (a * x - c * y) / (a * d - b * c)
     # What comes from outside the image comes from a margin of zeros around it.
-    from_y = jnp.clip(inverse[0, 0] * y + inverse[0, 1] * x + middle[0], -1, height)
-    from_x = jnp.clip(inverse[1, 0] * y + inverse[1, 1] * x + middle[1], -1, width)
+    from_y, from_x = jnp.clip(y + middle[0], -1, height), jnp.clip(x + middle[1], -1, width)
     top, left = jnp.floor(from_y), jnp.floor(from_x)
     below, right = (from_y - top)[..., None], (from_x - left)[..., None]
     pixels = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).reshape(-1, channels)

@@ -10,7 +10,8 @@ class Dataset:
     """Images and what is known of each; `checked` is the only gate, later steps trust it.
 
     Attributes:
-      images: uint8 [n, h, w, c], an array or `Images`, read as they are needed; on paper-like data ink is 255 and paper 0, so that zero padding is paper.
+      images: uint8 [n, h, w, c], an array, or `Images` that are read as they are needed; on paper-like data ink is 255
+        and paper 0, so that zero padding is paper.
       label: int32 [n], the identity, 0..k-1 without gaps.
       group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
       source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.

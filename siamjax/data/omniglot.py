@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -139,32 +140,48 @@ def decode(pngs: list[bytes], size: int) -> np.ndarray:
     return images
 
 
-def _records(builder: Omniglot, split: str):
-    """The split's source of records, and all of them."""
+def _drawings(builder: Omniglot, split: str, size: int) -> np.ndarray:
+    """All drawings of a split with their labels, as rows of a file in the prepared data; made when first asked for."""
+    path = pathlib.Path(builder.data_dir) / "decoded" / f"{split}_{size}.npy"
     try:
+        if path.exists():
+            return np.load(path, mmap_mode="r")
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        return source, source.__getitems__(range(len(source)))
-    except RuntimeError as error:
+        records = source.__getitems__(range(len(source)))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"Omniglot: the prepared data in {builder.data_dir} is damaged: delete this folder and run again ({error})"
         ) from error
+    drawings = np.empty(
+        len(records),
+        [("image", np.uint8, (size, size, 1)), ("label", np.int32), ("alphabet", np.int32), ("drawer", np.int32)],
+    )
+    drawings["image"] = decode([record["image"] for record in records], size)
+    for name in ("label", "alphabet", "drawer"):
+        drawings[name] = [record[name] for record in records]
+    with contextlib.suppress(OSError):  # Where nothing can be written, it is decoded every time.
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        with partial.open("wb") as file:
+            np.save(file, drawings)
+        os.replace(partial, path)
+    return drawings
 
 
-def _dataset(source, records: list[dict], alphabets: tuple[str, ...], drawers: range, size: int, stream: bool):
-    """Of the records of `source`, those by these drawers in these alphabets."""
+def _dataset(drawings, alphabets: tuple[str, ...], drawers: range, size: int, stream: bool) -> Dataset:
+    """Of all drawings, those by these drawers in these alphabets."""
     group_of = {list(omniglot_builder.FIRST_LABEL).index(name): g for g, name in enumerate(alphabets)}
-    chosen = [i for i, r in enumerate(records) if r["alphabet"] in group_of and r["drawer"] in drawers]
-    records, chosen = [records[i] for i in chosen], np.array(chosen)
+    chosen = np.flatnonzero(np.isin(drawings["alphabet"], list(group_of)) & np.isin(drawings["drawer"], drawers))
 
     def read(numbers):
-        return decode([record["image"] for record in source.__getitems__(chosen[numbers].tolist())], size)
+        return drawings["image"][chosen[numbers]]
 
-    _, label = np.unique([r["label"] for r in records], return_inverse=True)
+    _, label = np.unique(drawings["label"][chosen], return_inverse=True)
     return Dataset(
-        images=Images(read, (len(chosen), size, size, 1)) if stream else decode([r["image"] for r in records], size),
+        images=Images(read, (len(chosen), size, size, 1)) if stream else read(np.arange(len(chosen))),
         label=label.astype(np.int32),
-        group=np.array([group_of[r["alphabet"]] for r in records], np.int32),
-        source=np.array([r["drawer"] - 1 for r in records], np.int32),
+        group=np.array([group_of[alphabet] for alphabet in drawings["alphabet"][chosen]], np.int32),
+        source=drawings["drawer"][chosen] - 1,
         group_names=alphabets,
     )
 
@@ -201,10 +218,10 @@ def load(
     if not 1 <= size <= SIDE:
         raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
     builder = prepare(data_dir, manual_dir)
-    records = {split: _records(builder, split) for split in sorted({split for split, _, _ in parts.values()})}
+    drawings = {split: _drawings(builder, split, size) for split in sorted({split for split, _, _ in parts.values()})}
     return {
         part: checked(
-            _dataset(*records[split], alphabets, drawers, size, stream and part == "train"), f"omniglot {splits} {part}"
+            _dataset(drawings[split], alphabets, drawers, size, stream and part == "train"), f"omniglot {splits} {part}"
         )
         for part, (split, alphabets, drawers) in parts.items()
     }

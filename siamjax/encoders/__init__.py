@@ -6,6 +6,7 @@ One encoder, with one set of weights, embeds both images of a pair (all three of
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
 from siamjax.choices import choose
@@ -32,7 +33,8 @@ def make(
       name: "koch", "koch_scaled" (other first weights), "conv4" or "conv5".
       width: channels of the first layer.
       embedding: components of the embedding.
-      dtype: "float32" or "bfloat16", of the computation.
+      dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
+        kernels for it alone.
       unit_length: whether embeddings are brought to length 1.
       convolution: how convolutions are computed: "auto", "direct" or "frequency".
       axis_name: device axis over which batch statistics are taken, or None.
@@ -45,4 +47,6 @@ def make(
     }
     make_it = choose("encoder.name", name, table)
     dtype = choose("encoder.dtype", dtype, _DTYPES)
+    if jax.default_backend() == "cpu":
+        dtype = jnp.float32
     return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype, convolution=convolution)

@@ -2,7 +2,7 @@
 
 A convolution is made in one of two ways:
 
-- direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the library that `siamjax.host` switches on;
+- direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the settings that `siamjax.host` makes;
 - frequency: all passes in the frequency domain, where a large kernel costs no more than one number. Images are cut into
   overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
   themselves matrix products. It holds the spectra of images, kernel and result.

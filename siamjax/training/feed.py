@@ -6,7 +6,6 @@ one's metrics. The state is donated.
 
 import functools
 
-import grain
 import jax
 from jax import lax
 
@@ -51,6 +50,8 @@ def streamed(step, sample, index: sampling.Index, images, key, first: int, last:
       first: the number of the first step.
       last: one more than that of the last step.
     """
+    import grain  # It takes a third of a second to import.
+
     cpu = jax.local_devices(backend="cpu")[0]
     host_key, host_index = jax.device_put((key, index), cpu)
     draw = jax.jit(lambda number: sample(step_keys(host_key, number)[0], host_index))

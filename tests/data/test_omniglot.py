@@ -17,7 +17,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from siamjax.data import omniglot, omniglot_builder
+from siamjax.data import Images, omniglot, omniglot_builder
 from siamjax.data.omniglot_builder import Omniglot, find_archives, read_archive
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -147,6 +147,14 @@ def test_lake_splits(splits, size, train, koch, omniglot_dirs):
         blown_up = np.kron(koch["test"].images[index, ..., 0], np.ones((size, size)))
         means = blown_up.reshape(size, 105, size, 105).mean((1, 3))
         np.testing.assert_allclose(test.images[same][index, ..., 0], means, atol=0.51)
+
+
+def test_streamed_images_are_those_that_lie_in_memory(omniglot_dirs):
+    lying, streamed = (omniglot.load(*omniglot_dirs, splits="small1", size=28, stream=stream) for stream in (0, 1))
+    assert isinstance(streamed["train"].images, Images) and isinstance(streamed["test"].images, np.ndarray)
+    numbers = np.random.default_rng(0).integers(0, len(lying["train"]), 50)
+    np.testing.assert_array_equal(streamed["train"].images[numbers], lying["train"].images[numbers])
+    np.testing.assert_array_equal(streamed["train"].label, lying["train"].label)
 
 
 def test_decode_takes_one_bit_drawings_and_refuses_other_sizes(members):
@@ -349,10 +357,13 @@ def test_two_processes_prepare_at_once(omniglot_dirs, tmp_path):
 
 def test_a_damaged_prepared_data_set_is_named(omniglot_dirs, tmp_path):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
-    [file] = tmp_path.glob("*/1.0.0/*evaluation*")
-    os.truncate(file, file.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"prepared data in .*siamjax_omniglot/1\.0\.0 is damaged: delete"):
-        omniglot.load(str(tmp_path), None, "koch", 28)
+    shutil.rmtree(tmp_path / "siamjax_omniglot" / "1.0.0" / "decoded", ignore_errors=True)
+    omniglot.load(str(tmp_path), None, "small1", 9)
+    for size, name in ((28, "*evaluation*"), (9, "decoded/evaluation_9.npy")):
+        [file] = tmp_path.glob(f"*/1.0.0/{name}")
+        os.truncate(file, file.stat().st_size // 2)
+        with pytest.raises(ValueError, match=r"prepared data in .*siamjax_omniglot/1\.0\.0 is damaged: delete"):
+            omniglot.load(str(tmp_path), None, "koch", size)
 
 
 def test_a_half_copied_data_set_is_not_taken_for_prepared(omniglot_dirs, tmp_path, monkeypatch):

@@ -59,9 +59,9 @@ def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
 
 def test_bfloat16_computes_near_float32_and_returns_float32():
     images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
-    make = lambda dtype: encoders.make("conv4", width=8, embedding=16, dtype=dtype)  # noqa: E731
-    variables = make("float32").init(jax.random.key(1), images)
-    full, half = (make(dtype).apply(variables, images) for dtype in ("float32", "bfloat16"))
+    make = lambda dtype: encoders.Conv(layers=4, width=8, embedding=16, dtype=dtype)  # noqa: E731
+    variables = make(jnp.float32).init(jax.random.key(1), images)
+    full, half = (make(dtype).apply(variables, images) for dtype in (jnp.float32, jnp.bfloat16))
     assert half.dtype == jnp.float32
     difference = np.abs(full - half).max()
     assert 0 < difference < 0.05 * np.abs(full).max()
