@@ -7,9 +7,9 @@ batches: P×K batches of 28×28 and 105×105 images with Koch's random affine ma
 and distorted in graph, from uint8 images that lie on the device. PyTorch: OpenCV's warpAffine in a DataLoader with two
 workers, shuffled.
 
-steps: training steps of configs/omniglot_ntxent.py on Omniglot's background made 20 times larger by repetition. resident:
-images lie on the device. streamed: they are read from the file when their batch comes up. The two run in turns in one
-process, so that both see the same machine; the speeds are medians.
+steps: training steps of configs/omniglot_ntxent.py on Omniglot's background made 20 times larger by repetition.
+resident: images lie on the device. streamed: they are read from the file when their batch comes up. The two run in
+turns in one process, so that both see the same machine; the speeds are medians.
 """
 
 import argparse

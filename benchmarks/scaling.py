@@ -1,0 +1,165 @@
+"""One training step on more devices and processes of one machine: siamjax beside PyTorch's DistributedDataParallel.
+
+    python benchmarks/scaling.py                          # needs the extra `parity`
+    python benchmarks/scaling.py --json rows.json
+
+The step of benchmarks/step.py `small`: five 3×3 convolutions with batch normalisation over the whole batch (in PyTorch
+over each process's share), and NT-Xent of all its embeddings. strong: the same 240 images, however many share them.
+weak: 240 for each. Devices are virtual ones of the CPU, processes are joined on loopback, and all share the same cores:
+no case can do more images a second than one device, and what is lost to it is what sharing the work costs.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from siamjax import host  # noqa: E402
+
+# Devices of a process, processes; one of one comes first.
+CASES = {"siamjax": ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2)), "pytorch": ((1, 1), (1, 2))}
+IMAGES = 240
+RUNS = 12
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=2, help="of each case; the fastest counts")
+    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        impl, *numbers, address = options.one
+        speed = {"siamjax": ours, "pytorch": theirs}[impl](*map(int, numbers), address)
+        print(json.dumps(speed))
+        return
+    rows = []
+    for scaling in ("strong", "weak"):
+        for impl, cases in CASES.items():
+            alone = 0
+            for devices, processes in cases:
+                images = IMAGES * (devices * processes if scaling == "weak" else 1)
+                speed = max(run(impl, devices, processes, images) for _ in range(options.repeats))
+                alone = alone or speed
+                row = {"scaling": scaling, "impl": impl, "devices": devices, "processes": processes, "images": images}
+                rows.append({**row, "images_per_s": speed, "share_of_one_device": speed / alone})
+                print(rows[-1], flush=True)
+    report(rows)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(rows, indent=1))
+
+
+def run(impl, devices, processes, images):
+    """Images a second of process 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = dict(os.environ)
+    if impl == "siamjax":
+        environment |= host.settings(os.environ)
+        environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
+        environment["JAX_PLATFORMS"] = "cpu"
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--one", impl, *map(str, (devices, processes, process, images)), address],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+    said = [process.communicate() for process in started]
+    if any(process.returncode for process in started):
+        raise RuntimeError(f"{impl} on {devices} devices of {processes} processes failed:\n{said[0][1]}\n{said[-1][1]}")
+    return json.loads(said[0][0].splitlines()[-1])
+
+
+def timed(step, images):
+    step()
+    seconds = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return images / float(np.median(seconds))
+
+
+def ours(devices, processes, process, images, address):
+    import jax
+
+    from benchmarks import step as of_one_device
+    from siamjax import parallel
+
+    if processes > 1:
+        parallel.start(address, processes, process)
+    assert jax.device_count() == devices * processes
+    of_one_device.IMAGES["small"] = images
+    return timed(of_one_device.ours("small", "step", "float32"), images)
+
+
+def theirs(devices, processes, process, images, address):
+    import torch
+    from torch import distributed, nn
+    from torch.distributed.nn.functional import all_gather
+
+    from benchmarks.step import DENSE, pictures, torch_encoder
+
+    torch.manual_seed(0)
+    torch.set_num_threads(max(1, os.cpu_count() // processes))
+    distributed.init_process_group("gloo", f"tcp://{address}", rank=process, world_size=processes)
+    model = torch_encoder(nn, "small").to(memory_format=torch.channels_last)
+    assert model[-1].out_features == DENSE["small"][1]
+    model = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    own = images // processes
+    x = torch.tensor(pictures(images, "small"))[own * process : own * (process + 1), None].float() / 255
+    x = x.to(memory_format=torch.channels_last)
+    label = torch.arange(images) // 4
+    same = (label[:, None] == label) & ~torch.eye(images, dtype=bool)
+    other = label[:, None] != label
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        embeddings = model(x)
+        embeddings = torch.cat(all_gather(embeddings)) if processes > 1 else embeddings
+        unit = nn.functional.normalize(embeddings)
+        logits = unit @ unit.T / 0.07
+        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
+        nn.functional.softplus(rest - logits)[same].mean().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return timed(step, images)
+
+
+def report(rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Images a second on the CPU, all on the same cores")
+    for column in ("scaling", "implementation", "processes × devices", "images", "images/s", "of one device's"):
+        table.add_column(column, justify="left" if column in ("scaling", "implementation") else "right")
+    for row in rows:
+        table.add_row(
+            row["scaling"],
+            row["impl"],
+            f"{row['processes']} × {row['devices']}",
+            str(row["images"]),
+            f"{row['images_per_s']:,.0f}",
+            f"{row['share_of_one_device']:.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+if __name__ == "__main__":
+    main()
