@@ -5,7 +5,7 @@
 
 The step of benchmarks/step.py `small`: five 3×3 convolutions with batch normalisation over the whole batch (in PyTorch
 over each process's share), and NT-Xent of all its embeddings. strong: the same 240 images, however many share them.
-weak: 240 for each. Devices are virtual ones of the CPU, processes are joined on loopback, and all share the same cores:
+weak: 240 for each. Devices are virtual ones of the CPU, processes are joined on loopback, each on its share of cores:
 no case can do more images a second than one device, and what is lost to it is what sharing the work costs.
 """
 
@@ -39,6 +39,7 @@ def main():
     options = parser.parse_args()
     if options.one:
         impl, *numbers, address = options.one
+        keep_to_own_cores(int(numbers[1]), int(numbers[2]))
         speed = {"siamjax": ours, "pytorch": theirs}[impl](*map(int, numbers), address)
         print(json.dumps(speed))
         return
@@ -84,6 +85,13 @@ def run(impl, devices, processes, images):
     return json.loads(said[0][0].splitlines()[-1])
 
 
+def keep_to_own_cores(processes, process):
+    """Each process has its share of the cores, where there are enough, as one would start them on one machine."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) >= processes:
+        os.sched_setaffinity(0, cores[process::processes])
+
+
 def timed(step, images):
     step()
     seconds = []
@@ -115,7 +123,7 @@ def theirs(devices, processes, process, images, address):
     from benchmarks.step import DENSE, pictures, torch_encoder
 
     torch.manual_seed(0)
-    torch.set_num_threads(max(1, os.cpu_count() // processes))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     distributed.init_process_group("gloo", f"tcp://{address}", rank=process, world_size=processes)
     model = torch_encoder(nn, "small").to(memory_format=torch.channels_last)
     assert model[-1].out_features == DENSE["small"][1]

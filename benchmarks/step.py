@@ -16,6 +16,7 @@ normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -119,30 +120,33 @@ def matrix_product_rate():
     return 2048**3 / min(seconds)
 
 
-def ours(network, kind, precision):
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    import importlib
-
-    import jax
-
-    from siamjax import optimizer, parallel
-    from siamjax.data.dataset import Dataset
-    from siamjax.training import recipe, state
-
-    config = importlib.import_module(
-        f"configs.{'koch_omniglot' if network == 'koch' else 'omniglot_ntxent'}"
-    ).get_config()
+def configuration(network, precision):
+    name = "koch_omniglot" if network == "koch" else "omniglot_ntxent"
+    config = importlib.import_module(f"configs.{name}").get_config()
     config.encoder.dtype = precision
     config.data.size = SIDE[network]
     if network == "koch":
         config.batch.mode, config.batch.pairs = "pairs", IMAGES["koch"] // 2
     else:
         config.encoder.width, config.batch.identities = 32, IMAGES["small"] // 4
+    return config
+
+
+def ours(network, kind, precision):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    from siamjax import optimizer, parallel
+    from siamjax.data.dataset import Dataset
+    from siamjax.training import recipe, state
+
+    config = configuration(network, precision)
     model = recipe.make_model(config)
     transform = optimizer.make(config.optimizer, 100, 1000)
-    label = np.repeat(np.arange(100, dtype=np.int32), 5)
+    label = np.repeat(np.arange(400, dtype=np.int32), 5)
     images = pictures(len(label), network)[..., None]
-    data = Dataset(images, label, label // 20, np.tile(np.arange(5, dtype=np.int32), 100), tuple("abcde"))
+    names = tuple(map(str, range(20)))
+    data = Dataset(images, label, label // 20, np.tile(np.arange(5, dtype=np.int32), 400), names)
     start = state.create(model, jax.random.key(0), images.shape[1:], transform)
     if kind == "embed":
         variables = {"params": start.params["encoder"], "batch_stats": start.batch_stats}
