@@ -34,6 +34,7 @@ RUNS = 12
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2, help="of each case; the fastest counts")
+    parser.add_argument("--scaling", nargs="+", default=("strong", "weak"), choices=("strong", "weak"))
     parser.add_argument("--json", metavar="FILE", help="where to write the rows")
     parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -44,7 +45,7 @@ def main():
         print(json.dumps(speed))
         return
     rows = []
-    for scaling in ("strong", "weak"):
+    for scaling in options.scaling:
         for impl, cases in CASES.items():
             alone = 0
             for devices, processes in cases:
