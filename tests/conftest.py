@@ -27,3 +27,9 @@ def omniglot_dirs(tmp_path_factory):
         root = root.parent
     omniglot.prepare(str(root / "omniglot"), str(manual_dir))
     return str(root / "omniglot"), str(manual_dir)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, so that no worker is left with it alone at the end."""
+    longest = ("test_processes.py", "test_launch.py")
+    items.sort(key=lambda item: item.path.name not in longest)
