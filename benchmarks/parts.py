@@ -4,7 +4,7 @@
     python benchmarks/parts.py --json rows.json
 
 Each operation runs alone, on arrays of its shape in the step; "GFLOP/s" counts the multiply-adds of direct convolutions
-twice. Gradients are timed with what they need of the forward pass (in the frequency domain, the spectra), which the step
+twice. Gradients are timed with what they need of the forward pass (in the frequency domain, spectra), which the step
 computes once. "The rest" is what the whole step takes beyond the sum of its parts: sampling, loss, and arrays that come
 from memory rather than from the cache; less, where that is outweighed by what is shared.
 """
