@@ -61,6 +61,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
             parallel.replicate(restored),
             config=config.train,
             images=made.images,
+            at_once=made.at_once,
             validate=validate,
             checkpoints=checkpoints,
             log=log,
@@ -159,6 +160,7 @@ def _check_same_run(config, workdir):
     if not path.exists():
         return
     changed = _changed(json.loads(path.read_text()), json.loads(config.to_json()))
+    changed = [change for change in changed if change[0] != "data.stream"]  # The numbers are the same.
     if changed:
         values = "; ".join(f"{key} was {was}, now {now}" for key, was, now in changed)
         raise ValueError(

@@ -9,6 +9,7 @@
 In a training program of one's own, call `tune()` before importing jax, or set what `settings` returns in the shell.
 """
 
+import hashlib
 import os
 import pathlib
 import platform
@@ -27,19 +28,36 @@ def settings(environment: dict[str, str]) -> dict[str, str]:
     tunables = environment.get("GLIBC_TUNABLES", "")
     if platform.libc_ver()[0] == "glibc" and _PAGES not in tunables:
         added["GLIBC_TUNABLES"] = f"{tunables}:{_PAGES}=1".strip(":")
-    if "JAX_COMPILATION_CACHE_DIR" not in environment:
-        cache = pathlib.Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        # By machine: compiled programs use its processor's own instructions.
-        added["JAX_COMPILATION_CACHE_DIR"] = str(cache / "siamjax" / "compiled" / platform.node())
-        added["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)  # bytes; the oldest programs go first
-        added["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    return added
+    cache = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    compiled = {
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "siamjax", f"compiled-{_processor()}"),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),  # bytes; the oldest programs go first
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    return added | {name: value for name, value in compiled.items() if name not in environment}
+
+
+def _processor():
+    """A short name for the processor's instructions: compiled programs use them."""
+    try:
+        about = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        about = platform.processor()
+    flags = next((line for line in about.splitlines() if line.startswith(("flags", "Features"))), about)
+    return hashlib.sha256(flags.encode()).hexdigest()[:12]
 
 
 def tune():
-    """Makes the settings, and starts the program anew where one of them is read only as a process starts."""
+    """Makes the settings, and starts the program anew for the one that is read only as a process starts.
+
+    A program that is no file (a notebook, standard input) is not started anew: it goes on without large pages.
+    """
     added = settings(os.environ)
     os.environ.update(added)
-    if "GLIBC_TUNABLES" in added:
+    if "GLIBC_TUNABLES" in added and (sys.argv[0] == "-c" or os.path.isfile(sys.argv[0])) and not _interactive():
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _interactive():
+    return hasattr(sys, "ps1") or sys.flags.interactive or "ipykernel" in sys.modules

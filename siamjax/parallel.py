@@ -7,6 +7,7 @@ touches the run folder, and `from_main` tells the others what it found there.
 
 import faulthandler
 import functools
+import math
 import pickle
 import re
 
@@ -100,9 +101,28 @@ def _over(devices):
     return jax.sharding.NamedSharding(jax.sharding.Mesh(np.array(devices), (AXIS,)), jax.sharding.PartitionSpec(AXIS))
 
 
-def steps_at_once() -> int:
-    """How many steps to send off as one program: on a CPU one, since XLA is slow there at what runs in a loop."""
-    return 1 if jax.default_backend() == "cpu" else 32
+def on_cpu() -> bool:
+    """Whether the devices are CPUs."""
+    return jax.default_backend() == "cpu"
+
+
+def host_device():
+    """The CPU as a device, also beside a GPU or TPU."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError("JAX does not see the CPU; add it to JAX_PLATFORMS, as in JAX_PLATFORMS=cuda,cpu") from error
+
+
+def steps_at_once(*every: int) -> int:
+    """How many steps to send off as one program, where something is due every so many of them.
+
+    On a CPU one, since XLA is slow there at what runs in a loop; elsewhere as many as fit, up to 32.
+    """
+    if on_cpu():
+        return 1
+    common = math.gcd(*every)
+    return next(count for count in range(min(common, 32), 0, -1) if common % count == 0)
 
 
 def first(tree):

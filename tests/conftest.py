@@ -1,9 +1,12 @@
-"""Eight virtual devices on the CPU, and strict shapes, for every test."""
+"""Eight virtual devices on the CPU, with the kernels that the command uses, and strict shapes, for every test."""
 
 import os
 import pathlib
 
+from siamjax import host
+
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = host.settings(os.environ).get("XLA_FLAGS", os.environ["XLA_FLAGS"])  # As the command runs.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

@@ -18,9 +18,12 @@ def test_what_the_user_set_stays_and_the_rest_is_added():
         "XLA_FLAGS": f"{KERNELS}=reduce",
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0",
         "JAX_COMPILATION_CACHE_DIR": "/x",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": "7",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "3",
     }
     assert host.settings(chosen) == {}
     assert host.settings(mine | added) == {}
+    assert host.settings(mine | {"JAX_COMPILATION_CACHE_MAX_SIZE": "7"}).get("JAX_COMPILATION_CACHE_MAX_SIZE") is None
 
 
 def test_a_program_that_tunes_itself_starts_once_more_with_its_arguments(tmp_path):
@@ -29,3 +32,11 @@ def test_a_program_that_tunes_itself_starts_once_more_with_its_arguments(tmp_pat
     clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "['one', 'two words'] glibc.malloc.hugetlb=1", done.stderr
+
+
+def test_a_program_from_standard_input_is_not_started_anew():
+    """It could not be read a second time."""
+    script = "from siamjax import host; host.tune(); print('went on')"
+    clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run([sys.executable, "-"], input=script, env=clean, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "went on", done.stderr

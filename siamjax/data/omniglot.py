@@ -142,29 +142,38 @@ def decode(pngs: list[bytes], size: int) -> np.ndarray:
 
 def _drawings(builder: Omniglot, split: str, size: int) -> np.ndarray:
     """All drawings of a split with their labels, as rows of a file in the prepared data; made when first asked for."""
-    path = pathlib.Path(builder.data_dir) / "decoded" / f"{split}_{size}.npy"
+    folder = pathlib.Path(builder.data_dir)
+    path = folder / "decoded" / f"{split}_{size}.npy"
+    kind = np.dtype(
+        [("image", np.uint8, (size, size, 1)), ("label", np.int32), ("alphabet", np.int32), ("drawer", np.int32)]
+    )
+    # What cannot be read, or is damaged, is made anew.
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        drawings = np.load(path, mmap_mode="r")
+        if drawings.dtype == kind and len(drawings) == builder.info.splits[split].num_examples:
+            return drawings
     try:
-        if path.exists():
-            return np.load(path, mmap_mode="r")
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         records = source.__getitems__(range(len(source)))
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise ValueError(
-            f"Omniglot: the prepared data in {builder.data_dir} is damaged: delete this folder and run again ({error})"
+            f"Omniglot: the prepared data in {folder} is damaged: delete this folder and run again ({error})"
         ) from error
-    drawings = np.empty(
-        len(records),
-        [("image", np.uint8, (size, size, 1)), ("label", np.int32), ("alphabet", np.int32), ("drawer", np.int32)],
-    )
+    drawings = np.empty(len(records), kind)
     drawings["image"] = decode([record["image"] for record in records], size)
     for name in ("label", "alphabet", "drawer"):
         drawings[name] = [record[name] for record in records]
-    with contextlib.suppress(OSError):  # Where nothing can be written, it is decoded every time.
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        with partial.open("wb") as file:
-            np.save(file, drawings)
-        os.replace(partial, path)
+    # Where nothing can be written, it is decoded every time.
+    with contextlib.suppress(OSError), _alone(path.parent):
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                np.save(file, drawings)
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return np.load(path, mmap_mode="r")
     return drawings
 
 

@@ -6,9 +6,9 @@ One encoder, with one set of weights, embeds both images of a pair (all three of
 
 import functools
 
-import jax
 import jax.numpy as jnp
 
+from siamjax import parallel
 from siamjax.choices import choose
 from siamjax.encoders.conv import Conv
 from siamjax.encoders.koch import Koch
@@ -47,6 +47,6 @@ def make(
     }
     make_it = choose("encoder.name", name, table)
     dtype = choose("encoder.dtype", dtype, _DTYPES)
-    if jax.default_backend() == "cpu":
+    if parallel.on_cpu():
         dtype = jnp.float32
     return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype, convolution=convolution)

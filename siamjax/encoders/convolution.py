@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from siamjax import parallel
 from siamjax.choices import choose
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -44,7 +45,7 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     padding = tuple(map(tuple, padding))
     if method == "auto":
-        on_cpu = jax.default_backend() == "cpu" and x.dtype != jnp.float64
+        on_cpu = parallel.on_cpu() and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
     by = {"direct": _direct, "frequency": _by_frequency}
     return choose("encoder.convolution", method, by)(x, kernel, strides, padding)

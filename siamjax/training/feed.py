@@ -49,10 +49,15 @@ def streamed(step, sample, index: sampling.Index, images, key, first: int, last:
       key: the run's PRNG key.
       first: the number of the first step.
       last: one more than that of the last step.
+
+    Raises:
+      ValueError: JAX was told to do without the CPU.
+
+    What `images` raises when it is read comes up at the step that needs it.
     """
     import grain  # It takes a third of a second to import.
 
-    cpu = jax.local_devices(backend="cpu")[0]
+    cpu = parallel.host_device()
     host_key, host_index = jax.device_put((key, index), cpu)
     draw = jax.jit(lambda number: sample(step_keys(host_key, number)[0], host_index))
 
@@ -68,14 +73,23 @@ def streamed(step, sample, index: sampling.Index, images, key, first: int, last:
         for batch, share in loaded:
             yield TrainingData(index=parallel.replicate(batch), images=parallel.spread(share))
 
+    def following():
+        try:
+            return next(batches, None)
+        except Exception as error:
+            return error
+
     program = parallel.pmap(step, donate=(0,))
     key, batches = parallel.replicate(key), placed()
-    ahead = [next(batches, None)]
+    ahead = [following()]
 
     def feed(state, count):
         for _ in range(count):
-            state, metrics = program(state, ahead.pop(), key)
-            ahead.append(next(batches, None))  # On its way to the devices while they work.
+            data = ahead.pop()
+            if isinstance(data, Exception):
+                raise data
+            state, metrics = program(state, data, key)
+            ahead.append(following())  # On its way to the devices while they work.
         return state, metrics
 
     return feed

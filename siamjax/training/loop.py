@@ -20,6 +20,7 @@ def train(
     *,
     config,
     images: int,
+    at_once: int,
     validate,
     checkpoints: Checkpoints,
     log: MetricsLog,
@@ -32,6 +33,7 @@ def train(
       state: replicated state to go on from.
       config: the `train` part of a configuration.
       images: how many a step embeds, to tell the speed.
+      at_once: how many steps to ask the feed for; a divisor of `config.validate_every` and `config.log_every`.
       validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
       checkpoints: where to save; the latest after every validation, the best when one is.
       log: where to write metrics.
@@ -43,7 +45,6 @@ def train(
     Raises:
       FloatingPointError: the loss is not finite; nothing of that step is saved.
     """
-    at_once, regularly = parallel.steps_at_once(), (config.log_every, config.validate_every)
     first = number = int(parallel.first(state.step))
     pending = None
     clock = time.monotonic()
@@ -51,7 +52,7 @@ def train(
     with _bar() as bar:
         task = bar.add_task("training", total=config.steps, completed=first, speed="compiling", score="")
         while number < config.steps and progress["without_gain"] < config.patience:
-            count = min(at_once, config.steps - number, *(every - number % every for every in regularly))
+            count = at_once if number % at_once == 0 and number + at_once <= config.steps else 1
             state, metrics = feed(state, count)
             if pending is not None:
                 _fetch(*pending)

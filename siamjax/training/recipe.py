@@ -15,10 +15,12 @@ from siamjax.training.step import TrainingData, train_step
 
 
 class Recipe(NamedTuple):
-    """`feed`: (key, first step, last step) -> what takes the steps, see `feed.py`; `images`: how many a step embeds."""
+    """`feed`: (key, first step, last step) -> what takes the steps, see `feed.py`; `images`: how many a step embeds;
+    `at_once`: how many steps the feed takes best at a time."""
 
     feed: callable
     images: int
+    at_once: int
 
 
 def make(config, train: Dataset | None, model: Model, transform: optax.GradientTransformation) -> Recipe:
@@ -47,7 +49,8 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
             return feed.streamed(step, sample, index, lying, key, first, last)
         return feed.resident(step, TrainingData(index=index, images=lying), key)
 
-    return Recipe(made, images)
+    at_once = 1 if stream else parallel.steps_at_once(config.train.log_every, config.train.validate_every)
+    return Recipe(made, images, at_once)
 
 
 def make_model(config) -> Model:

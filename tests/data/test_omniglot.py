@@ -358,12 +358,20 @@ def test_two_processes_prepare_at_once(omniglot_dirs, tmp_path):
 def test_a_damaged_prepared_data_set_is_named(omniglot_dirs, tmp_path):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "siamjax_omniglot" / "1.0.0" / "decoded", ignore_errors=True)
-    omniglot.load(str(tmp_path), None, "small1", 9)
-    for size, name in ((28, "*evaluation*"), (9, "decoded/evaluation_9.npy")):
-        [file] = tmp_path.glob(f"*/1.0.0/{name}")
-        os.truncate(file, file.stat().st_size // 2)
-        with pytest.raises(ValueError, match=r"prepared data in .*siamjax_omniglot/1\.0\.0 is damaged: delete"):
-            omniglot.load(str(tmp_path), None, "koch", size)
+    [file] = tmp_path.glob("*/1.0.0/*evaluation*")
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"prepared data in .*siamjax_omniglot/1\.0\.0 is damaged: delete"):
+        omniglot.load(str(tmp_path), None, "koch", 28)
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_file_of_decoded_drawings_is_made_anew(omniglot_dirs, tmp_path, left):
+    shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
+    expected = omniglot.load(str(tmp_path), None, "small1", 9)["train"].images
+    [file] = tmp_path.glob("*/1.0.0/decoded/small1_9.npy")
+    os.truncate(file, left)
+    np.testing.assert_array_equal(omniglot.load(str(tmp_path), None, "small1", 9)["train"].images, expected)
+    assert file.stat().st_size > 1000 and not list(file.parent.glob("*.partial"))
 
 
 def test_a_half_copied_data_set_is_not_taken_for_prepared(omniglot_dirs, tmp_path, monkeypatch):

@@ -79,12 +79,23 @@ def test_a_stream_goes_on_from_any_step(expected):
     jax.tree.map(np.testing.assert_array_equal, (parallel.first(current), parallel.first(metrics)), expected[5])
 
 
-def test_an_image_that_cannot_be_read_stops_the_run_with_its_own_error():
-    def broken(numbers):
-        raise OSError("3.png is damaged")
+def test_an_image_that_cannot_be_read_stops_the_run_with_its_own_error(expected):
+    """At the step that needs it; those before it are taken."""
+    read = []
 
+    def broken(numbers):
+        read.append(numbers)
+        if len(read) == 3:
+            raise OSError("3.png is damaged")
+        return IMAGES[numbers]
+
+    streamed, current = stream(Images(broken, IMAGES.shape), 3), parallel.replicate(expected[2][0])
+    taken = 3
     with pytest.raises(OSError, match="3.png is damaged"):
-        stream(Images(broken, IMAGES.shape), 0)
+        while taken < 6:
+            current, _ = streamed(current, 1)
+            taken += 1
+    jax.tree.map(np.testing.assert_array_equal, parallel.first(current), expected[taken - 1][0])
 
 
 def test_several_steps_at_once_are_the_same_steps(lying, expected):

@@ -21,7 +21,7 @@ def start(value=1.0):
     return state.State(step=zero, params={"w": jnp.float32(value)}, batch_stats={}, opt_state=())
 
 
-def run(tmp_path, settings, score, loss=lambda step: 1.0):
+def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
     def feed(current, count):
         number = current.step + count
         values = {"loss": jnp.float32(loss(int(number[0]))), "pair_accuracy": 0.5, "gradient_norm": 1.0}
@@ -36,6 +36,7 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0):
             parallel.replicate(restored),
             config=settings,
             images=8,
+            at_once=at_once,
             validate=lambda current: score(int(parallel.first(current.step))),
             checkpoints=checkpoints,
             log=log,
@@ -111,12 +112,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_steps_sent_off_together_end_where_something_is_due(tmp_path, monkeypatch):
     """On GPU and TPU: never past a row of metrics, a validation, or the end."""
-    monkeypatch.setattr(parallel, "steps_at_once", lambda: 32)
-    seen = []
-    run(
-        tmp_path,
-        config(steps=23, validate_every=10, log_every=4),
-        score=lambda step: seen.append(step) or step / 100,
-    )
-    assert seen == [10, 20, 23]
+    monkeypatch.setattr(parallel, "on_cpu", lambda: False)
+    assert parallel.steps_at_once(10, 100) == 10 and parallel.steps_at_once(100, 1171) == 1
+    assert parallel.steps_at_once(96, 480) == 32 and parallel.steps_at_once(40, 200) == 20
+    seen, settings = [], config(steps=23, validate_every=10, log_every=4)
+    at_once = parallel.steps_at_once(settings.log_every, settings.validate_every)
+    run(tmp_path, settings, score=lambda step: seen.append(step) or step / 100, at_once=at_once)
+    assert at_once == 2 and seen == [10, 20, 23]
     assert [row["step"] for row in metrics.read(tmp_path / "metrics.csv")] == [4, 8, 10, 12, 16, 20, 23]
