@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.splits = "lake"  # of omniglot: "lake", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
-    config.data.stream = False  # whether training images are read step by step, for what does not fit in memory; not for glyphs
+    config.data.stream = False  # whether training images (not glyphs) are read step by step, beyond memory
     config.data.glyphs = ml_collections.ConfigDict()
     config.data.glyphs.seed = 0  # of the alphabets to validate and test on
     config.data.glyphs.alphabets = 4  # new ones at every training step
