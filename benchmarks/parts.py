@@ -15,7 +15,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -60,7 +59,7 @@ def measure(network):
 
     def add(name, function, *arguments, multiply_adds=0):
         program = jax.jit(function)
-        seconds = fastest(lambda: jax.block_until_ready(program(*arguments)))
+        seconds = min(step.seconds(lambda: jax.block_until_ready(program(*arguments)), RUNS))
         rate = f"{2 * multiply_adds / seconds / 1e9:.0f}" if multiply_adds else ""
         rows.append({"network": network, "part": name, "ms": 1000 * seconds, "gflops": rate})
 
@@ -106,21 +105,11 @@ def measure(network):
     transform = optimizer.make(config.optimizer, 100, 1000)
     start = state.create(recipe.make_model(config), jax.random.key(0), (config.data.size,) * 2 + (1,), transform)
     add("optimizer", transform.update, start.params, start.opt_state, start.params)
-    whole = 1000 * fastest(step.ours(network, "step", "float32"))
+    whole = 1000 * min(step.seconds(step.ours(network, "step", "float32"), RUNS))
     rest = whole - sum(row["ms"] for row in rows)
     rows.append({"network": network, "part": "the rest", "ms": rest, "gflops": ""})
     rows.append({"network": network, "part": "the whole step", "ms": whole, "gflops": ""})
     return rows
-
-
-def fastest(run):
-    run()
-    seconds = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def report(rows):

@@ -16,7 +16,6 @@ import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 
@@ -53,7 +52,7 @@ def main():
                 speed = max(run(impl, devices, processes, images) for _ in range(options.repeats))
                 alone = alone or speed
                 row = {"scaling": scaling, "impl": impl, "devices": devices, "processes": processes, "images": images}
-                rows.append({**row, "images_per_s": speed, "share_of_one_device": speed / alone})
+                rows.append({**row, "images_per_s": speed, "share_step": speed / alone})
                 print(rows[-1], flush=True)
     report(rows)
     if options.json:
@@ -93,27 +92,17 @@ def keep_to_own_cores(processes, process):
         os.sched_setaffinity(0, cores[process::processes])
 
 
-def timed(step, images):
-    step()
-    seconds = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return images / float(np.median(seconds))
-
-
 def ours(devices, processes, process, images, address):
     import jax
 
-    from benchmarks import step as of_one_device
+    from benchmarks import step
     from siamjax import parallel
 
     if processes > 1:
         parallel.start(address, processes, process)
     assert jax.device_count() == devices * processes
-    of_one_device.IMAGES["small"] = images
-    return timed(of_one_device.ours("small", "step", "float32"), images)
+    step.IMAGES["small"] = images
+    return images / float(np.median(step.seconds(step.ours("small", "step", "float32"), RUNS)))
 
 
 def theirs(devices, processes, process, images, address):
@@ -121,34 +110,28 @@ def theirs(devices, processes, process, images, address):
     from torch import distributed, nn
     from torch.distributed.nn.functional import all_gather
 
-    from benchmarks.step import DENSE, pictures, torch_encoder
+    from benchmarks.step import pictures, seconds, torch_encoder, torch_ntxent
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     distributed.init_process_group("gloo", f"tcp://{address}", rank=process, world_size=processes)
     model = torch_encoder(nn, "small").to(memory_format=torch.channels_last)
-    assert model[-1].out_features == DENSE["small"][1]
     model = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     own = images // processes
     x = torch.tensor(pictures(images, "small"))[own * process : own * (process + 1), None].float() / 255
     x = x.to(memory_format=torch.channels_last)
-    label = torch.arange(images) // 4
-    same = (label[:, None] == label) & ~torch.eye(images, dtype=bool)
-    other = label[:, None] != label
+    ntxent = torch_ntxent(torch, images)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         embeddings = model(x)
         embeddings = torch.cat(all_gather(embeddings)) if processes > 1 else embeddings
-        unit = nn.functional.normalize(embeddings)
-        logits = unit @ unit.T / 0.07
-        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
-        nn.functional.softplus(rest - logits)[same].mean().backward()
+        ntxent(embeddings).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    return timed(step, images)
+    return images / float(np.median(seconds(step, RUNS)))
 
 
 def report(rows):
@@ -165,7 +148,7 @@ def report(rows):
             f"{row['processes']} × {row['devices']}",
             str(row["images"]),
             f"{row['images_per_s']:,.0f}",
-            f"{row['share_of_one_device']:.2f}",
+            f"{row['share_step']:.2f}",
         )
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 

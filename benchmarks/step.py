@@ -85,13 +85,7 @@ def measure(work, precision, impl):
     network, kind = work.split("_")
     make = ours if impl == "siamjax" else theirs
     run = make(network, kind, precision)
-    run()
-    seconds = []
-    for _ in range(RUNS[network]):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    median = float(np.median(seconds))
+    median = float(np.median(seconds(run, RUNS[network])))
     limit = multiply_adds(network, kind) * IMAGES[network] / matrix_product_rate()
     return {
         "work": work,
@@ -100,6 +94,17 @@ def measure(work, precision, impl):
         "images_per_s": IMAGES[network] / median,
         "limit_ratio": median / limit,
     }
+
+
+def seconds(run, times):
+    """What each of several calls takes, after a first one that compiles."""
+    run()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return taken
 
 
 def multiply_adds(network, kind):
@@ -112,12 +117,7 @@ def multiply_adds(network, kind):
 def matrix_product_rate():
     """Float32 multiply-adds a second."""
     a = np.ones((2048, 2048), np.float32)
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - start)
-    return 2048**3 / min(seconds)
+    return 2048**3 / min(seconds(lambda: a @ a, 4))
 
 
 def configuration(network, precision):
@@ -177,19 +177,14 @@ def theirs(network, kind, precision):
     x = torch.tensor(pictures(IMAGES[network], network))[:, None].float() / 255
     x = x.to(memory_format=torch.channels_last)
     half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
-    label = torch.arange(len(x)) // 4
-    same = (label[:, None] == label) & ~torch.eye(len(x), dtype=bool)
-    other = label[:, None] != label
+    ntxent = torch_ntxent(torch, IMAGES[network])
 
     def loss_of(embeddings):
         if network == "koch":
             first, second = embeddings.chunk(2)
             wanted = (torch.arange(len(first)) % 2 == 0).float()
             return nn.functional.binary_cross_entropy_with_logits(head((first - second).abs())[:, 0], wanted)
-        unit = nn.functional.normalize(embeddings)
-        logits = unit @ unit.T / 0.07
-        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
-        return nn.functional.softplus(rest - logits)[same].mean()
+        return ntxent(embeddings)
 
     def train():
         optimizer.zero_grad(set_to_none=True)
@@ -206,6 +201,21 @@ def theirs(network, kind, precision):
     if kind == "embed":
         model.eval()
     return train if kind == "step" else embed
+
+
+def torch_ntxent(torch, images):
+    """NT-Xent of embeddings, four images an identity."""
+    label = torch.arange(images) // 4
+    same = (label[:, None] == label) & ~torch.eye(images, dtype=bool)
+    other = label[:, None] != label
+
+    def loss(embeddings):
+        unit = torch.nn.functional.normalize(embeddings)
+        logits = unit @ unit.T / 0.07
+        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
+        return torch.nn.functional.softplus(rest - logits)[same].mean()
+
+    return loss
 
 
 def torch_encoder(nn, network):
