@@ -72,3 +72,7 @@ def test_unknown_names_are_refused_with_the_choices():
         encoders.make("resnet", width=1, embedding=1, dtype="float32")
     with pytest.raises(ValueError, match="encoder.dtype='float16'"):
         encoders.make("conv4", width=1, embedding=1, dtype="float16")
+
+
+def test_on_a_cpu_a_configured_bfloat16_is_float32():
+    assert encoders.make("conv4", width=8, embedding=16, dtype="bfloat16").dtype == jnp.float32
