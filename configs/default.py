@@ -10,13 +10,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
-    config.data.splits = "lake"  # of omniglot: "lake", "koch", "small1", "small2"
+    config.data.splits = "lake"  # of omniglot: "lake", "background", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
     config.data.stream = False  # whether training images (not glyphs) are read step by step, beyond memory
+    config.data.turns = 1  # 4: each alphabet of a batch is turned at random, as a new one; 8: or mirrored, too
     config.data.glyphs = ml_collections.ConfigDict()
-    config.data.glyphs.seed = 0  # of the alphabets to validate and test on
+    config.data.glyphs.seed = 0  # of the alphabets to validate and test on, and of those that join
     config.data.glyphs.alphabets = 4  # new ones at every training step
+    config.data.glyphs.joined = 0  # drawn alphabets that join Omniglot's to train on
+    config.data.glyphs.share = 0.5  # of them in the batches of mode identities
     config.data.glyphs.characters = 26  # of an alphabet
     config.data.glyphs.drawers = 20  # of a character
     config.data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
@@ -37,9 +40,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.affine.shear = 0.3  # tangent, at most
     config.augment.affine.scale = 0.2  # change, at most
     config.augment.affine.shift = 2 / 105  # share of the side, at most
+    config.augment.affine.bend = 0.0  # smooth local shifts, as a share of the side, standard deviation
+    config.augment.affine.pen = 0.0  # change of the width of strokes, at most 1
 
     config.encoder = ml_collections.ConfigDict()
-    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5"
+    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "resnet12"
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
@@ -106,6 +111,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw"  # or "koch"
+    config.optimizer.average = 0.0  # what the running mean of the weights keeps at a step; it is evaluated. 0 for none
     config.optimizer.adamw = ml_collections.ConfigDict()
     config.optimizer.adamw.learning_rate = 2e-3  # at its peak
     config.optimizer.adamw.final_share = 0.01  # of the peak, where the cosine ends
@@ -129,6 +135,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.validate_every = 100  # steps; the latest checkpoint is saved then
     config.train.log_every = 10  # steps
     config.train.patience = 20  # validations without gain before training stops
+    config.train.keep = "best"  # the checkpoint to evaluate: the best on validation, or the "last"
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.seed = 0  # of trials and pairs
@@ -136,5 +143,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluation.trials = 10_000  # of each protocol, a multiple of ways
     config.evaluation.validation_trials = 800  # during training, a multiple of ways
     config.evaluation.pairs = 10_000  # to verify
+    config.evaluation.copies = 0  # distorted copies of each image over which its embedding is averaged, too
     config.evaluation.across_groups = False  # whether different pairs to verify may be of two alphabets
     return config

@@ -1,8 +1,11 @@
 """Random distortions of images, in graph: key, images -> images."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def affine(
@@ -14,6 +17,8 @@ def affine(
     shear: float,
     scale: float,
     shift: float,
+    bend: float = 0.0,
+    pen: float = 0.0,
 ) -> chex.Array:
     """Distorts each image by its own random affine map about the centre, resampled bilinearly; outside is 0.
 
@@ -29,6 +34,11 @@ def affine(
       shear: largest shear, as a tangent.
       scale: largest change of scale, 0..1: each axis is scaled by 1 - scale to 1 + scale.
       shift: largest shift, as a share of the image's side.
+      bend: standard deviation of the smooth shifts that bend the image here and there, as a share of its side. Simard,
+        Steinkraus, Platt: Best Practices for Convolutional Neural Networks (2003),
+        https://doi.org/10.1109/ICDAR.2003.1227801, with fewer and smoother bends.
+      pen: how much thicker or thinner strokes become at most, 0..1: at 1 each pixel takes the darkest, or lightest,
+        value among itself and its four neighbours.
 
     Returns:
       float [n, h, w, c].
@@ -36,12 +46,60 @@ def affine(
     chex.assert_rank(images, 4)
     limits = jnp.array([rotation * jnp.pi / 180, shear, shear, scale, scale, shift, shift])
     matrices, shifts = jax.vmap(lambda key: _random_map(key, probability, limits))(keys)
-    return jax.vmap(_resample)(images, matrices, shifts)
+    bends = bend * jax.vmap(lambda key: _random_bend(key, *images.shape[1:3]))(keys) if bend else None
+    images = jax.vmap(_resample)(images, matrices, shifts, bends)
+    if not pen:
+        return images
+    share = jax.vmap(lambda key: jax.random.uniform(jax.random.split(key, 4)[3], (1, 1, 1), minval=-pen, maxval=pen))
+    return _redraw(images, share(keys))
+
+
+def _random_bend(key, height, width):
+    """Shifts [2, h, w] of unit deviation at the points of a coarse grid, smooth between them, in image sides."""
+    rows, columns = _smooth(height), _smooth(width)
+    shifts = jax.random.normal(jax.random.split(key, 4)[2], (2, rows.shape[1], columns.shape[1]))
+    return rows @ shifts @ columns.T
+
+
+def _smooth(places, points=4, reach=0.6):
+    """float32 [places, points]: how much each place takes from each point of a grid laid over them."""
+    distance = np.linspace(0, points - 1, places)[:, None] - np.arange(points)
+    weight = np.exp(-0.5 * (distance / reach) ** 2)
+    return np.float32(weight / weight.sum(axis=1, keepdims=True))
+
+
+def _redraw(images, share):
+    """Images [n, h, w, c] on the way to their darkest neighbours, or lightest where `share` [n, 1, 1, 1] is negative."""
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    around = [padded[:, i : i + height, j : j + width] for i, j in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))]
+    most, least = functools.reduce(jnp.maximum, around), functools.reduce(jnp.minimum, around)
+    return images + jnp.abs(share) * (jnp.where(share > 0, most, least) - images)
+
+
+def turn(images: chex.Array, number: chex.Array) -> chex.Array:
+    """Turns or mirrors each image: by as many quarter-turns as `number` says; from 4 on, of its mirror image.
+
+    A turned alphabet is a new one. Lake, Salakhutdinov, Tenenbaum: The Omniglot challenge: a 3-year progress report
+    (2019), https://arxiv.org/abs/1902.03477, lists results with such classes apart from the original setting.
+
+    Args:
+      images: [n, h, h, c].
+      number: int32 [n], 0..7.
+
+    Returns:
+      [n, h, h, c].
+    """
+    chex.assert_rank([images, number], [4, 1])
+    number = number[:, None, None, None]
+    images = jnp.where(number >= 4, images[:, :, ::-1], images)
+    images = jnp.where(number % 2 == 1, images.swapaxes(1, 2)[:, ::-1], images)
+    return jnp.where(number % 4 >= 2, images[:, ::-1, ::-1], images)
 
 
 def _random_map(key, probability, limits):
     """Matrix [2, 2] and shift [2] (share of the side), on (y, x) coordinates."""
-    value_key, present_key = jax.random.split(key)
+    value_key, present_key, *_ = jax.random.split(key, 4)
     value = jax.random.uniform(value_key, limits.shape, minval=-1.0) * limits
     value = jnp.where(jax.random.bernoulli(present_key, probability, limits.shape), value, 0.0)
     angle, shear_y, shear_x, scale_y, scale_x = value[:5]
@@ -51,14 +109,16 @@ def _random_map(key, probability, limits):
     return rotate @ shear @ jnp.diag(1.0 + jnp.array([scale_y, scale_x])), value[5:]
 
 
-def _resample(image, matrix, shift):
-    """The image [h, w, c] moved by `matrix` about its centre and then by `shift`."""
+def _resample(image, matrix, shift, bend=None):
+    """The image [h, w, c] moved by `matrix` about its centre and then by `shift`; `bend` [2, h, w] moves its points."""
     height, width, channels = image.shape
     middle = (jnp.array([height, width]) - 1) / 2
     y = jnp.arange(height)[:, None] - middle[0] - shift[0] * height
     x = jnp.arange(width)[None, :] - middle[1] - shift[1] * width
     (a, b), (c, d) = matrix
     y, x = (d * y - b * x) / (a * d - b * c), (a * x - c * y) / (a * d - b * c)
+    if bend is not None:
+        y, x = y + bend[0] * height, x + bend[1] * width
     # What comes from outside the image comes from a margin of zeros around it.
     from_y, from_x = jnp.clip(y + middle[0], -1, height), jnp.clip(x + middle[1], -1, width)
     top, left = jnp.floor(from_y), jnp.floor(from_x)

@@ -41,10 +41,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     trials = protocols.validation_trials(config.evaluation, validation)
     made = recipe.make(config, datasets.get("train"), model, transform)
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
-    start = state.create(model, weights_key, validation.images.shape[1:], transform)
+    averaged = config.optimizer.average > 0
+    start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)
 
     def validate(replicated):
-        scorer = Scorer(model, *parallel.first((replicated.params, replicated.batch_stats)))
+        scorer = Scorer(model, *parallel.first(replicated.judged()))
         scores = scorer.score_trials(scorer.embed(validation.images), trials)
         # Whether to stop is decided by this number: all processes take the same.
         return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
@@ -94,14 +95,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
     test = datasets["test"]
     model = recipe.make_model(config)
-    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), test.images.shape[1:], optax.identity()))
-    checkpoints = Checkpoints(workdir, read_only=True)
-    restored = checkpoints.restore("best", like.replace(opt_state=()))
-    checkpoints.close()
-    if restored is None:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
-    trained = restored[0]
-    scorer = Scorer(model, trained.params, trained.batch_stats)
+    trained = restore_best(model, test.images.shape[1:], workdir)
+    copies, distort = config.evaluation.copies, recipe.make_augment(config)
+    scorer = Scorer(model, trained.params, trained.batch_stats, copies=copies, distort=distort)
     # Sorted: all processes embed the same data set at a time.
     embeddings = {
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
@@ -112,6 +108,23 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
         report.trials(workdir, test, trials, scores)
+
+
+def restore_best(model: state.Model, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> state.State:
+    """The best checkpoint of the run in `workdir`, on the host; `image_shape` is [h, w, c].
+
+    Raises:
+      FileNotFoundError: `workdir` holds no checkpoint.
+      ValueError: the checkpoint is not of this model, or is damaged.
+    """
+    _check_trained(workdir)
+    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), image_shape, optax.identity()))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    restored = checkpoints.restore("best", like.replace(opt_state=()))
+    checkpoints.close()
+    if restored is None:
+        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
+    return restored[0]
 
 
 def _report(config, workdir, step, outcomes):
@@ -141,7 +154,7 @@ def _check_numbers(config):
     """Refuses numbers that would end in a division by zero or an empty run, by their key."""
     for part in ("data", "batch", "encoder", "train", "evaluation"):
         for key, value in config[part].items():
-            if type(value) is int and value <= 0 and key != "seed":
+            if type(value) is int and value <= 0 and key not in ("seed", "copies"):
                 raise ValueError(f"{part}.{key}={value} must be positive")
     protocols.check(config.evaluation)
 

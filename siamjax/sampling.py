@@ -22,6 +22,7 @@ class Index:
       label: int32 [groups, most labels of a group], identities of a group; entries past `labels` are padding.
       labels: int32 [groups], how many identities each group has.
       group: int32 [labels], the group of each identity.
+      weight: float32 [groups], how likely a group is to come into a batch, against the others; None for all alike.
     """
 
     image: chex.Array
@@ -29,23 +30,26 @@ class Index:
     label: chex.Array
     labels: chex.Array
     group: chex.Array
+    weight: chex.Array | None = None
 
 
 @chex.dataclass(frozen=True)
 class Batch:
-    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups."""
+    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups, and `turn` int32 [n]
+    how each image is to be turned or mirrored, see `augment.turn`; None for not at all."""
 
     item: chex.Array
     label: chex.Array
     group: chex.Array
+    turn: chex.Array | None = None
 
 
-def make_index(dataset: Dataset) -> Index:
-    """The tables of `dataset`, as NumPy arrays."""
+def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
+    """The tables of `dataset`, as NumPy arrays; `weight` as in `Index`."""
     image, images = _table(dataset.label)
     group = dataset.group[image[:, 0]]
     label, labels = _table(group)
-    return Index(image=image, images=images, label=label, labels=labels, group=group)
+    return Index(image=image, images=images, label=label, labels=labels, group=group, weight=weight)
 
 
 def grid_index(groups: int, labels: int, images: int) -> Index:
@@ -82,7 +86,7 @@ def check_pairs(index: Index, across_groups: bool):
         raise ValueError("the data set has a single identity; different pairs need two")
 
 
-def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool) -> Batch:
+def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, turns: int = 1) -> Batch:
     """Draws pairs, half of the same identity and half of different ones, equally many from each group (Koch 2015).
 
     A pair never holds the very same image twice. Groups take turns in random order, so that their numbers of pairs,
@@ -94,11 +98,12 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool) -
       count: number of pairs.
       across_groups: whether the second identity of a different pair comes from the whole data set; otherwise it comes
         from the first one's group.
+      turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
 
     Returns:
       Batch of 2 × count images; image i pairs with image i + count.
     """
-    keys = jax.random.split(key, 6)
+    keys = jax.random.split(key, 7)
     same = jnp.arange(count) % 2 == 0
     turn = jnp.arange(count) // 2
     groups = index.labels.shape[0]
@@ -117,7 +122,8 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool) -
     )
     label = jnp.concatenate([first, second])
     item = index.image[label, jnp.concatenate([first_slot, second_slot])]
-    return Batch(item=item, label=label, group=index.group[label])
+    group = index.group[label]
+    return Batch(item=item, label=label, group=group, turn=_turn(keys[6], group, groups, turns))
 
 
 def check_identities(index: Index, identities: int, per_identity: int, per_group: int):
@@ -134,10 +140,12 @@ def check_identities(index: Index, identities: int, per_identity: int, per_group
         )
 
 
-def identities(key: chex.PRNGKey, index: Index, *, count: int, per_identity: int, per_group: int) -> Batch:
+def identities(
+    key: chex.PRNGKey, index: Index, *, count: int, per_identity: int, per_group: int, turns: int = 1
+) -> Batch:
     """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
 
-    Groups come in random order, each giving up to `per_group` random identities, until the batch is full: the hard
+    Groups come in random order, the heavier ones rather earlier, each giving up to `per_group` random identities, until the batch is full: the hard
     negatives, from an identity's own group, are there for every identity.
 
     Args:
@@ -146,14 +154,15 @@ def identities(key: chex.PRNGKey, index: Index, *, count: int, per_identity: int
       count: P, the number of identities.
       per_identity: K, the images of each.
       per_group: most identities taken from one group.
+      turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
 
     Returns:
       Batch of P × K images; an identity's K images follow one another.
     """
-    group_key, label_key, image_key = jax.random.split(key, 3)
+    group_key, label_key, image_key, turn_key = jax.random.split(key, 4)
     groups, most = index.label.shape
     taken = jnp.minimum(index.labels, per_group)
-    turn = jax.random.permutation(group_key, groups)
+    turn = _order(group_key, groups, index.weight)
     # Slot j of a group, in the group's own random order, comes after all slots of the groups whose turn is earlier.
     rank = jnp.broadcast_to(jnp.arange(most), (groups, most))
     place = jnp.where(rank < taken[:, None], turn[:, None] * most + rank, jnp.iinfo(jnp.int32).max)
@@ -163,7 +172,20 @@ def identities(key: chex.PRNGKey, index: Index, *, count: int, per_identity: int
     slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
     item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
     label = jnp.repeat(label, per_identity)
-    return Batch(item=item, label=label, group=index.group[label])
+    group = index.group[label]
+    return Batch(item=item, label=label, group=group, turn=_turn(turn_key, group, groups, turns))
+
+
+def _order(key, groups, weight):
+    """int32 [groups], the place of each in a random order; as if drawn by weight, without putting back."""
+    if weight is None:
+        return jax.random.permutation(key, groups)
+    return jnp.argsort(jnp.argsort(-jnp.log(weight) - jax.random.gumbel(key, (groups,))))
+
+
+def _turn(key, group, groups, turns):
+    """The turn of the images of each group [n]; the same for all of a group, so that it stays a group."""
+    return None if turns == 1 else jax.random.randint(key, (groups,), 0, turns)[group]
 
 
 def _random_order(key, counts, most):

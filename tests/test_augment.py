@@ -70,3 +70,33 @@ def test_images_are_distorted_independently(images):
     assert np.abs(out[0] - out[1]).max() > 0.1 and np.abs(out[1] - out[2]).max() > 0.1
     alone = augment.affine(keys[1:2], alike[1:2], **{**LIMITS, "probability": 1.0})
     np.testing.assert_allclose(alone[0], out[1], atol=1e-6)
+
+
+def test_turns_are_numpys(images):
+    square = images[:1, :, :13].repeat(8, axis=0)
+    turned = augment.turn(jnp.asarray(square), jnp.arange(8))
+    for number in range(8):
+        mirrored = square[0][:, ::-1] if number >= 4 else square[0]
+        np.testing.assert_array_equal(turned[number], np.rot90(mirrored, number % 4))
+
+
+def test_bends_shift_by_their_deviation_and_smoothly():
+    bends = np.asarray(jax.vmap(lambda key: augment._random_bend(key, 20, 30))(KEYS))
+    assert bends.shape == (4000, 2, 20, 30)
+    assert abs(bends.mean()) < 0.02 and 0.6 < bends[:, :, [0, -1]][..., [0, -1]].std() < 1.0
+    assert np.abs(np.diff(bends, axis=2)).max() < 1.0
+    # Ink goes where the bend says.
+    ramp = jnp.broadcast_to(jnp.arange(30.0)[None, :, None], (20, 30, 1))
+    moved = augment._resample(ramp, jnp.eye(2), jnp.zeros(2), jnp.full((2, 20, 30), 0.1))
+    np.testing.assert_allclose(moved[5, 5:20, 0], ramp[5, 5:20, 0] + 3.0, atol=1e-4)
+
+
+def test_the_pen_thickens_and_thins_strokes():
+    images = jnp.zeros((3, 7, 7, 1)).at[:, 2:5, 2:5].set(0.8)
+    drawn = augment._redraw(images, jnp.array([1.0, -1.0, 0.5]).reshape(3, 1, 1, 1))
+    assert int((drawn[0] > 0).sum()) == 9 + 12 and int((drawn[1] > 0).sum()) == 1
+    np.testing.assert_allclose(drawn[2, 1, 3, 0], 0.4, rtol=1e-6)
+    still = augment.affine(KEYS[:3], images, **LIMITS)
+    np.testing.assert_array_equal(augment.affine(KEYS[:3], images, **LIMITS, bend=0.0, pen=0.0), still)
+    assert np.abs(augment.affine(KEYS[:3], images, **LIMITS, bend=0.05) - still).max() > 0.05
+    assert np.abs(augment.affine(KEYS[:3], images, **LIMITS, pen=0.9) - still).max() > 0.05

@@ -111,3 +111,27 @@ def test_impossible_batches_are_refused_by_key(ragged):
     with pytest.raises(ValueError, match="across_groups=True"):
         sampling.check_pairs(lonely, across_groups=False)
     sampling.check_pairs(lonely, across_groups=True)
+
+
+@pytest.mark.parametrize("turns", [4, 8])
+def test_a_turned_group_is_turned_as_one_and_by_every_turn(ragged, turns):
+    index = sampling.make_index(ragged)
+    draw = jax.jit(functools.partial(sampling.identities, count=8, per_identity=2, per_group=5, turns=turns))
+    met = set()
+    for key in KEYS:
+        batch = draw(key, index)
+        for group in np.unique(batch.group):
+            of_group = np.unique(np.asarray(batch.turn)[np.asarray(batch.group) == group])
+            assert len(of_group) == 1
+            met.add(int(of_group[0]))
+    assert met == set(range(turns))
+    plain = functools.partial(sampling.identities, count=8, per_identity=2, per_group=5)(KEYS[0], index)
+    assert plain.turn is None
+    np.testing.assert_array_equal(plain.item, draw(KEYS[0], index).item)
+
+
+def test_heavier_groups_come_more_often(ragged):
+    index = sampling.make_index(ragged, np.float32([0.1, 0.6, 0.3]))
+    draw = jax.jit(functools.partial(sampling.identities, count=2, per_identity=2, per_group=2))
+    groups = [int(draw(jax.random.key(seed), index).group[0]) for seed in range(300)]
+    np.testing.assert_allclose(np.bincount(groups, minlength=3) / 300, [0.1, 0.6, 0.3], atol=0.08)

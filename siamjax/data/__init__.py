@@ -4,12 +4,12 @@ import jax
 
 from siamjax.choices import choose
 from siamjax.data import glyphs
-from siamjax.data.dataset import Dataset, Images
+from siamjax.data.dataset import Dataset, Images, checked, joined
 
 __all__ = ["Dataset", "Images", "load"]
 
 # Alphabet numbers of the fixed glyph sets; training draws its alphabets from other keys.
-_FIRST_ALPHABET = {"validation": 0, "test": 1_000_000}
+_FIRST_ALPHABET = {"validation": 0, "test": 1_000_000, "train": 2_000_000}
 
 
 def load(config, train: bool = True) -> dict[str, Dataset]:
@@ -29,20 +29,25 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
 def _omniglot(config, train):
     from siamjax.data import omniglot  # TFDS takes a second to import; glyphs do without it.
 
-    return omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train, config.stream)
+    datasets = omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train, config.stream)
+    if train and config.glyphs.joined:
+        drawn = _draw(config, "train", config.glyphs.joined)
+        datasets["train"] = checked(joined(datasets["train"], drawn), "omniglot and glyphs")
+    return datasets
 
 
 def _glyphs(config, train):
     del train  # Images to train on are drawn in the training step.
+    return {part: _draw(config, part, config.glyphs.test_alphabets) for part in ("validation", "test")}
+
+
+def _draw(config, part, alphabets):
     world = config.glyphs
-    return {
-        part: glyphs.dataset(
-            jax.random.key(world.seed),
-            alphabets=world.test_alphabets,
-            characters=world.characters,
-            drawers=world.drawers,
-            size=config.size,
-            first_alphabet=first,
-        )
-        for part, first in _FIRST_ALPHABET.items()
-    }
+    return glyphs.dataset(
+        jax.random.key(world.seed),
+        alphabets=alphabets,
+        characters=world.characters,
+        drawers=world.drawers,
+        size=config.size,
+        first_alphabet=_FIRST_ALPHABET[part],
+    )

@@ -46,6 +46,19 @@ class Images:
         return self._read(numbers)
 
 
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """The images of both, which share no identity, group or source, as one data set of arrays."""
+    parts = (first, second)
+
+    def numbers(field):
+        shift = getattr(first, field).max() + 1
+        return np.concatenate([getattr(first, field), getattr(second, field) + shift])
+
+    images = np.concatenate([part.images[np.arange(len(part))] for part in parts])
+    names = first.group_names + second.group_names
+    return Dataset(images, numbers("label"), numbers("group"), numbers("source"), names)
+
+
 def checked(dataset: Dataset, name: str) -> Dataset:
     """Returns `dataset` after checking its contract; `name` says in errors which data set is at fault.
 

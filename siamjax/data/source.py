@@ -23,11 +23,19 @@ class Source(NamedTuple):
 def make(config, train: Dataset | None) -> Source:
     """The source for the data set `train`, or, where there is none, for the glyphs that `config` (`data`) describes."""
     if train is not None:
-        return Source(sampling.make_index(train), train.images, _take)
+        return Source(sampling.make_index(train, _weight(config.glyphs, train)), train.images, _take)
     world = config.glyphs
     index = sampling.grid_index(world.alphabets, world.characters, world.drawers)
     draw = functools.partial(_draw, characters=world.characters, drawers=world.drawers, size=config.size)
     return Source(index, None, draw)
+
+
+def _weight(world, train):
+    """The weight of each group, where drawn alphabets stand behind the others; None where there are none."""
+    drawn, others = world.joined, len(train.group_names) - world.joined
+    if not drawn:
+        return None
+    return np.repeat(np.float32([(1 - world.share) / others, world.share / drawn]), [others, drawn])
 
 
 def _take(key, images, item):

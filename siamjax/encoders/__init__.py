@@ -12,8 +12,9 @@ from siamjax import parallel
 from siamjax.choices import choose
 from siamjax.encoders.conv import Conv
 from siamjax.encoders.koch import Koch
+from siamjax.encoders.resnet import ResNet12
 
-__all__ = ["Conv", "Koch", "make"]
+__all__ = ["Conv", "Koch", "ResNet12", "make"]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -30,7 +31,7 @@ def make(
     """The encoder called `name` in the configuration.
 
     Args:
-      name: "koch", "koch_scaled" (other first weights), "conv4" or "conv5".
+      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid" or "resnet12".
       width: channels of the first layer.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
@@ -42,8 +43,11 @@ def make(
     table = {
         "koch": Koch,
         "koch_scaled": functools.partial(Koch, scaled=True),
-        "conv4": functools.partial(Conv, layers=4, axis_name=axis_name),
-        "conv5": functools.partial(Conv, layers=5, axis_name=axis_name),
+        "conv4": functools.partial(Conv, multiples=(1, 1, 2, 2), axis_name=axis_name),
+        "conv5": functools.partial(Conv, multiples=(1, 1, 2, 2, 2), axis_name=axis_name),
+        "conv6": functools.partial(Conv, multiples=(1, 1, 2, 2, 2, 2), axis_name=axis_name),
+        "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4), axis_name=axis_name),
+        "resnet12": functools.partial(ResNet12, axis_name=axis_name),
     }
     make_it = choose("encoder.name", name, table)
     dtype = choose("encoder.dtype", dtype, _DTYPES)

@@ -1,5 +1,7 @@
 """Small convolutional encoders with batch normalisation, for images of 20 to 64 pixels."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -10,15 +12,16 @@ from siamjax.encoders import convolution
 class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
 
-    The first two layers have `width` channels and the others twice as many; pools by 2 follow the second, third and
-    fourth. Batch statistics are taken over all devices when `axis_name` names them, and running ones are used unless
+    Three of the layers are pooled by 2. Where one layer stands before the first pool, and the widest ones at the end,
+    as in "pyramid", more is learned in the same time: on a CPU, layers cost by their pixels. Batch statistics are taken over all devices when `axis_name` names them, and running ones are used unless
     `train`.
 
     Attributes:
-      width: channels of the first two layers.
+      width: channels of the first layer.
       embedding: components of the embedding.
       unit_length: whether embeddings are brought to length 1.
-      layers: number of convolutions, at least 4.
+      multiples: channels of each convolution, in units of `width`.
+      pooled: which three of them are pooled, counted from 1.
       dtype: of the computation; parameters and statistics stay float32.
       convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
       axis_name: device axis for the batch statistics, or None.
@@ -27,7 +30,8 @@ class Conv(nn.Module):
     width: int = 32
     embedding: int = 256
     unit_length: bool = False
-    layers: int = 5
+    multiples: Sequence[int] = (1, 1, 2, 2, 2)
+    pooled: Sequence[int] = (2, 3, 4)
     dtype: jnp.dtype = jnp.float32
     convolution: str = "auto"
     axis_name: str | None = None
@@ -42,9 +46,8 @@ class Conv(nn.Module):
             )
         conv = convolution.for_flax(self.convolution)
         x = images.astype(self.dtype)
-        for layer in range(self.layers):
-            channels = self.width if layer < 2 else 2 * self.width
-            x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype, conv_general_dilated=conv)(x)
+        for number, multiple in enumerate(self.multiples, start=1):
+            x = nn.Conv(multiple * self.width, (3, 3), use_bias=False, dtype=self.dtype, conv_general_dilated=conv)(x)
             x = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
@@ -52,7 +55,7 @@ class Conv(nn.Module):
                 axis_name=self.axis_name if train else None,
             )(x)
             x = nn.relu(x)
-            if layer in (1, 2, 3):
+            if number in self.pooled:
                 x = convolution.max_pool(x)
         x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))
         x = x.astype(jnp.float32)

@@ -17,16 +17,29 @@ class Scorer:
     Running statistics are frozen: an image's embedding does not depend on the others.
     """
 
-    def __init__(self, model: Model, params, batch_stats, chunk: int = 128):
-        """`params` and `batch_stats` as in `State`, on the host; `chunk` images are embedded at a time."""
+    def __init__(self, model: Model, params, batch_stats, chunk: int = 128, copies: int = 0, distort=None):
+        """`params` and `batch_stats` as in `State`, on the host; `chunk` images are embedded at a time.
+
+        With `copies`, an embedding is the mean of the image's own and of those of so many copies of it, distorted by
+        `distort`, (keys [n], images float [n, h, w, c]) -> images, a long-lived function. All images get the same
+        distortions.
+        """
         self._head_params = params["head"]
         self._encoder_variables = {"params": params["encoder"], "batch_stats": batch_stats}
         self._chunk = chunk
-        self._programs = _programs(model)
+        self._copies = copies
+        self._programs = _programs(model, distort)
 
     def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
-        return parallel.map_chunks(self._programs["embed"], self._encoder_variables, images, self._chunk, description)
+        embeddings = parallel.map_chunks(
+            self._programs["embed"], self._encoder_variables, images, self._chunk, description
+        )
+        for copy in range(self._copies):
+            arguments = (self._encoder_variables, jax.random.key(copy))
+            part = f"{description}, copy {copy + 1} of {self._copies}" if description else ""
+            embeddings += parallel.map_chunks(self._programs["embed_copy"], arguments, images, self._chunk, part)
+        return embeddings / (1 + self._copies)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> logits of "same" float32 [p]."""
@@ -41,11 +54,16 @@ class Scorer:
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(model):
+def _programs(model, distort):
     """The model's evaluation functions, the same objects for the same model, so that each is compiled once."""
 
     def embed(variables, images):
         return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
+
+    def embed_copy(arguments, images):
+        variables, key = arguments
+        keys = jnp.broadcast_to(key, (len(images),))
+        return model.encoder.apply(variables, distort(keys, images.astype(jnp.float32) / 255), train=False)
 
     def pairs(arguments, numbers):
         params, embeddings = arguments
@@ -63,4 +81,4 @@ def _programs(model):
 
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
-    return {"embed": embed, "pairs": pairs, "trials": trials}
+    return {"embed": embed, "embed_copy": embed_copy, "pairs": pairs, "trials": trials}

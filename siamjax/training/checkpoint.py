@@ -12,8 +12,8 @@ from siamjax.training.state import State
 class Checkpoints:
     """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
 
-    A checkpoint holds the first replica of the state (the best one without the optimizer's) and, as JSON, the loop's
-    progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas are
+    A checkpoint holds the first replica of the state (the best one what is to be evaluated of it) and, as JSON, the
+    loop's progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas are
     the same: the main process alone reads and writes, and all that it restores goes to the others.
     """
 
@@ -46,7 +46,8 @@ class Checkpoints:
             return
         manager = self._managers[which]
         if which == "best":
-            state = state.replace(opt_state=())
+            params, batch_stats = state.judged()
+            state = state.replace(params=params, batch_stats=batch_stats, opt_state=(), average=None)
         else:
             # What `progress` says of the best checkpoint must hold once the latest is there.
             self._managers["best"].wait_until_finished()

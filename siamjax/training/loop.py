@@ -71,7 +71,7 @@ def train(
                     bar.update(task, speed=f"{rate:.0f} images/s")
                 if at_validation:
                     values["validation_one_shot"] = accuracy = validate(state)
-                    progress = _judge(progress, accuracy, number)
+                    progress = _judge(progress, accuracy, number, config.keep == "last")
                     _save(checkpoints, state, progress, number)
                     bar.update(task, score=f"validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}")
                     bar.console.print(_line(number, values))
@@ -95,8 +95,8 @@ def _line(step, values):
     )
 
 
-def _judge(progress, accuracy, step):
-    if accuracy > progress["best_accuracy"]:
+def _judge(progress, accuracy, step, keep_last):
+    if accuracy > progress["best_accuracy"] or keep_last:
         return {"best_accuracy": accuracy, "best_step": step, "without_gain": 0}
     return {**progress, "without_gain": progress["without_gain"] + 1}
 

@@ -32,16 +32,17 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
     index, lying, fetch = source.make(config.data, train)
     stream = train is not None and config.data.stream
     sample, images = choose("batch.mode", config.batch.mode, {"pairs": _pairs, "identities": _identities})(
-        config.batch, index
+        config.batch, index, config.data.turns
     )
     step = functools.partial(
         train_step,
         model=model,
         sample=feed.given_batch if stream else sample,
         fetch=feed.given_images if stream else fetch,
-        augment=choose("augment.name", config.augment.name, {"affine": _affine, "none": _unchanged})(config.augment),
+        augment=make_augment(config),
         objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
         optimizer=transform,
+        average=config.optimizer.average,
     )
 
     def made(key, first, last):
@@ -61,17 +62,22 @@ def make_model(config) -> Model:
     )
 
 
-def _pairs(batch, index):
+def make_augment(config):
+    """The distortion that `config` names: (keys [n], images float [n, h, w, c]) -> images."""
+    return choose("augment.name", config.augment.name, {"affine": _affine, "none": _unchanged})(config.augment)
+
+
+def _pairs(batch, index, turns):
     sampling.check_pairs(index, batch.across_groups)
-    sample = functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups)
+    sample = functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups, turns=turns)
     parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
     return sample, 2 * batch.pairs
 
 
-def _identities(batch, index):
+def _identities(batch, index, turns):
     shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
     sampling.check_identities(index, batch.identities, **shape)
-    sample = functools.partial(sampling.identities, count=batch.identities, **shape)
+    sample = functools.partial(sampling.identities, count=batch.identities, turns=turns, **shape)
     images = batch.identities * batch.per_identity
     parallel.check_divisible(images, "batch.identities × batch.per_identity")
     return sample, images

@@ -19,25 +19,52 @@ class Model(NamedTuple):
 
 @struct.dataclass
 class State:
-    """`step` int32 []; `params` {"encoder", "head"}; `batch_stats` running statistics; `opt_state` of the optimizer."""
+    """`step` int32 []; `params` {"encoder", "head"}; `batch_stats` running statistics; `opt_state` of the optimizer;
+    `average` running means of (params, batch_stats), or None."""
 
     step: Any
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any = None
+
+    def judged(self) -> tuple[Any, Any]:
+        """The (params, batch_stats) to evaluate: their running means where there are any."""
+        return self.average or (self.params, self.batch_stats)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def create(model: Model, key, image_shape: tuple[int, int, int], optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step, for images [h, w, c] = `image_shape`."""
+@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4))
+def create(
+    model: Model,
+    key,
+    image_shape: tuple[int, int, int],
+    optimizer: optax.GradientTransformation,
+    averaged: bool = False,
+) -> State:
+    """The state before the first step, for images [h, w, c] = `image_shape`; `averaged`: with running means."""
     encoder_key, head_key = jax.random.split(key)
     images = jnp.zeros((2, *image_shape))
     embeddings, encoder = model.encoder.init_with_output(encoder_key, images)
     head = model.head.init(head_key, embeddings, embeddings)
     params = {"encoder": encoder["params"], "head": head.get("params", {})}
+    batch_stats = encoder.get("batch_stats", {})
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=encoder.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=optimizer.init(params),
+        average=(params, batch_stats) if averaged else None,
     )
+
+
+def average_of(before: State, after: State, keep: float):
+    """The running means after a step: `keep` of the old ones, less at first, the rest from the new values.
+
+    Averages of weights along the way are as good as a slower learning rate; Polyak, Juditsky: Acceleration of
+    Stochastic Approximation by Averaging (1992), https://doi.org/10.1137/0330046.
+    """
+    if before.average is None:
+        return None
+    keep = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
+    new = (after.params, after.batch_stats)
+    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, before.average, new)

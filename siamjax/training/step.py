@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from siamjax import parallel
+from siamjax.augment import turn as turned
 from siamjax.sampling import Batch, Index
-from siamjax.training.state import Model, State
+from siamjax.training.state import Model, State, average_of
 
 
 @chex.dataclass(frozen=True)
@@ -40,6 +41,7 @@ def train_step(
     augment,
     objective,
     optimizer: optax.GradientTransformation,
+    average: float = 0.0,
 ):
     """One step on one batch; the numbers do not depend on how many devices share the work.
 
@@ -53,14 +55,16 @@ def train_step(
       augment: (keys [m], images float [m, h, w, c]) -> images.
       objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
       optimizer: optax transformation.
+      average: by how much the running mean of the weights keeps to its old value, 0..1; 0 for none.
 
     Returns:
       The state after the step, and metrics as float scalars.
     """
     sample_key, fetch_key, augment_key = step_keys(key, state.step)
     batch = sample(sample_key, data.index)
-    item, keys = parallel.own_share((batch.item, jax.random.split(augment_key, len(batch.item))))
-    images = augment(keys, fetch(fetch_key, data.images, item).astype(jnp.float32) / 255)
+    item, turn, keys = parallel.own_share((batch.item, batch.turn, jax.random.split(augment_key, len(batch.item))))
+    images = fetch(fetch_key, data.images, item)
+    images = augment(keys, (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255)
 
     def loss_of(params):
         embeddings, updated = model.encoder.apply(
@@ -75,4 +79,5 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(grads)}
     params = optax.apply_updates(state.params, updates)
-    return State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), metrics
+    following = State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
+    return following.replace(average=average_of(state, following, average)), metrics

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from siamjax.data.dataset import Dataset, checked
+from siamjax.data.dataset import Dataset, checked, joined
 
 INT = np.int32
 GOOD = Dataset(
@@ -36,3 +36,12 @@ def test_a_good_one_passes_unchanged():
 def test_what_breaks_the_contract_is_named(change, words):
     with pytest.raises(ValueError, match=f"data set 'bad': {words}"):
         checked(dataclasses.replace(GOOD, **change), "bad")
+
+
+def test_joined_data_sets_share_nothing_and_lose_nothing():
+    both = checked(joined(GOOD, dataclasses.replace(GOOD, group_names=("d", "e", "f"))), "both")
+    np.testing.assert_array_equal(both.label, [*GOOD.label, *(GOOD.label + 4)])
+    np.testing.assert_array_equal(both.group, [*GOOD.group, *(GOOD.group + 3)])
+    np.testing.assert_array_equal(both.source, [*GOOD.source, *(GOOD.source + 6)])
+    np.testing.assert_array_equal(both.images, np.concatenate([GOOD.images, GOOD.images]))
+    assert both.group_names == ("a", "b", "c", "d", "e", "f")

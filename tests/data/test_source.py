@@ -5,7 +5,7 @@ import numpy as np
 
 from siamjax.data import Dataset, glyphs, source
 
-WORLD = ml_collections.ConfigDict(dict(size=20, glyphs=dict(alphabets=2, characters=3, drawers=4)))
+WORLD = ml_collections.ConfigDict(dict(size=20, glyphs=dict(alphabets=2, characters=3, drawers=4, joined=0)))
 
 
 def test_drawn_images_are_those_of_the_numbers_that_the_index_gives():
@@ -26,3 +26,11 @@ def test_a_data_set_gives_its_own_images():
     lying = source.make(WORLD, Dataset(images, number // 2, number // 4, number % 2, ("a", "b")))
     fetched = lying.fetch(None, jnp.asarray(lying.images), jnp.asarray(lying.index.image[2]))
     np.testing.assert_array_equal(np.ravel(fetched), [4, 5])
+
+
+def test_drawn_alphabets_that_join_share_the_batches_as_asked():
+    number = np.arange(6, dtype=np.int32)
+    dataset = Dataset(np.zeros((6, 1, 1, 1), np.uint8), number, number // 2, number, ("a", "b", "glyphs-0"))
+    world = WORLD.copy_and_resolve_references()
+    world.glyphs.joined, world.glyphs.share = 1, 0.4
+    np.testing.assert_allclose(source.make(world, dataset).index.weight, [0.3, 0.3, 0.4], rtol=1e-6)

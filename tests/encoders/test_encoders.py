@@ -43,7 +43,7 @@ def test_koch_refuses_images_that_its_layers_would_swallow():
     assert encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 65, 65, 1)))[0].shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", ["conv4", "conv5"])
+@pytest.mark.parametrize("name", ["conv4", "pyramid", "resnet12"])
 def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
     encoder = encoders.make(name, width=4, embedding=8, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
@@ -59,7 +59,7 @@ def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
 
 def test_bfloat16_computes_near_float32_and_returns_float32():
     images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
-    make = lambda dtype: encoders.Conv(layers=4, width=8, embedding=16, dtype=dtype)  # noqa: E731
+    make = lambda dtype: encoders.Conv(width=8, embedding=16, dtype=dtype)  # noqa: E731
     variables = make(jnp.float32).init(jax.random.key(1), images)
     full, half = (make(dtype).apply(variables, images) for dtype in (jnp.float32, jnp.bfloat16))
     assert half.dtype == jnp.float32
@@ -68,7 +68,7 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, koch, koch"):
+    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, conv6, koch"):
         encoders.make("resnet", width=1, embedding=1, dtype="float32")
     with pytest.raises(ValueError, match="encoder.dtype='float16'"):
         encoders.make("conv4", width=1, embedding=1, dtype="float16")

@@ -73,3 +73,17 @@ def test_a_perfect_embedding_scores_everything(weights, drawn):
     embeddings = np.eye(18, dtype=np.float32)[drawn.label]
     trials = one_shot.within_group(drawn, trials=400, ways=4, seed=0)
     assert one_shot.right(scorer.score_trials(embeddings, trials), trials.answer).all()
+
+
+def test_an_embedding_is_the_mean_over_the_image_and_its_distorted_copies(weights, images):
+    def brighter(keys, images):
+        return images * jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)
+
+    scorer = Scorer(MODEL, *weights, chunk=16, copies=2, distort=brighter)
+    embeddings = scorer.embed(images)
+    plain = Scorer(MODEL, *weights)._programs["embed"]
+    variables = {"params": weights[0]["encoder"], "batch_stats": weights[1]}
+    factors = [1.0, *(float(jax.random.uniform(jax.random.key(copy), (1, 1, 1))[0, 0, 0]) for copy in range(2))]
+    expected = np.mean([plain(variables, images * np.float32(factor)) for factor in factors], axis=0)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    np.testing.assert_allclose(scorer.embed(images[7:8]), embeddings[7:8], atol=1e-5)

@@ -13,7 +13,7 @@ from siamjax.training.metrics import MetricsLog
 
 
 def config(**changed):
-    return types.SimpleNamespace(**{"steps": 40, "validate_every": 5, "log_every": 5, "patience": 3, **changed})
+    return types.SimpleNamespace(**{"steps": 40, "validate_every": 5, "log_every": 5, "patience": 3, "keep": "best", **changed})
 
 
 def start(value=1.0):
@@ -59,6 +59,24 @@ def test_stops_when_validation_gains_no_more_and_keeps_the_best(tmp_path):
     assert progress == {"best_accuracy": 0.6, "best_step": 10, "without_gain": 3}
     assert saved(tmp_path, "best")[0] == 10
     assert saved(tmp_path, "latest")[0] == 25
+
+
+def test_keeping_the_last_takes_no_notice_of_validation(tmp_path):
+    progress = run(tmp_path, config(keep="last"), score=lambda step: 1 / step)
+    assert progress["best_step"] == saved(tmp_path, "best")[0] == saved(tmp_path, "latest")[0] == 40
+
+
+def test_of_averaged_weights_the_averages_are_kept_to_evaluate(tmp_path):
+    averaged = start().replace(average=({"w": jnp.float32(7.0)}, {}))
+    checkpoints = Checkpoints(tmp_path)
+    for which in ("best", "latest"):
+        checkpoints.save(which, parallel.replicate(averaged), {})
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    assert float(checkpoints.restore("best", start())[0].params["w"]) == 7.0
+    latest, _ = checkpoints.restore("latest", averaged)
+    assert float(latest.params["w"]) == 1.0 and float(latest.average[0]["w"]) == 7.0
+    checkpoints.close()
 
 
 def test_a_resumed_run_remembers_how_long_it_gained_nothing(tmp_path):

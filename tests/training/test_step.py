@@ -122,3 +122,20 @@ def test_training_learns_to_tell_new_images_apart(dataset):
     _, history = run(*make_step("cross_entropy"), dataset, devices=1, steps=40)
     assert history[-1]["loss"][0] < 0.5 * history[0]["loss"][0]
     assert history[-1]["pair_accuracy"][0] > 0.9
+
+
+def test_the_average_follows_the_weights_and_does_not_steer_them(dataset, single_device):
+    step, start = make_step("cross_entropy")
+    start = start.replace(average=(start.params, start.batch_stats))
+    end, _ = run(functools.partial(step, average=0.5), start, dataset, devices=1, steps=3)
+    expected, _ = single_device["cross_entropy"]
+    for got, plain in zip(jax.tree.leaves(end.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(np.asarray(got), np.asarray(plain), rtol=1e-5, atol=1e-6)
+    # 1/10, 2/11, 3/12 of what was there before is kept in the first three steps.
+    weights = [start.params["head"]["weight"]]
+    for steps in (1, 2, 3):
+        weights.append(np.asarray(run(step, start.replace(average=None), dataset, 1, steps)[0].params["head"]["weight"])[0])
+    mean = weights[0]
+    for keep, weight in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], strict=True):
+        mean = keep * mean + (1 - keep) * weight
+    np.testing.assert_allclose(np.asarray(end.average[0]["head"]["weight"])[0], mean, rtol=1e-4)

@@ -1,0 +1,62 @@
+"""Trained networks that come with the package: the weights of a run's best checkpoint with its configuration.
+
+    python -m siamjax.pretrained runs/omniglot_fast omniglot-fast
+
+makes `siamjax/weights/omniglot-fast.safetensors` of the run in that folder.
+"""
+
+import json
+import pathlib
+import sys
+
+import flax.traverse_util
+import ml_collections
+import safetensors
+import safetensors.numpy
+
+from siamjax import experiment
+from siamjax.choices import choose
+from siamjax.evaluation.scorer import Scorer
+from siamjax.training import recipe
+
+_FOLDER = pathlib.Path(__file__).parent / "weights"
+
+
+def load(name: str) -> Scorer:
+    """The trained network called `name`, ready to embed images and to score embeddings.
+
+    Args:
+      name: "omniglot-fast", the network of configs/omniglot_fast.py.
+
+    Returns:
+      A `Scorer`: `embed` takes uint8 images [n, 28, 28, 1] with ink 255 on paper 0 to embeddings float32 [n, d], of
+      unit length; `score_pairs` and `score_trials` give logits of "same".
+
+    Raises:
+      ValueError: there is no network of this name.
+    """
+    path = choose("the name of the trained network", name, {path.stem: path for path in _FOLDER.glob("*.safetensors")})
+    with safetensors.safe_open(path, framework="np") as file:
+        config = ml_collections.ConfigDict(json.loads(file.metadata()["config"]))
+        tree = flax.traverse_util.unflatten_dict({key: file.get_tensor(key) for key in file.keys()}, sep="/")
+    return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}))
+
+
+def save(workdir: pathlib.Path, path: pathlib.Path):
+    """Writes the best checkpoint of the run in `workdir` to `path`, with its configuration and figures.
+
+    Raises:
+      FileNotFoundError: `workdir` holds no checkpoint.
+    """
+    text, results = ((workdir / name).read_text() for name in ("config.json", "results.json"))
+    config = ml_collections.ConfigDict(json.loads(text))
+    trained = experiment.restore_best(recipe.make_model(config), (config.data.size, config.data.size, 1), workdir)
+    tree = {"params": trained.params, "batch_stats": trained.batch_stats}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file(
+        flax.traverse_util.flatten_dict(tree, sep="/"), path, metadata={"config": text, "results": results}
+    )
+
+
+if __name__ == "__main__":
+    save(pathlib.Path(sys.argv[1]), _FOLDER / f"{sys.argv[2]}.safetensors")
