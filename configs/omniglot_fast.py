@@ -16,14 +16,14 @@ def get_config():
     config.augment.affine.shear = 0.15
     config.augment.affine.shift = 0.06
     config.encoder.name = "pyramid"
-    config.encoder.width = 16
+    config.encoder.width = 20
     config.encoder.unit_length = True
     config.head.name = "distance"
     config.head.distance.distance = "cosine"
     config.loss.name = "ntxent"
     config.optimizer.adamw.learning_rate = 4e-3
     config.optimizer.average = 0.995
-    config.train.steps = 12_000
+    config.train.steps = 8000
     config.train.validate_every = 500
     config.train.log_every = 100
     config.train.keep = "last"

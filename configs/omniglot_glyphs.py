@@ -1,0 +1,16 @@
+"""One-shot Omniglot by a network that sees no real image in training: drawn alphabets alone.
+
+    python launch.py --config configs/omniglot_glyphs.py
+    python launch.py --mode evaluate --workdir runs/omniglot_glyphs --config.data.name=omniglot \\
+        --config.data.splits=background --config.data.manual_dir=FOLDER
+"""
+
+from configs import omniglot_fast
+
+
+def get_config():
+    config = omniglot_fast.get_config()
+    config.data.name = "glyphs"
+    config.data.turns = 8
+    config.train.steps = 4000
+    return config

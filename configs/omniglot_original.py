@@ -1,0 +1,13 @@
+"""One-shot Omniglot in Lake's original setting: the background alphabets as they are, none made from another.
+
+    python launch.py --config configs/omniglot_original.py --config.data.manual_dir=FOLDER
+"""
+
+from configs import omniglot_fast
+
+
+def get_config():
+    config = omniglot_fast.get_config()
+    config.data.turns = 1
+    config.train.steps = 5000
+    return config
