@@ -8,7 +8,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of first weights, batches and distortions
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"
+    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"; or "mnist", to evaluate on
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
     config.data.splits = "lake"  # of omniglot: "lake", "background", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets

@@ -1,6 +1,6 @@
 """One-shot Omniglot in a quarter of an hour on two CPU cores: all 30 background alphabets, quarter-turns as new ones.
 
-    python launch.py --config configs/omniglot_fast.py --config.data.manual_dir=FOLDER
+python launch.py --config configs/omniglot_fast.py --config.data.manual_dir=FOLDER
 """
 
 from configs import default

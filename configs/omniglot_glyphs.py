@@ -2,7 +2,7 @@
 
     python launch.py --config configs/omniglot_glyphs.py
     python launch.py --mode evaluate --workdir runs/omniglot_glyphs --config.data.name=omniglot \\
-        --config.data.splits=background --config.data.manual_dir=FOLDER
+        --config.data.manual_dir=FOLDER
 """
 
 from configs import omniglot_fast
@@ -13,4 +13,5 @@ def get_config():
     config.data.name = "glyphs"
     config.data.turns = 8
     config.train.steps = 4000
+    config.evaluation.copies = 20
     return config

@@ -14,4 +14,5 @@ def get_config():
     config.data.turns = 8
     config.data.glyphs.joined = 200
     config.train.steps = 4000
+    config.evaluation.copies = 20
     return config

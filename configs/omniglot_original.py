@@ -1,6 +1,6 @@
 """One-shot Omniglot in Lake's original setting: the background alphabets as they are, none made from another.
 
-    python launch.py --config configs/omniglot_original.py --config.data.manual_dir=FOLDER
+python launch.py --config configs/omniglot_original.py --config.data.manual_dir=FOLDER
 """
 
 from configs import omniglot_fast
@@ -10,4 +10,5 @@ def get_config():
     config = omniglot_fast.get_config()
     config.data.turns = 1
     config.train.steps = 5000
+    config.evaluation.copies = 20
     return config

@@ -69,7 +69,7 @@ def _smooth(places, points=4, reach=0.6):
 
 
 def _redraw(images, share):
-    """Images [n, h, w, c] on the way to their darkest neighbours, or lightest where `share` [n, 1, 1, 1] is negative."""
+    """Images [n, h, w, c] a `share` [n, 1, 1, 1] of the way to their darkest neighbours; below 0, to their lightest."""
     height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     around = [padded[:, i : i + height, j : j + width] for i, j in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))]

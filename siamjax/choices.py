@@ -8,5 +8,5 @@ def choose(key: str, name: str, table: dict):
       ValueError: `name` is not in the table; the message lists what is.
     """
     if name not in table:
-        raise ValueError(f"{key}={name!r} is not known; choose one of {', '.join(sorted(table))}")
+        raise ValueError(f"{key}={name!r} is not known; choose one of {', '.join(map(str, sorted(table)))}")
     return table[name]

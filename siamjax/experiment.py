@@ -10,6 +10,7 @@ import ml_collections
 import optax
 
 from siamjax import data, optimizer, parallel, report
+from siamjax.choices import choose
 from siamjax.evaluation import one_shot, protocols
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
@@ -103,10 +104,14 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
     outcomes = dict(protocols.run(config, datasets, embeddings, scorer))
-    trials = protocols.validation_trials(config.evaluation, test)
-    scores = scorer.score_trials(embeddings["test"], trials)
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
+    try:
+        trials = protocols.validation_trials(config.evaluation, test)
+    except one_shot.TooFewImages:
+        return  # There is no page of trials where there are none within a group.
+    scores = scorer.score_trials(embeddings["test"], trials)
+    if parallel.is_main_process():
         report.trials(workdir, test, trials, scores)
 
 
@@ -134,7 +139,7 @@ def _report(config, workdir, step, outcomes):
     results = {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items() if not isinstance(outcome, str)}
     _write_json(workdir / "results_config.json", json.loads(config.to_json()))
     _write_json(workdir / "results.json", results)
-    report.table(results, f"{workdir}: step {step}, the best on validation")
+    report.table(results, f"{workdir}: step {step}, the {config.train.keep} checkpoint")
     _warn_of_seen_alphabets(config, workdir)
 
 
@@ -156,6 +161,14 @@ def _check_numbers(config):
         for key, value in config[part].items():
             if type(value) is int and value <= 0 and key not in ("seed", "copies"):
                 raise ValueError(f"{part}.{key}={value} must be positive")
+    choose("train.keep", config.train.keep, dict.fromkeys(("best", "last")))
+    choose("data.turns", config.data.turns, dict.fromkeys((1, 4, 8)))
+    for key, value in (
+        ("optimizer.average", config.optimizer.average),
+        ("data.glyphs.share", config.data.glyphs.share),
+    ):
+        if not 0 <= value < 1:
+            raise ValueError(f"{key}={value} must be at least 0, and less than 1")
     protocols.check(config.evaluation)
 
 

@@ -39,7 +39,8 @@ def load(name: str) -> Scorer:
     with safetensors.safe_open(path, framework="np") as file:
         config = ml_collections.ConfigDict(json.loads(file.metadata()["config"]))
         tree = flax.traverse_util.unflatten_dict({key: file.get_tensor(key) for key in file.keys()}, sep="/")
-    return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}))
+    shape = (config.data.size, config.data.size, 1)
+    return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}), image_shape=shape)
 
 
 def save(workdir: pathlib.Path, path: pathlib.Path):

@@ -60,8 +60,8 @@ def trials(
     dataset: Dataset,
     trials: one_shot.Trials,
     scores: np.ndarray,
-    rights: int = 6,
-    mistakes: int = 10,
+    rights: int = 4,
+    mistakes: int = 20,
 ):
     """Draws some trials, the wrong ones among them: report/trials.png.
 

@@ -3,7 +3,7 @@
 import jax
 
 from siamjax.choices import choose
-from siamjax.data import glyphs
+from siamjax.data import glyphs, mnist
 from siamjax.data.dataset import Dataset, Images, checked, joined
 
 __all__ = ["Dataset", "Images", "load"]
@@ -23,7 +23,7 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
       "train" (not for glyphs: training draws its own in the step), "validation", "test", and "few_shot" where the
       trials between alphabets have more drawings to take from than "test" holds.
     """
-    return choose("data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs})(config, train)
+    return choose("data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs, "mnist": _mnist})(config, train)
 
 
 def _omniglot(config, train):
@@ -34,6 +34,12 @@ def _omniglot(config, train):
         drawn = _draw(config, "train", config.glyphs.joined)
         datasets["train"] = checked(joined(datasets["train"], drawn), "omniglot and glyphs")
     return datasets
+
+
+def _mnist(config, train):
+    if train:
+        raise ValueError("data.name='mnist' is there to evaluate on: use it with --mode evaluate")
+    return mnist.load(config.data_dir, config.manual_dir, config.size)
 
 
 def _glyphs(config, train):

@@ -17,21 +17,33 @@ class Scorer:
     Running statistics are frozen: an image's embedding does not depend on the others.
     """
 
-    def __init__(self, model: Model, params, batch_stats, chunk: int = 128, copies: int = 0, distort=None):
+    def __init__(
+        self, model: Model, params, batch_stats, chunk: int = 128, copies: int = 0, distort=None, image_shape=None
+    ):
         """`params` and `batch_stats` as in `State`, on the host; `chunk` images are embedded at a time.
 
         With `copies`, an embedding is the mean of the image's own and of those of so many copies of it, distorted by
         `distort`, (keys [n], images float [n, h, w, c]) -> images, a long-lived function. All images get the same
-        distortions.
+        distortions. Images that are not of `image_shape` (h, w, c) are refused; None takes any.
         """
         self._head_params = params["head"]
         self._encoder_variables = {"params": params["encoder"], "batch_stats": batch_stats}
         self._chunk = chunk
-        self._copies = copies
+        self._copies, self._image_shape = copies, image_shape
         self._programs = _programs(model, distort)
 
     def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
-        """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
+        """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar.
+
+        Raises:
+          ValueError: the images are not what the network takes.
+        """
+        if self._image_shape and (images.shape[1:] != self._image_shape or images.dtype != np.uint8):
+            height, width, channels = self._image_shape
+            raise ValueError(
+                f"this network takes images uint8 [n, {height}, {width}, {channels}], found {images.dtype} "
+                f"{list(images.shape)}; resize them first"
+            )
         embeddings = parallel.map_chunks(
             self._programs["embed"], self._encoder_variables, images, self._chunk, description
         )

@@ -380,3 +380,10 @@ def test_a_half_copied_data_set_is_not_taken_for_prepared(omniglot_dirs, tmp_pat
     info.unlink()
     monkeypatch.setattr(omniglot_builder, "ARCHIVES", SMALL)
     assert omniglot.prepare(str(tmp_path), omniglot_dirs[1]).info.splits["small2"].num_examples == 3120
+
+
+def test_background_trains_on_all_30_alphabets_and_on_none_to_test_on(omniglot_dirs):
+    parts = omniglot.load(*omniglot_dirs, splits="background", size=7)
+    assert len(parts["train"]) == 964 * 20 and len(parts["train"].group_names) == 30
+    assert set(parts["validation"].group_names) == set(omniglot.HELD_OUT) < set(parts["train"].group_names)
+    assert len(parts["test"]) == 13180 and not set(parts["test"].group_names) & set(parts["train"].group_names)

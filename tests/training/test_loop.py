@@ -13,7 +13,9 @@ from siamjax.training.metrics import MetricsLog
 
 
 def config(**changed):
-    return types.SimpleNamespace(**{"steps": 40, "validate_every": 5, "log_every": 5, "patience": 3, "keep": "best", **changed})
+    return types.SimpleNamespace(
+        **{"steps": 40, "validate_every": 5, "log_every": 5, "patience": 3, "keep": "best", **changed}
+    )
 
 
 def start(value=1.0):

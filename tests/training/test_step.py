@@ -134,7 +134,9 @@ def test_the_average_follows_the_weights_and_does_not_steer_them(dataset, single
     # 1/10, 2/11, 3/12 of what was there before is kept in the first three steps.
     weights = [start.params["head"]["weight"]]
     for steps in (1, 2, 3):
-        weights.append(np.asarray(run(step, start.replace(average=None), dataset, 1, steps)[0].params["head"]["weight"])[0])
+        weights.append(
+            np.asarray(run(step, start.replace(average=None), dataset, 1, steps)[0].params["head"]["weight"])[0]
+        )
     mean = weights[0]
     for keep, weight in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], strict=True):
         mean = keep * mean + (1 - keep) * weight

@@ -1,0 +1,52 @@
+"""The recipe for one-shot Omniglot, on the real data for a minute, and the network that it made."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from test_launch import finish, launch
+
+import siamjax
+from siamjax.data import glyphs, omniglot
+from siamjax.evaluation import one_shot
+
+
+def test_the_fast_recipe_learns_to_tell_unseen_characters_apart(omniglot_dirs, tmp_path):
+    data_dir, manual_dir = omniglot_dirs
+    code, _, errors = finish(
+        launch(
+            *("--config", "configs/omniglot_fast.py", "--workdir", tmp_path / "run"),
+            *(f"--config.data.data_dir={data_dir}", f"--config.data.manual_dir={manual_dir}"),
+            *("--config.data.splits=lake", "--config.train.steps=200", "--config.train.validate_every=200"),
+            *("--config.evaluation.copies=2", "--config.evaluation.trials=2000", "--config.evaluation.pairs=400"),
+        )
+    )
+    assert code == 0, errors
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    # Chance is 5 %, an untrained network has 24 %, and comparing drawings as sets of points 61 %.
+    assert results["validation_within_alphabet_20way_1shot"]["accuracy"] > 0.7
+
+
+def test_the_shipped_network_knows_alphabets_that_nobody_drew():
+    drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=28)
+    assert _accuracy(siamjax.load_pretrained("omniglot-fast"), drawn) > 0.8
+
+
+def test_the_shipped_network_reaches_on_omniglot_what_the_readme_says(omniglot_dirs):
+    test = omniglot.load(*omniglot_dirs, splits="background", size=28, train=False)["test"]
+    assert _accuracy(siamjax.load_pretrained("omniglot-fast"), test) > 0.9
+
+
+def _accuracy(scorer, dataset):
+    trials = one_shot.within_group(dataset, trials=2000, ways=20, seed=3)
+    scores = scorer.score_trials(scorer.embed(dataset.images), trials)
+    return one_shot.right(scores, trials.answer).mean()
+
+
+def test_the_shipped_network_refuses_what_is_not_its_input():
+    scorer = siamjax.load_pretrained("omniglot-fast")
+    with pytest.raises(ValueError, match="uint8 \\[n, 28, 28, 1\\]"):
+        scorer.embed(np.zeros((2, 105, 105, 1), np.uint8))
+    with pytest.raises(ValueError, match="choose one of omniglot-fast"):
+        siamjax.load_pretrained("omniglot")
