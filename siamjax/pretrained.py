@@ -38,7 +38,7 @@ def load(name: str) -> Scorer:
     path = choose("the name of the trained network", name, {path.stem: path for path in _FOLDER.glob("*.safetensors")})
     with safetensors.safe_open(path, framework="np") as file:
         config = ml_collections.ConfigDict(json.loads(file.metadata()["config"]))
-        tree = flax.traverse_util.unflatten_dict({key: file.get_tensor(key) for key in file.keys()}, sep="/")
+        tree = flax.traverse_util.unflatten_dict({key: file.get_tensor(key) for key in file.offset_keys()}, sep="/")
     shape = (config.data.size, config.data.size, 1)
     return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}), image_shape=shape)
 

@@ -35,8 +35,10 @@ class Index:
 
 @chex.dataclass(frozen=True)
 class Batch:
-    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups, and `turn` int32 [n]
-    how each image is to be turned or mirrored, see `augment.turn`; None for not at all."""
+    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups.
+
+    `turn` int32 [n] says how each image is to be turned or mirrored, see `augment.turn`; None for not at all.
+    """
 
     item: chex.Array
     label: chex.Array
@@ -145,8 +147,8 @@ def identities(
 ) -> Batch:
     """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
 
-    Groups come in random order, the heavier ones rather earlier, each giving up to `per_group` random identities, until the batch is full: the hard
-    negatives, from an identity's own group, are there for every identity.
+    Groups come in random order, the heavier ones rather earlier, each giving up to `per_group` random identities, until
+    the batch is full: the hard negatives, from an identity's own group, are there for every identity.
 
     Args:
       key: PRNG key.

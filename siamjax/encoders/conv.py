@@ -13,8 +13,8 @@ class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
 
     Three of the layers are pooled by 2. Where one layer stands before the first pool, and the widest ones at the end,
-    as in "pyramid", more is learned in the same time: on a CPU, layers cost by their pixels. Batch statistics are taken over all devices when `axis_name` names them, and running ones are used unless
-    `train`.
+    as in "pyramid", more is learned in the same time: on a CPU, layers cost by their pixels. Batch statistics are taken
+    over all devices when `axis_name` names them, and running ones are used unless `train`.
 
     Attributes:
       width: channels of the first layer.

@@ -13,8 +13,8 @@ class Checkpoints:
     """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
 
     A checkpoint holds the first replica of the state (the best one what is to be evaluated of it) and, as JSON, the
-    loop's progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas are
-    the same: the main process alone reads and writes, and all that it restores goes to the others.
+    loop's progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas
+    are the same: the main process alone reads and writes, and all that it restores goes to the others.
     """
 
     def __init__(self, workdir: pathlib.Path, read_only: bool = False):
