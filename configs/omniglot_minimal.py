@@ -13,6 +13,6 @@ def get_config():
     config.data.splits = "small1"
     config.data.turns = 8
     config.data.glyphs.joined = 200
-    config.train.steps = 4000
+    config.train.steps = 3000
     config.evaluation.copies = 20
     return config

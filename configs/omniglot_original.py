@@ -9,6 +9,6 @@ from configs import omniglot_fast
 def get_config():
     config = omniglot_fast.get_config()
     config.data.turns = 1
-    config.train.steps = 5000
+    config.train.steps = 4000
     config.evaluation.copies = 20
     return config
