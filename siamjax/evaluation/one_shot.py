@@ -4,6 +4,7 @@ Trials are drawn as image numbers first, then scored from embeddings: every imag
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -29,7 +30,9 @@ class Trials:
     answer: np.ndarray
 
 
-def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Trials:
+def within_group(
+    dataset: Dataset, *, trials: int, ways: int, seed: int, among: Collection[str] | None = None
+) -> Trials:
     """Koch's trials: `ways` characters of one alphabet, drawn by one drawer, asked for by another drawer's.
 
     Lake's protocol as run by Koch, Zemel, Salakhutdinov (2015), section 4.2: a run takes an alphabet, characters of it
@@ -41,6 +44,7 @@ def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Tria
       trials: number of queries, a multiple of `ways`.
       ways: number of identities in a support set.
       seed: of the drawing.
+      among: names of the groups to take trials from; None for all.
 
     Returns:
       Trials with r = trials / ways runs of q = ways queries.
@@ -51,7 +55,8 @@ def within_group(dataset: Dataset, *, trials: int, ways: int, seed: int) -> Tria
     rng = np.random.default_rng(seed)
     image = _image_of(dataset)
     group_of = _group_of(dataset)
-    groups = [g for g in range(len(dataset.group_names)) if _drawer_pairs(image[group_of == g], ways).any()]
+    groups = [g for g, name in enumerate(dataset.group_names) if among is None or name in among]
+    groups = [g for g in groups if _drawer_pairs(image[group_of == g], ways).any()]
     if not groups:
         raise TooFewImages(
             f"{ways}-way trials within a group need {ways} identities that two sources share; no group has them "

@@ -57,6 +57,10 @@ def run(config, datasets, embeddings, scorer):
         trials = outcome("validation", one_shot.within_group, trials=settings.trials, ways=settings.ways)
         yield f"validation_{within}", trials
     if on_omniglot:
+        from siamjax.data.omniglot import RUN_ALPHABETS  # It brings TFDS, which takes its time to import.
+
+        trials = dict(trials=settings.trials, ways=settings.ways, among=RUN_ALPHABETS)
+        yield f"run_alphabets_{settings.ways}way_1shot", outcome("test", one_shot.within_group, **trials)
         yield "official_runs", _official_runs(config, scorer)
     part = "few_shot" if "few_shot" in datasets else "test"
     for ways in (10,) if config.data.name == "mnist" else (5, 20):

@@ -60,3 +60,10 @@ def test_the_same_seed_draws_the_same_trials(drawn):
     first, again, other = (one_shot.within_group(drawn, trials=40, ways=4, seed=seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.query, again.query)
     assert (first.query != other.query).any()
+
+
+def test_trials_can_be_taken_from_some_groups_only(drawn):
+    trials = one_shot.within_group(drawn, trials=80, ways=4, seed=0, among=("a", "c"))
+    assert set(drawn.group[trials.support].ravel()) == {0, 2}
+    with pytest.raises(one_shot.TooFewImages):
+        one_shot.within_group(drawn, trials=80, ways=4, seed=0, among=("nowhere",))
