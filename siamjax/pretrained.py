@@ -11,6 +11,7 @@ import sys
 
 import flax.traverse_util
 import ml_collections
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -38,7 +39,8 @@ def load(name: str) -> Scorer:
     path = choose("the name of the trained network", name, {path.stem: path for path in _FOLDER.glob("*.safetensors")})
     with safetensors.safe_open(path, framework="np") as file:
         config = ml_collections.ConfigDict(json.loads(file.metadata()["config"]))
-        tree = flax.traverse_util.unflatten_dict({key: file.get_tensor(key) for key in file.offset_keys()}, sep="/")
+        tree = {name: file.get_tensor(name).astype(np.float32) for name in file.offset_keys()}
+    tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     shape = (config.data.size, config.data.size, 1)
     return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}), image_shape=shape)
 
@@ -46,17 +48,21 @@ def load(name: str) -> Scorer:
 def save(workdir: pathlib.Path, path: pathlib.Path):
     """Writes the best checkpoint of the run in `workdir` to `path`, with its configuration and figures.
 
+    Weights are kept in 16 bits, which moves an embedding by about a thousandth of its length.
+
     Raises:
       FileNotFoundError: `workdir` holds no checkpoint.
     """
     text, results = ((workdir / name).read_text() for name in ("config.json", "results.json"))
     config = ml_collections.ConfigDict(json.loads(text))
+    config.data.data_dir = config.data.manual_dir = ""  # They are nobody else's.
     trained = experiment.restore_best(recipe.make_model(config), (config.data.size, config.data.size, 1), workdir)
     tree = {"params": trained.params, "batch_stats": trained.batch_stats}
+    tree = {
+        name: np.asarray(value, np.float16) for name, value in flax.traverse_util.flatten_dict(tree, sep="/").items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(
-        flax.traverse_util.flatten_dict(tree, sep="/"), path, metadata={"config": text, "results": results}
-    )
+    safetensors.numpy.save_file(tree, path, metadata={"config": config.to_json(), "results": results})
 
 
 if __name__ == "__main__":
