@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.glyphs.seed = 0  # of the alphabets to validate and test on, and of those that join
     config.data.glyphs.alphabets = 4  # new ones at every training step
     config.data.glyphs.joined = 0  # drawn alphabets that join Omniglot's to train on
-    config.data.glyphs.share = 0.5  # of them in the batches of mode identities
+    config.data.glyphs.share = 0.5  # mode identities: how often the first alphabet of a batch is one of them
     config.data.glyphs.characters = 26  # of an alphabet
     config.data.glyphs.drawers = 20  # of a character
     config.data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
@@ -135,7 +135,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.validate_every = 100  # steps; the latest checkpoint is saved then
     config.train.log_every = 10  # steps
     config.train.patience = 20  # validations without gain before training stops
-    config.train.keep = "best"  # the checkpoint to evaluate: the best on validation, or the "last"
+    config.train.keep = (
+        "best"  # the checkpoint to evaluate: the best on validation; or the "last", whatever patience says
+    )
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.seed = 0  # of trials and pairs

@@ -11,6 +11,7 @@ from configs import omniglot_fast
 def get_config():
     config = omniglot_fast.get_config()
     config.data.name = "glyphs"
+    config.data.splits = "lake"
     config.data.turns = 8
     config.train.steps = 4000
     config.evaluation.copies = 20

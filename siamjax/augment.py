@@ -62,10 +62,10 @@ def _random_bend(key, height, width):
 
 
 def _smooth(places, points=4, reach=0.6):
-    """float32 [places, points]: how much each place takes from each point of a grid laid over them."""
+    """float32 [places, points]: how much each place takes from each point of a grid over them; rows of length 1."""
     distance = np.linspace(0, points - 1, places)[:, None] - np.arange(points)
     weight = np.exp(-0.5 * (distance / reach) ** 2)
-    return np.float32(weight / weight.sum(axis=1, keepdims=True))
+    return np.float32(weight / np.linalg.norm(weight, axis=1, keepdims=True))
 
 
 def _redraw(images, share):

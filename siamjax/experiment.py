@@ -109,7 +109,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     try:
         trials = protocols.validation_trials(config.evaluation, test)
     except one_shot.TooFewImages:
-        return  # There is no page of trials where there are none within a group.
+        return  # No trials within a group, no page of them.
     scores = scorer.score_trials(embeddings["test"], trials)
     if parallel.is_main_process():
         report.trials(workdir, test, trials, scores)
@@ -122,7 +122,7 @@ def restore_best(model: state.Model, image_shape: tuple[int, int, int], workdir:
       FileNotFoundError: `workdir` holds no checkpoint.
       ValueError: the checkpoint is not of this model, or is damaged.
     """
-    _check_trained(workdir)
+    parallel.from_main(lambda: _check_trained(workdir))
     like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), image_shape, optax.identity()))
     checkpoints = Checkpoints(workdir, read_only=True)
     restored = checkpoints.restore("best", like.replace(opt_state=()))
@@ -161,6 +161,16 @@ def _check_numbers(config):
         for key, value in config[part].items():
             if type(value) is int and value <= 0 and key not in ("seed", "copies"):
                 raise ValueError(f"{part}.{key}={value} must be positive")
+    for key, value in (
+        ("evaluation.copies", config.evaluation.copies),
+        ("data.glyphs.joined", config.data.glyphs.joined),
+    ):
+        if value < 0:
+            raise ValueError(f"{key}={value} must not be negative")
+    if config.evaluation.copies and config.augment.name == "none":
+        raise ValueError(
+            "evaluation.copies are distorted by augment.name, which is 'none'; choose another, or 0 copies"
+        )
     choose("train.keep", config.train.keep, dict.fromkeys(("best", "last")))
     choose("data.turns", config.data.turns, dict.fromkeys((1, 4, 8)))
     for key, value in (

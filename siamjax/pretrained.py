@@ -23,15 +23,16 @@ from siamjax.training import recipe
 _FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
-def load(name: str) -> Scorer:
+def load(name: str, copies: int = 0) -> Scorer:
     """The trained network called `name`, ready to embed images and to score embeddings.
 
     Args:
       name: "omniglot-fast", the network of configs/omniglot_fast.py.
+      copies: distorted copies of each image over which its embedding is averaged, too; 50 in the quoted figures.
 
     Returns:
       A `Scorer`: `embed` takes uint8 images [n, 28, 28, 1] with ink 255 on paper 0 to embeddings float32 [n, d], of
-      unit length; `score_pairs` and `score_trials` give logits of "same".
+      unit length without copies; `score_pairs` and `score_trials` give logits of "same".
 
     Raises:
       ValueError: there is no network of this name.
@@ -42,7 +43,9 @@ def load(name: str) -> Scorer:
         tree = {name: file.get_tensor(name).astype(np.float32) for name in file.offset_keys()}
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     shape = (config.data.size, config.data.size, 1)
-    return Scorer(recipe.make_model(config), tree["params"], tree.get("batch_stats", {}), image_shape=shape)
+    distort = recipe.make_augment(config)
+    model, stats = recipe.make_model(config), tree.get("batch_stats", {})
+    return Scorer(model, tree["params"], stats, copies=copies, distort=distort, image_shape=shape)
 
 
 def save(workdir: pathlib.Path, path: pathlib.Path):

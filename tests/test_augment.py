@@ -83,8 +83,9 @@ def test_turns_are_numpys(images):
 def test_bends_shift_by_their_deviation_and_smoothly():
     bends = np.asarray(jax.vmap(lambda key: augment._random_bend(key, 20, 30))(KEYS))
     assert bends.shape == (4000, 2, 20, 30)
-    assert abs(bends.mean()) < 0.02 and 0.6 < bends[:, :, [0, -1]][..., [0, -1]].std() < 1.0
-    assert np.abs(np.diff(bends, axis=2)).max() < 1.0
+    assert abs(bends.mean()) < 0.02
+    np.testing.assert_allclose(bends.std(axis=0), 1.0, atol=0.05)
+    assert np.abs(np.diff(bends, axis=2)).max() < 2.0 < np.abs(bends).max()
     # Ink goes where the bend says.
     ramp = jnp.broadcast_to(jnp.arange(30.0)[None, :, None], (20, 30, 1))
     moved = augment._resample(ramp, jnp.eye(2), jnp.zeros(2), jnp.full((2, 20, 30), 0.1))

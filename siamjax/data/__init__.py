@@ -27,6 +27,8 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
 
 
 def _omniglot(config, train):
+    if config.stream and config.glyphs.joined:
+        raise ValueError("data.glyphs.joined draws images into memory; set it to 0, or data.stream to False")
     from siamjax.data import omniglot  # TFDS takes a second to import; glyphs do without it.
 
     datasets = omniglot.load(config.data_dir, config.manual_dir, config.splits, config.size, train, config.stream)

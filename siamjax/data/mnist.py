@@ -1,8 +1,10 @@
 """MNIST, to test on: ten digits that a network trained on characters never saw."""
 
 import gzip
+import http.client
 import pathlib
 import urllib.request
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -17,7 +19,7 @@ _FILES = {
 
 
 def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, Dataset]:
-    """Loads MNIST's 60,000 training images as "validation", to fit a threshold on, and its 10,000 others as "test".
+    """Loads MNIST's last 10,000 training images as "validation", to fit a threshold on, and its test images as "test".
 
     Koch, Zemel, Salakhutdinov (2015), section 4.3, ask a network trained on Omniglot for digits, with no more training.
 
@@ -39,12 +41,12 @@ def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, D
 
 
 def _dataset(folder, cache, size, images, labels, count):
-    images = _numbers(folder, cache, images, 16, (count, 28, 28))
-    labels = _numbers(folder, cache, labels, 8, (count,))
+    images = _numbers(folder, cache, images, 16, (count, 28, 28))[-10_000:]
+    labels = _numbers(folder, cache, labels, 8, (count,))[-10_000:]
     if size != 28:
         images = np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
-    source = np.arange(count, dtype=np.int32)
-    return Dataset(images[..., None], labels.astype(np.int32), np.zeros(count, np.int32), source, ("digits",))
+    source = np.arange(len(images), dtype=np.int32)
+    return Dataset(images[..., None], labels.astype(np.int32), np.zeros_like(source), source, ("digits",))
 
 
 def _numbers(folder, cache, name, header, shape):
@@ -54,7 +56,7 @@ def _numbers(folder, cache, name, header, shape):
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(
             f"{path} is damaged, or not MNIST's ({error}); fetch it anew from {ADDRESS}{name}.gz"
         ) from error
@@ -71,7 +73,7 @@ def _find(folder, cache, name):
     try:
         with urllib.request.urlopen(ADDRESS + path.name, timeout=30) as answer:
             content = answer.read()
-    except OSError as error:
+    except (http.client.HTTPException, OSError) as error:
         raise FileNotFoundError(
             f"{path} is not there, and cannot be downloaded from {ADDRESS} ({error}); put MNIST's four files into a "
             "folder and pass it as --config.data.manual_dir=FOLDER"

@@ -56,7 +56,7 @@ def within_group(
     image = _image_of(dataset)
     group_of = _group_of(dataset)
     groups = [g for g, name in enumerate(dataset.group_names) if among is None or name in among]
-    groups = [g for g in groups if _drawer_pairs(image[group_of == g], ways).any()]
+    groups = [g for g in groups if len(_drawer_pairs(image[group_of == g], ways))]
     if not groups:
         raise TooFewImages(
             f"{ways}-way trials within a group need {ways} identities that two sources share; no group has them "
@@ -67,7 +67,7 @@ def within_group(
         if run % len(groups) == 0:
             order = rng.permutation(groups)
         labels = np.flatnonzero(group_of == order[run % len(groups)])
-        pairs = np.argwhere(_drawer_pairs(image[labels], ways))
+        pairs = _drawer_pairs(image[labels], ways)
         first, second = rng.permutation(pairs[rng.integers(len(pairs))])
         drawn = labels[(image[labels, first] >= 0) & (image[labels, second] >= 0)]
         chosen = rng.choice(drawn, ways, replace=False)
@@ -144,6 +144,8 @@ def _group_of(dataset):
 
 
 def _drawer_pairs(image, ways):
-    """bool [sources, sources], above the diagonal: whether `ways` rows of image [labels, sources] have both."""
+    """int [p, 2]: the pairs of sources that share `ways` rows of image [labels, sources]."""
     present = (image >= 0).astype(np.int32)
-    return np.triu(present.T @ present >= ways, k=1)
+    often = np.flatnonzero(present.sum(axis=0) >= ways)  # There may be as many sources as images.
+    shared = present[:, often].T @ present[:, often]
+    return often[np.argwhere(np.triu(shared >= ways, k=1))]

@@ -24,13 +24,15 @@ class Scorer:
 
         With `copies`, an embedding is the mean of the image's own and of those of so many copies of it, distorted by
         `distort`, (keys [n], images float [n, h, w, c]) -> images, a long-lived function. All images get the same
-        distortions. Images that are not of `image_shape` (h, w, c) are refused; None takes any.
+        distortions; the mean of embeddings of length 1 is shorter. Images that are not of `image_shape` (h, w, c) are
+        refused; None takes any.
         """
         self._head_params = params["head"]
         self._encoder_variables = {"params": params["encoder"], "batch_stats": batch_stats}
         self._chunk = chunk
         self._copies, self._image_shape = copies, image_shape
-        self._programs = _programs(model, distort)
+        self._programs = _programs(model)
+        self._embed_copy = _copy_program(model, distort) if copies else None
 
     def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar.
@@ -50,7 +52,7 @@ class Scorer:
         for copy in range(self._copies):
             arguments = (self._encoder_variables, jax.random.key(copy))
             part = f"{description}, copy {copy + 1} of {self._copies}" if description else ""
-            embeddings += parallel.map_chunks(self._programs["embed_copy"], arguments, images, self._chunk, part)
+            embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, part)
         return embeddings / (1 + self._copies)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -66,16 +68,23 @@ class Scorer:
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(model, distort):
-    """The model's evaluation functions, the same objects for the same model, so that each is compiled once."""
-
-    def embed(variables, images):
-        return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
+def _copy_program(model, distort):
+    """As "embed" below, of distorted images: (variables, key), images -> embeddings."""
 
     def embed_copy(arguments, images):
         variables, key = arguments
         keys = jnp.broadcast_to(key, (len(images),))
         return model.encoder.apply(variables, distort(keys, images.astype(jnp.float32) / 255), train=False)
+
+    return embed_copy
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(model):
+    """The model's evaluation functions, the same objects for the same model, so that each is compiled once."""
+
+    def embed(variables, images):
+        return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
 
     def pairs(arguments, numbers):
         params, embeddings = arguments
@@ -93,4 +102,4 @@ def _programs(model, distort):
 
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
-    return {"embed": embed, "embed_copy": embed_copy, "pairs": pairs, "trials": trials}
+    return {"embed": embed, "pairs": pairs, "trials": trials}

@@ -67,10 +67,14 @@ class Checkpoints:
         if step is None:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
         try:
-            saved, expected = _shapes(manager.item_metadata(step)["state"].tree), _shapes(like)
-            restored = manager.restore(step, args=args) if saved == expected else None
+            tree = manager.item_metadata(step)["state"].tree
+            saved, expected, restored = _shapes(tree), _shapes(like), None
+            if saved == expected:
+                # What older versions did not know of holds no arrays here, or the shapes would differ.
+                known = {name: getattr(abstract, name) for name in tree}
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(known), progress=ocp.args.JsonRestore())
+                restored = manager.restore(step, args=args)
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training then "
@@ -83,7 +87,7 @@ class Checkpoints:
                 f"is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; use the "
                 "configuration that it was trained with"
             )
-        return jax.device_get(restored.state), restored.progress
+        return jax.device_get(like.replace(**restored.state)), restored.progress
 
     def forget_after(self, step: int):
         """Removes best checkpoints that a killed run made after its latest one: training comes by there again."""

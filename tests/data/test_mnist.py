@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 def test_digits_are_identities_of_one_group(folder):
     parts = mnist.load(None, str(folder), 28)
-    assert {part: len(dataset) for part, dataset in parts.items()} == {"validation": 60_000, "test": 10_000}
+    assert {part: len(dataset) for part, dataset in parts.items()} == {"validation": 10_000, "test": 10_000}
     test = parts["test"]
     np.testing.assert_array_equal(test.images[..., 0].argmax(axis=1)[:, 5], test.label)
     assert set(test.group) == {0} and len(set(test.source)) == 10_000
@@ -40,5 +40,10 @@ def test_a_damaged_or_absent_file_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is damaged.*fetch it anew"):
         mnist.load(None, str(tmp_path), 28)
     labels.unlink()
+    packed = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    packed.write_bytes(gzip.compress(bytes(10_008))[:20] + bytes(40))
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte.gz is damaged"):
+        mnist.load(None, str(tmp_path), 28)
+    packed.unlink()
     with pytest.raises(FileNotFoundError, match="neither t10k-labels-idx1-ubyte nor t10k-labels-idx1-ubyte.gz"):
         mnist.load(None, str(tmp_path), 28)

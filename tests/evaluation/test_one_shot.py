@@ -3,6 +3,7 @@ import collections
 import numpy as np
 import pytest
 
+from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot
 
 
@@ -67,3 +68,11 @@ def test_trials_can_be_taken_from_some_groups_only(drawn):
     assert set(drawn.group[trials.support].ravel()) == {0, 2}
     with pytest.raises(one_shot.TooFewImages):
         one_shot.within_group(drawn, trials=80, ways=4, seed=0, among=("nowhere",))
+
+
+def test_a_source_for_every_image_is_no_burden():
+    number = np.arange(100_000, dtype=np.int32)
+    images = np.broadcast_to(np.zeros(1, np.uint8), (100_000, 1, 1, 1))
+    lone = Dataset(images, number % 10, 0 * number, number, ("digits",))
+    with pytest.raises(one_shot.TooFewImages):
+        one_shot.within_group(lone, trials=20, ways=5, seed=0)
