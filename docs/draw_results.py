@@ -20,7 +20,10 @@ def main(runs):
         axis.plot(steps, accuracy, marker=".", label=name)
     for number, (name, accuracy) in enumerate(OTHERS.items()):
         axis.axhline(accuracy, color="grey", linestyle=["-", "--", "-.", ":"][number], linewidth=1, label=name)
-    axis.set(xlabel="steps of 160 drawings; 500 take a minute on two CPU cores", ylabel="20-way one-shot accuracy within an alphabet")
+    axis.set(
+        xlabel="steps of 160 drawings; 500 take a minute on two CPU cores",
+        ylabel="20-way one-shot accuracy within an alphabet",
+    )
     axis.set_ylim(0.7, 1.0)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.grid(alpha=0.3)

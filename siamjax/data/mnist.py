@@ -1,14 +1,13 @@
 """MNIST, to test on: ten digits that a network trained on characters never saw."""
 
 import gzip
-import http.client
 import pathlib
-import urllib.request
 import zlib
 
 import numpy as np
 from PIL import Image
 
+from siamjax.data import download
 from siamjax.data.dataset import Dataset, checked
 
 ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -71,15 +70,10 @@ def _find(folder, cache, name):
         raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz; put them there from {ADDRESS}")
     path = cache / f"{name}.gz"
     try:
-        with urllib.request.urlopen(ADDRESS + path.name, timeout=30) as answer:
-            content = answer.read()
-    except (http.client.HTTPException, OSError) as error:
+        download.fetch(ADDRESS + path.name, path, timeout=30)
+    except download.FAILURES as error:
         raise FileNotFoundError(
             f"{path} is not there, and cannot be downloaded from {ADDRESS} ({error}); put MNIST's four files into a "
             "folder and pass it as --config.data.manual_dir=FOLDER"
         ) from error
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
     return path

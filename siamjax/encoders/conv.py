@@ -9,6 +9,21 @@ from siamjax import distances
 from siamjax.encoders import convolution
 
 
+def normalised_convolution(encoder: nn.Module, x, channels: int, side: int, train: bool):
+    """A convolution with a square kernel of `side` and batch normalisation, as `encoder`'s attributes say.
+
+    To be called in the encoder's own compact method: the layers are its own.
+    """
+    conv = convolution.for_flax(encoder.convolution)
+    x = nn.Conv(channels, (side, side), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv)(x)
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        dtype=encoder.dtype,
+        axis_name=encoder.axis_name if train else None,
+    )(x)
+
+
 class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
 
@@ -44,17 +59,9 @@ class Conv(nn.Module):
                 f"the encoder pools three times and needs images of at least 8×8 pixels, found {images.shape[1]}×"
                 f"{images.shape[2]}; raise data.size"
             )
-        conv = convolution.for_flax(self.convolution)
         x = images.astype(self.dtype)
         for number, multiple in enumerate(self.multiples, start=1):
-            x = nn.Conv(multiple * self.width, (3, 3), use_bias=False, dtype=self.dtype, conv_general_dilated=conv)(x)
-            x = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                dtype=self.dtype,
-                axis_name=self.axis_name if train else None,
-            )(x)
-            x = nn.relu(x)
+            x = nn.relu(normalised_convolution(self, x, multiple * self.width, 3, train))
             if number in self.pooled:
                 x = convolution.max_pool(x)
         x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))

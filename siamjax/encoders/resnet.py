@@ -1,10 +1,13 @@
 """The residual encoder of few-shot learning."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
 from siamjax.encoders import convolution
+from siamjax.encoders.conv import normalised_convolution
 
 
 class ResNet12(nn.Module):
@@ -38,17 +41,7 @@ class ResNet12(nn.Module):
                 f"encoder 'resnet12' pools four times and needs images of at least 16×16 pixels, found "
                 f"{images.shape[1]}×{images.shape[2]}; raise data.size or choose another encoder.name"
             )
-        conv = convolution.for_flax(self.convolution)
-
-        def layer(x, channels, side):
-            x = nn.Conv(channels, (side, side), use_bias=False, dtype=self.dtype, conv_general_dilated=conv)(x)
-            return nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                dtype=self.dtype,
-                axis_name=self.axis_name if train else None,
-            )(x)
-
+        layer = functools.partial(normalised_convolution, self, train=train)
         x = images.astype(self.dtype)
         for block in range(4):
             channels = 2**block * self.width

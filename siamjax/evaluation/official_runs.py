@@ -4,15 +4,13 @@ Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilist
 https://github.com/brendenlake/omniglot.
 """
 
-import http.client
 import io
 import pathlib
-import urllib.request
 import zipfile
 
 import numpy as np
 
-from siamjax.data import omniglot
+from siamjax.data import download, omniglot
 from siamjax.data.omniglot_builder import DAMAGE
 from siamjax.evaluation.one_shot import Trials
 
@@ -37,20 +35,18 @@ def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
         if place.is_file() or (place / "run01").is_dir():
             return place
     try:
-        with urllib.request.urlopen(ADDRESS, timeout=10) as answer:
-            content = answer.read()
-        if not zipfile.is_zipfile(io.BytesIO(content)):
-            raise OSError("what came is no zip")
-    except (http.client.HTTPException, OSError) as error:
+        download.fetch(ADDRESS, cached, timeout=10, check=_check_zip)
+    except download.FAILURES as error:
         raise FileNotFoundError(
             f"all_runs.zip not found in {manual_dir or cache_dir}, and cannot be downloaded from {ADDRESS} "
             f"({type(error).__name__}); put it into a folder and pass it as --config.data.manual_dir=FOLDER"
         ) from error
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(cached)
     return cached
+
+
+def _check_zip(content):
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise OSError("what came is no zip")
 
 
 def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:

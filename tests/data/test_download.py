@@ -1,0 +1,33 @@
+import functools
+import http.server
+import threading
+
+import pytest
+
+from siamjax.data import download
+
+
+@pytest.fixture
+def address(tmp_path):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "file.gz").write_bytes(b"content")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_file_comes_whole_or_not_at_all(address, tmp_path):
+    path = tmp_path / "new" / "file.gz"
+    with pytest.raises(download.FAILURES):
+        download.fetch(address + "absent.gz", path, timeout=10)
+
+    def refuse(content):
+        raise OSError(f"{content} is not it")
+
+    with pytest.raises(download.FAILURES, match="is not it"):
+        download.fetch(address + "file.gz", path, timeout=10, check=refuse)
+    assert not path.parent.exists()
+    download.fetch(address + "file.gz", path, timeout=10)
+    assert [file.name for file in path.parent.iterdir()] == ["file.gz"] and path.read_bytes() == b"content"
