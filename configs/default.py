@@ -60,8 +60,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.head.distance = {"distance": "euclidean", "scale": 10.0, "threshold": 0.7}
 
     config.loss = ml_collections.ConfigDict()
-    # "cross_entropy" of the head's logits trains encoder and head; those below, functions of siamjax.losses and their
-    # options, train the encoder alone, and the head learns to read its embeddings. With `soft`, a margin of 0 is usual.
+    # "cross_entropy" of the logits of the head, or their "ranking" (same pairs against different ones), trains encoder
+    # and head; those below, functions of siamjax.losses and their options, train the encoder alone, and the head learns
+    # to read its embeddings. With `soft`, a margin of 0 is usual.
     config.loss.name = "cross_entropy"
     config.loss.batch_contrastive = {"margin": 1.0, "balance": 0.5, "active_only": False, "distance": "euclidean"}
     config.loss.batch_double_margin_contrastive = {

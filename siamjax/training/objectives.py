@@ -21,13 +21,15 @@ def make(config, batch):
       ValueError: a name is unknown, or the loss cannot be taken on batches of this mode.
     """
     on_batches = set(config) - {"name"}  # The options of each batch loss stand under its name.
-    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", *on_batches)})
+    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", "ranking", *on_batches)})
     if name == "cross_entropy" and batch.mode == "pairs":
         return cross_entropy_of_pairs
     if name == "cross_entropy":
         return functools.partial(cross_entropy, across_groups=batch.across_groups)
     if batch.mode == "pairs":
         raise ValueError(f"loss.name={name!r} looks for its pairs in the batch; set batch.mode='identities'")
+    if name == "ranking":
+        return functools.partial(ranking, across_groups=batch.across_groups)
     return functools.partial(
         on_embeddings, loss=_loss(config), of_triplets=name in _OF_TRIPLETS, across_groups=batch.across_groups
     )
@@ -53,6 +55,21 @@ def cross_entropy(head, params, embeddings, batch, *, across_groups: bool):
     if not across_groups:
         counts &= batch.group[:, None] == batch.group[None, :]
     return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
+
+
+def ranking(head, params, embeddings, batch, *, across_groups: bool):
+    """Each positive's logit against those of all negatives of its anchor, by `losses.info_nce`: as one-shot trials ask.
+
+    The loss does not depend on where logits have their zero; the head learns that from cross-entropy, beside it.
+    """
+
+    def apart(a, b):
+        return -head.apply({"params": params["head"]}, a, b, method="all_pairs")
+
+    def loss(embeddings, label):
+        return losses.info_nce(embeddings, label, scale=1, distance=apart)
+
+    return on_embeddings(head, params, embeddings, batch, loss=loss, of_triplets=False, across_groups=across_groups)
 
 
 def on_embeddings(head, params, embeddings, batch, *, loss, of_triplets: bool, across_groups: bool):

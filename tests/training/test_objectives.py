@@ -33,7 +33,7 @@ def nearest_is_the_same(embeddings):
     return jnp.mean(LABEL[jnp.argmin(d, axis=1)] == LABEL)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", *ON_EMBEDDINGS])
+@pytest.mark.parametrize("name", ["cross_entropy", "ranking", *ON_EMBEDDINGS])
 def test_descent_on_free_embeddings_brings_identities_together(name):
     head = heads.make("distance", distance="cosine", scale=10.0)
     objective = functools.partial(configured(name), head)
@@ -80,6 +80,25 @@ def test_losses_on_embeddings_leave_the_encoder_to_themselves():
     _, (by_cross_entropy, _) = differentiate("cross_entropy")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), of_head, by_cross_entropy)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(of_head))
+
+
+def test_ranking_sets_each_positives_logit_against_those_of_its_anchors_negatives():
+    head = heads.WeightedL1()
+    embeddings = jax.random.normal(jax.random.key(2), (20, 6))
+    params = {"head": head.init(jax.random.key(0), embeddings, embeddings)["params"]}
+    (value, _), of_head = jax.value_and_grad(lambda p: configured("ranking")(head, p, embeddings, BATCH), has_aux=True)(
+        params
+    )
+    x, weight, label = (np.asarray(leaf, np.float64) for leaf in (embeddings, params["head"]["weight"], LABEL))
+    logits = np.abs(x[:, None] - x[None]) @ weight
+    expected = [
+        np.log1p(np.exp(logits[a, label != label[a]] - logits[a, p]).sum())
+        for a in range(20)
+        for p in range(20)
+        if a != p and label[a] == label[p]
+    ]
+    np.testing.assert_allclose(value, np.mean(expected), rtol=1e-5)
+    assert of_head["head"]["bias"] != 0  # of which the ranking knows nothing
 
 
 @pytest.mark.parametrize("name", ON_EMBEDDINGS)
