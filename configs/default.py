@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.affine.pen = 0.0  # change of the width of strokes, at most 1
 
     config.encoder = ml_collections.ConfigDict()
-    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "resnet12"
+    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "local", "resnet12"
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.head = ml_collections.ConfigDict()
     config.head.name = "weighted_l1"  # or one of these, with their options, see siamjax/heads.py
+    config.head.aligned = {"cells": 7, "reach": 1, "scale": 14.0, "threshold": 0.7}
     config.head.binary = {"hidden": (128,)}
     config.head.four_feature = {"hidden": 32}
     config.head.mahalanobis = {"rank": 32}

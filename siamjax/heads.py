@@ -5,11 +5,13 @@ method `all_pairs`, which holds little more than its result, in value and gradie
 any length. All but the asymmetric `Bilinear` give the same logit whichever of two embeddings comes first.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -227,6 +229,82 @@ class Distance(nn.Module):
         return self._logits(pairwise(a, b))
 
 
+class Aligned(nn.Module):
+    """Each place of one image matched with the best of the places near it in the other; then their weighted mean.
+
+    For embeddings that are maps of descriptors, as the encoder "local" gives: a descriptor's direction says what is
+    there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight, of
+    the highest cosine with a descriptor of b at most `reach` places off, up, down or aside; averaged with the same of b
+    to a. What is drawn a little higher or wider is then no difference.
+
+    Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
+    model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
+
+    Attributes:
+      cells: side of the map, in places.
+      reach: how far a place may move; 0 compares like with like.
+      scale: s at the start, above 0.
+      threshold: t at the start, a cosine.
+    """
+
+    cells: int = 7
+    reach: int = 1
+    scale: float = 14.0
+    threshold: float = 0.7
+
+    @nn.compact
+    def _logits(self, similarity):
+        log_scale = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())
+        threshold = self.param("threshold", nn.initializers.constant(self.threshold), ())
+        return jnp.exp(log_scale) * (similarity - threshold)
+
+    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+        """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is cells² times the channels."""
+        _check_pairs(a, b)
+        return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
+
+    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+        """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
+        _check_sets(a, b)
+        similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
+        return self._logits(distances.blockwise(similarity, a, b, self.cells**2))
+
+    def _similarity(self, a, b, product, mean):
+        """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
+        a, b = self._map(a), self._map(b)
+        there, back = self._matched(a, b, product, mean), self._matched(b, a, product, mean)
+        return (there + back.T) / 2
+
+    def _map(self, x):
+        """[n, d] -> descriptors of length 1 [n, cells, cells, channels], and weights that sum to 1 [n, places]."""
+        if x.shape[1] % self.cells**2:
+            raise ValueError(
+                f"an embedding of {x.shape[1]} components is no map of {self.cells}×{self.cells} places (head.aligned."
+                "cells); use the encoder 'local', with encoder.embedding a multiple of the places"
+            )
+        x = x.reshape(len(x), self.cells, self.cells, -1)
+        directions = distances.unit(x)
+        weight = jnp.sum(x * directions, axis=-1).reshape(len(x), -1)
+        total = jnp.sum(weight, axis=1, keepdims=True)
+        return directions, weight / jnp.where(total > 0, total, 1)
+
+    def _matched(self, a, b, product, mean):
+        """The mean over the places of a, by weight, of the best match in b."""
+        (a, weight), (b, _) = a, b
+        reach = self.reach
+        b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        best = None
+        for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1):
+            near = b[:, y : y + self.cells, x : x + self.cells]
+            cosine = jnp.einsum(product, _places(a), _places(near), precision=lax.Precision.HIGHEST)
+            best = cosine if best is None else jnp.maximum(best, cosine)
+        return jnp.einsum(mean, best, weight, precision=lax.Precision.HIGHEST)
+
+
+def _places(x):
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
 def _check_pairs(a, b):
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape([a, b])
@@ -248,6 +326,7 @@ _DISTANCES = {
 }
 
 _HEADS = {
+    "aligned": Aligned,
     "bilinear": Bilinear,
     "binary": Binary,
     "distance": Distance,

@@ -10,11 +10,14 @@ from reference import heads as reference
 from siamjax import distances, heads
 
 RNG = np.random.default_rng(5)
-A, B = RNG.normal(size=(4, 6)), RNG.normal(size=(3, 6)) + 0.2
+# 18 components are a map of 3×3 descriptors, too.
+A, B = RNG.normal(size=(4, 18)), RNG.normal(size=(3, 18)) + 0.2
 
 DISTANCES = ("squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot")
 # name -> (head, its oracle); a name's first part is the one in the configuration.
 HEADS = {
+    "aligned": (heads.Aligned(cells=3), reference.aligned),
+    "aligned-in_place": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),
     "binary-two_layers": (heads.Binary(hidden=(7, 5)), reference.binary),
@@ -41,7 +44,7 @@ def programs(name):
     return jax.jit(head.apply), jax.jit(all_pairs), jax.jit(gradient)
 
 
-def parameters(name, dimension=6, dtype=np.float32):
+def parameters(name, dimension=18, dtype=np.float32):
     """Random ones: at their start biases are 0 and some matrices are symmetric, which hides mistakes."""
     empty, rng = jax.ShapeDtypeStruct((2, dimension), np.float32), np.random.default_rng(dimension)
     shapes = jax.eval_shape(HEADS[name][0].init, jax.random.key(0), empty, empty)
@@ -81,10 +84,10 @@ def test_gradient_equals_finite_differences(name):
         direction = jax.tree.map(lambda x, rng=rng: rng.normal(size=x.shape), (params, A, B))
         ahead, behind = (
             np.sum(weights * loop(name, *jax.tree.map(lambda x, v, s=step: x + s * v, (params, A, B), direction)))
-            for step in (1e-6, -1e-6)
+            for step in (1e-7, -1e-7)
         )
         slope = sum(np.sum(g * v) for g, v in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
-        np.testing.assert_allclose(slope, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(slope, (ahead - behind) / 2e-7, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -113,11 +116,12 @@ def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):
         ("weighted_l1", (6000, 1)),
         ("binary-two_layers", (90, 131)),
         ("four_feature-narrow", (31, 90)),
+        ("aligned", (200, 301)),
     ],
 )
 def test_blocks_make_no_difference(name, shape):
     """Neither to logits nor to gradients, which are held against those of the same pairs, one by one."""
-    (n, m), d = shape, 48
+    (n, m), d = shape, 45
     a, b = (RNG.normal(size=(size, d)).astype(np.float32) for size in shape)
     params, weights = parameters(name, d), RNG.normal(size=shape).astype(np.float32)
     pairs, all_pairs, gradient = programs(name)
@@ -137,11 +141,11 @@ def test_blocks_make_no_difference(name, shape):
         np.testing.assert_allclose(got, part, rtol=1e-3, atol=1e-4 * np.abs(part).max())
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", (*BY_NAME, "aligned"))
 def test_ten_thousand_against_ten_thousand_fit_in_memory(name):
     """The result takes 0.4 GB; |a − b| of all pairs would take 12.8 GB, the four features' hidden layer 410 GB."""
     head = heads.make(name)
-    a = jax.ShapeDtypeStruct((10_000, 32), np.float32)
+    a = jax.ShapeDtypeStruct((10_000, 98 if name == "aligned" else 32), np.float32)
     result = 4 * 10_000**2
     params = jax.eval_shape(head.init, jax.random.key(0), a, a)
     all_pairs = functools.partial(head.apply, method="all_pairs")
@@ -162,7 +166,7 @@ def test_maps_over_a_leading_axis(name):
 
 def test_components_that_are_equal_push_neither_way():
     for name in ("weighted_l1", "binary-no_layer"):
-        params, a = parameters(name), np.full((1, 6), 0.5, np.float32)
+        params, a = parameters(name), np.full((1, 18), 0.5, np.float32)
         _, by_a, by_b = programs(name)[2](params, a, a, np.ones((1, 1), np.float32))
         np.testing.assert_array_equal(np.concatenate([by_a, by_b]), 0)
 
@@ -188,6 +192,23 @@ def test_untrained_bilinear_is_the_inner_product():
     a, b = A.astype(np.float32), B.astype(np.float32)
     logits = head.apply(head.init(jax.random.key(2), a, a), a, b, method="all_pairs")
     np.testing.assert_allclose(logits, A @ B.T, rtol=1e-4, atol=1e-5)
+
+
+def test_aligned_does_not_mind_a_small_shift_of_what_is_drawn():
+    """Three strokes on an empty map, and the same one place lower."""
+    drawn = np.zeros((1, 7, 7, 4), np.float32)
+    drawn[0, [1, 3, 5], [2, 4, 1], [0, 1, 2]] = 1
+    lower, lower_still = (np.roll(drawn, steps, axis=1).reshape(1, -1) for steps in (1, 2))
+    head = heads.make("aligned", scale=2.0, threshold=0.5)
+    params = head.init(jax.random.key(0), lower, lower)
+    np.testing.assert_allclose(head.apply(params, drawn.reshape(1, -1), lower), 1, rtol=1e-6)
+    np.testing.assert_allclose(head.apply(params, drawn.reshape(1, -1), lower_still), -1, rtol=1e-6)
+
+
+def test_aligned_refuses_an_embedding_that_is_no_map():
+    head = heads.make("aligned")
+    with pytest.raises(ValueError, match=r"256 components is no map of 7×7 places \(head.aligned.cells\)"):
+        head.init(jax.random.key(0), jnp.ones((2, 256)), jnp.ones((2, 256)))
 
 
 def test_untrained_distance_orders_pairs_as_the_distance_does():

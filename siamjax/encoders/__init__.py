@@ -31,7 +31,8 @@ def make(
     """The encoder called `name` in the configuration.
 
     Args:
-      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid" or "resnet12".
+      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid", "local" or
+        "resnet12".
       width: channels of the first layer.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
@@ -47,6 +48,7 @@ def make(
         "conv5": functools.partial(Conv, multiples=(1, 1, 2, 2, 2), axis_name=axis_name),
         "conv6": functools.partial(Conv, multiples=(1, 1, 2, 2, 2, 2), axis_name=axis_name),
         "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4), axis_name=axis_name),
+        "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True, axis_name=axis_name),
         "resnet12": functools.partial(ResNet12, axis_name=axis_name),
     }
     make_it = choose("encoder.name", name, table)

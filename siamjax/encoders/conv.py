@@ -27,7 +27,7 @@ def normalised_convolution(encoder: nn.Module, x, channels: int, side: int, trai
 class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
 
-    Three of the layers are pooled by 2. Where one layer stands before the first pool, and the widest ones at the end,
+    Some of the layers are pooled by 2. Where one layer stands before the first pool, and the widest ones at the end,
     as in "pyramid", more is learned in the same time: on a CPU, layers cost by their pixels. Batch statistics are taken
     over all devices when `axis_name` names them, and running ones are used unless `train`.
 
@@ -36,7 +36,9 @@ class Conv(nn.Module):
       embedding: components of the embedding.
       unit_length: whether embeddings are brought to length 1.
       multiples: channels of each convolution, in units of `width`.
-      pooled: which three of them are pooled, counted from 1.
+      pooled: which of them are pooled, counted from 1.
+      local: whether the linear layer is one for each place of the last map, the same for all of them: the embedding is
+        then a map of descriptors, for the head "aligned".
       dtype: of the computation; parameters and statistics stay float32.
       convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
       axis_name: device axis for the batch statistics, or None.
@@ -47,6 +49,7 @@ class Conv(nn.Module):
     unit_length: bool = False
     multiples: Sequence[int] = (1, 1, 2, 2, 2)
     pooled: Sequence[int] = (2, 3, 4)
+    local: bool = False
     dtype: jnp.dtype = jnp.float32
     convolution: str = "auto"
     axis_name: str | None = None
@@ -54,16 +57,32 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, images, train: bool = False):
         """images float [n, h, w, c] in 0..1, at least 8 pixels a side -> embeddings float32 [n, embedding]."""
-        if min(images.shape[1:3]) < 8:
+        least = 2 ** len(self.pooled)
+        if min(images.shape[1:3]) < least:
             raise ValueError(
-                f"the encoder pools three times and needs images of at least 8×8 pixels, found {images.shape[1]}×"
-                f"{images.shape[2]}; raise data.size"
+                f"the encoder pools {len(self.pooled)} times and needs images of at least {least}×{least} pixels, "
+                f"found {images.shape[1]}×{images.shape[2]}; raise data.size"
             )
         x = images.astype(self.dtype)
         for number, multiple in enumerate(self.multiples, start=1):
             x = nn.relu(normalised_convolution(self, x, multiple * self.width, 3, train))
             if number in self.pooled:
                 x = convolution.max_pool(x)
-        x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1))
-        x = x.astype(jnp.float32)
+        if self.local:
+            x = self._descriptors(x)
+        else:
+            x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
         return distances.unit(x) if self.unit_length else x
+
+    def _descriptors(self, x):
+        """[n, h, w, c] -> [n, embedding]: a descriptor of each place; their lengths are weights that sum to 1."""
+        places = x.shape[1] * x.shape[2]
+        if self.embedding % places:
+            raise ValueError(
+                f"encoder.embedding={self.embedding} must be a multiple of {places}, the places of a map of "
+                f"{x.shape[1]}×{x.shape[2]} descriptors"
+            )
+        x = x.reshape(len(x), places, -1)
+        weight = nn.softmax(nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32), axis=1)
+        x = nn.Dense(self.embedding // places, dtype=self.dtype)(x).astype(jnp.float32)
+        return (weight * distances.unit(x)).reshape(len(x), -1)

@@ -43,9 +43,9 @@ def test_koch_refuses_images_that_its_layers_would_swallow():
     assert encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 65, 65, 1)))[0].shape == (2, 4)
 
 
-@pytest.mark.parametrize("name", ["conv4", "pyramid", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "pyramid", "local", "resnet12"])
 def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
-    encoder = encoders.make(name, width=4, embedding=8, dtype="float32")
+    encoder = encoders.make(name, width=4, embedding=100, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
     variables = encoder.init(jax.random.key(1), images)
     _, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
@@ -55,6 +55,27 @@ def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
     np.testing.assert_allclose(alone[0], together[2], atol=1e-5)
     in_training, _ = encoder.apply(variables, images[2:4], train=True, mutable=["batch_stats"])
     assert np.abs(in_training[0] - together[2]).max() > 1e-3
+
+
+def test_local_descriptors_move_with_the_image_and_their_lengths_sum_to_one():
+    encoder = encoders.make("local", width=4, embedding=9 * 9 * 5, dtype="float32")
+    images = np.full((1, 36, 36, 1), 0.1, np.float32)
+    images[0, 14:20, 13:23] = np.random.default_rng(0).uniform(size=(6, 10, 1))
+    variables = encoder.init(jax.random.key(1), images)
+    here, lower = (
+        np.asarray(encoder.apply(variables, np.roll(images, pixels, axis=1))).reshape(9, 9, 5) for pixels in (0, 4)
+    )
+    lengths = np.linalg.norm(here, axis=-1, keepdims=True)
+    np.testing.assert_allclose(lengths.sum(), 1, rtol=1e-5)
+    here, lower = here / lengths, lower / np.linalg.norm(lower, axis=-1, keepdims=True)
+    np.testing.assert_allclose(lower[4:7], here[3:6], atol=1e-4)  # away from the edges
+    assert np.abs(here[4:7] - here[3:6]).max() > 0.01
+
+
+def test_local_refuses_an_embedding_that_does_not_fill_its_map():
+    encoder = encoders.make("local", width=1, embedding=256, dtype="float32")
+    with pytest.raises(ValueError, match="encoder.embedding=256 must be a multiple of 49, the places of a map of 7×7"):
+        encoder.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
 
 def test_bfloat16_computes_near_float32_and_returns_float32():

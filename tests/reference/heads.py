@@ -61,3 +61,25 @@ def distance(params, a, b, distance="euclidean"):
     value = getattr(distances, distance)(a, b)
     nearer = float(params["threshold"]) - value
     return math.exp(params["log_scale"]) * (-nearer if distance == "dot" else nearer)
+
+
+def aligned(params, a, b, cells=3, reach=1):
+    """Place by place, looking at every place of the other map that is near enough."""
+    a, b = (x.reshape(cells, cells, -1) for x in (a, b))
+    mean = (_best_matches(a, b, reach) + _best_matches(b, a, reach)) / 2
+    return math.exp(params["log_scale"]) * (mean - float(params["threshold"]))
+
+
+def _best_matches(a, b, reach):
+    total, lengths = 0.0, 0.0
+    places = [(y, x) for y in range(len(a)) for x in range(len(a))]
+    for y, x in places:
+        matches = []
+        for v, u in ((y + dy, x + dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)):
+            product = sum(a[y, x] * b[v, u]) if (v, u) in places else 0.0  # nothing beyond the edge: no likeness
+            norms = math.sqrt(sum(a[y, x] ** 2) * sum(b[v, u] ** 2)) if (v, u) in places else 1.0
+            matches.append(product / norms)
+        length = math.sqrt(sum(a[y, x] ** 2))
+        total += length * max(matches)
+        lengths += length
+    return total / lengths
