@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -267,7 +268,8 @@ class Aligned(nn.Module):
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         _check_sets(a, b)
         similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
-        return self._logits(distances.blockwise(similarity, a, b, self.cells**2))
+        # Larger blocks than would fit a cache: products of matrices gain more by their size.
+        return self._logits(distances.blockwise(similarity, a, b, -(-(self.cells**2) // 8)))
 
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
@@ -291,18 +293,44 @@ class Aligned(nn.Module):
     def _matched(self, a, b, product, mean):
         """The mean over the places of a, by weight, of the best match in b."""
         (a, weight), (b, _) = a, b
-        reach = self.reach
-        b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        best = None
-        for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1):
-            near = b[:, y : y + self.cells, x : x + self.cells]
-            cosine = jnp.einsum(product, _places(a), _places(near), precision=lax.Precision.HIGHEST)
-            best = cosine if best is None else jnp.maximum(best, cosine)
-        return jnp.einsum(mean, best, weight, precision=lax.Precision.HIGHEST)
+        size = 2 * self.reach + 1
+        b = jnp.pad(b, ((0, 0), (self.reach, self.reach), (self.reach, self.reach), (0, 0)))
+        near = [b[:, y : y + self.cells, x : x + self.cells] for y, x in np.ndindex(size, size)]
+        best = _best_match(product, *(x.reshape(len(x), -1, x.shape[-1]) for x in (a, *near)))
+        return _einsum(mean, best, weight)
 
 
-def _places(x):
-    return x.reshape(len(x), -1, x.shape[-1])
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _best_match(product, a, *candidates):
+    """The largest of the `product`s of a with each candidate; the gradient goes to the first that has it.
+
+    All products would fill the memory on the way back, if they were not computed again there.
+    """
+    return functools.reduce(jnp.maximum, (_einsum(product, a, candidate) for candidate in candidates))
+
+
+def _best_match_forward(product, a, *candidates):
+    best = _best_match(product, a, *candidates)
+    return best, (a, candidates, best)
+
+
+def _best_match_backward(product, saved, cotangent):
+    a, candidates, best = saved
+    of_a, of_candidates, open_ = jnp.zeros_like(a), [], jnp.ones_like(best, dtype=bool)
+    for candidate in candidates:
+        value, pull = jax.vjp(functools.partial(_einsum, product), a, candidate)
+        taken = open_ & (value >= best)
+        change, of_candidate = pull(jnp.where(taken, cotangent, 0))
+        of_a, open_ = of_a + change, open_ & ~taken
+        of_candidates.append(of_candidate)
+    return of_a, *of_candidates
+
+
+_best_match.defvjp(_best_match_forward, _best_match_backward)
+
+
+def _einsum(product, a, b):
+    return jnp.einsum(product, a, b, precision=lax.Precision.HIGHEST)
 
 
 def _check_pairs(a, b):
