@@ -17,17 +17,16 @@ def get_config():
     config.augment.affine.rotation = 10.0
     config.augment.affine.shear = 0.15
     config.augment.affine.shift = 0.06
-    config.encoder.name = "pyramid"
-    config.encoder.width = 20
-    config.encoder.unit_length = True
-    config.head.name = "distance"
-    config.head.distance.distance = "cosine"
-    config.loss.name = "ntxent"
+    config.encoder.name = "local"
+    config.encoder.width = 16
+    config.encoder.embedding = 7 * 7 * 32
+    config.head.name = "aligned"
+    config.loss.name = "ranking"
     config.optimizer.adamw.learning_rate = 4e-3
     config.optimizer.average = 0.995
-    config.train.steps = 8000
+    config.train.steps = 4000
     config.train.validate_every = 500
     config.train.log_every = 100
     config.train.keep = "last"
-    config.evaluation.copies = 50
+    config.evaluation.copies = 30
     return config

@@ -15,6 +15,5 @@ def get_config():
     config.data.name = "glyphs"
     config.data.splits = "lake"
     config.data.turns = 8
-    config.train.steps = 4000
-    config.evaluation.copies = 20
+    config.train.steps = 3000
     return config

@@ -15,6 +15,5 @@ def get_config():
     config.data.splits = "small1"
     config.data.turns = 8
     config.data.glyphs.joined = 200
-    config.train.steps = 3000
-    config.evaluation.copies = 20
+    config.train.steps = 2000
     return config

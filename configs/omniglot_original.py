@@ -11,6 +11,5 @@ from configs import omniglot_fast
 def get_config():
     config = omniglot_fast.get_config()
     config.data.turns = 1
-    config.train.steps = 4000
-    config.evaluation.copies = 20
+    config.train.steps = 3000
     return config

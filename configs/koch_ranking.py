@@ -1,0 +1,25 @@
+"""Koch's network and head at 105×105, trained by what a one-shot trial asks: one right answer among many.
+
+    python launch.py --config configs/koch_ranking.py --config.data.manual_dir=FOLDER
+
+Its accuracy has not been measured yet.
+"""
+
+from configs import koch_omniglot
+
+
+def get_config():
+    config = koch_omniglot.get_config()
+    config.data.splits = "background"
+    config.data.turns = 4
+    config.augment.affine.probability = 1.0
+    config.augment.affine.rotation = 10.0
+    config.augment.affine.shear = 0.15
+    config.augment.affine.shift = 0.06
+    config.batch.identities = 24
+    config.batch.per_identity = 2
+    config.batch.per_group = 24
+    config.loss.name = "ranking"
+    config.optimizer.average = 0.99
+    config.train.keep = "last"
+    return config
