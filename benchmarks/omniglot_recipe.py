@@ -20,6 +20,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from siamjax.training import metrics  # noqa: E402
 
+_VECTOR = (
+    "encoder.name=pyramid",
+    "encoder.width=20",
+    "encoder.embedding=256",
+    "encoder.unit_length=True",
+    "head.name=distance",
+    "head.distance.distance=cosine",
+)
 VARIANTS = {
     "the recipe": (),
     "no turned alphabets": ("data.turns=1",),
@@ -29,18 +37,19 @@ VARIANTS = {
     "bends": ("augment.affine.bend=0.015",),
     "pen": ("augment.affine.pen=0.5",),
     "learning rate 2e-3": ("optimizer.adamw.learning_rate=2e-3",),
-    "temperature 0.05": ("loss.ntxent.temperature=0.05",),
-    "temperature 0.1": ("loss.ntxent.temperature=0.1",),
     "three alphabets a batch": ("batch.identities=60",),
     "one alphabet, 8 drawers": ("batch.identities=20", "batch.per_identity=8"),
     "no distractors of one alphabet": ("batch.per_group=2",),
-    "supervised_contrastive": ("loss.name=supervised_contrastive",),
-    "multi_similarity": ("loss.name=multi_similarity",),
-    "batch_hard_triplet": ("loss.name=batch_hard_triplet",),
-    "width 16": ("encoder.width=16",),
-    "width 32": ("encoder.width=32",),
-    "conv5": ("encoder.name=conv5", "encoder.width=32"),
-    "resnet12": ("encoder.name=resnet12", "encoder.width=16"),
+    "descriptors in place": ("head.aligned.reach=0",),
+    "descriptors two steps off": ("head.aligned.reach=2",),
+    "width 24": ("encoder.width=24",),
+    "64 channels a descriptor": ("encoder.embedding=3136",),
+    "one vector, ntxent": (*_VECTOR, "loss.name=ntxent"),
+    "one vector, supervised_contrastive": (*_VECTOR, "loss.name=supervised_contrastive"),
+    "one vector, multi_similarity": (*_VECTOR, "loss.name=multi_similarity"),
+    "one vector, batch_hard_triplet": (*_VECTOR, "loss.name=batch_hard_triplet"),
+    "conv5, ntxent": (*_VECTOR, "encoder.name=conv5", "encoder.width=32", "loss.name=ntxent"),
+    "resnet12, ntxent": (*_VECTOR, "encoder.name=resnet12", "encoder.width=16", "loss.name=ntxent"),
 }
 
 
@@ -73,7 +82,7 @@ def launch(settings, steps, options):
     """((accuracy at the last validation, of the evaluation), rows of metrics) of one run."""
     settings = (
         *settings,
-        "data.splits=lake",
+        "data.splits=choose",
         f"data.manual_dir={options.manual_dir}",
         f"data.data_dir={options.data_dir}",
         f"train.validate_every={steps}",

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"; or "mnist", to evaluate on
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
-    config.data.splits = "lake"  # of omniglot: "lake", "background", "koch", "small1", "small2"
+    config.data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
     config.data.stream = False  # whether training images (not glyphs) are read step by step, beyond memory

@@ -16,12 +16,12 @@ def main(runs):
     axis = figure.subplots()
     for name, folder in runs:
         rows = [row for row in metrics.read(pathlib.Path(folder) / "metrics.csv") if "validation_one_shot" in row]
-        steps, accuracy = [row["step"] for row in rows], [row["validation_one_shot"] for row in rows]
-        axis.plot(steps, accuracy, marker=".", label=name)
+        minutes, accuracy = [row["seconds"] / 60 for row in rows], [row["validation_one_shot"] for row in rows]
+        axis.plot(minutes, accuracy, marker=".", label=name)
     for number, (name, accuracy) in enumerate(OTHERS.items()):
         axis.axhline(accuracy, color="grey", linestyle=["-", "--", "-.", ":"][number], linewidth=1, label=name)
     axis.set(
-        xlabel="steps of 160 drawings; 500 take a minute on two CPU cores",
+        xlabel="minutes of training on two CPU cores",
         ylabel="20-way one-shot accuracy within an alphabet",
     )
     axis.set_ylim(0.7, 1.0)

@@ -235,7 +235,7 @@ class Aligned(nn.Module):
 
     For embeddings that are maps of descriptors, as the encoder "local" gives: a descriptor's direction says what is
     there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight, of
-    the highest cosine with a descriptor of b at most `reach` places off, up, down or aside; averaged with the same of b
+    the highest cosine with a descriptor of b at most `reach` steps off, up, down or aside; averaged with the same of b
     to a. What is drawn a little higher or wider is then no difference.
 
     Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
@@ -243,7 +243,7 @@ class Aligned(nn.Module):
 
     Attributes:
       cells: side of the map, in places.
-      reach: how far a place may move; 0 compares like with like.
+      reach: how many steps a place may move, up, down or aside; 0 compares like with like.
       scale: s at the start, above 0.
       threshold: t at the start, a cosine.
     """
@@ -293,9 +293,12 @@ class Aligned(nn.Module):
     def _matched(self, a, b, product, mean):
         """The mean over the places of a, by weight, of the best match in b."""
         (a, weight), (b, _) = a, b
-        size = 2 * self.reach + 1
-        b = jnp.pad(b, ((0, 0), (self.reach, self.reach), (self.reach, self.reach), (0, 0)))
-        near = [b[:, y : y + self.cells, x : x + self.cells] for y, x in np.ndindex(size, size)]
+        reach, cells = self.reach, self.cells
+        moves = [
+            (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
+        ]
+        b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        near = [b[:, y : y + cells, x : x + cells] for y, x in moves]
         best = _best_match(product, *(x.reshape(len(x), -1, x.shape[-1]) for x in (a, *near)))
         return _einsum(mean, best, weight)
 

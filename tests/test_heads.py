@@ -17,6 +17,7 @@ DISTANCES = ("squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot")
 # name -> (head, its oracle); a name's first part is the one in the configuration.
 HEADS = {
     "aligned": (heads.Aligned(cells=3), reference.aligned),
+    "aligned-far": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
     "aligned-in_place": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),

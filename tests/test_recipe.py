@@ -18,7 +18,7 @@ def test_the_fast_recipe_learns_to_tell_unseen_characters_apart(omniglot_dirs, t
         launch(
             *("--config", "configs/omniglot_fast.py", "--workdir", tmp_path / "run"),
             *(f"--config.data.data_dir={data_dir}", f"--config.data.manual_dir={manual_dir}"),
-            *("--config.data.splits=lake", "--config.train.steps=200", "--config.train.validate_every=200"),
+            *("--config.data.splits=choose", "--config.train.steps=200", "--config.train.validate_every=200"),
             *("--config.evaluation.copies=2", "--config.evaluation.trials=2000", "--config.evaluation.pairs=400"),
         )
     )

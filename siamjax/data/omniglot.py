@@ -52,7 +52,13 @@ SPLITS = {
         "validation": _CHOOSE,
         "test": _TEST,
     },
-    # To train a recipe that was chosen on `lake`: what it validates on was seen.
+    # To choose a recipe by, without a look at evaluation alphabets.
+    "choose": {
+        "train": ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL),
+        "validation": _CHOOSE,
+        "test": _CHOOSE,
+    },
+    # To train a recipe that was chosen: what it validates on was seen.
     "background": {"train": ("background", tuple(BACKGROUND), _ALL), "validation": _CHOOSE, "test": _TEST},
     "small1": {"train": ("small1", tuple(SMALL1), _ALL), "validation": _CHOOSE, "test": _TEST},
     "small2": {"train": ("small2", tuple(SMALL2), _ALL), "validation": _CHOOSE, "test": _TEST},
@@ -207,8 +213,10 @@ def load(
       https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf
     - `lake` trains on 25 background alphabets, validates on the other 5 (`HELD_OUT`), and tests on the 20 evaluation
       alphabets, all drawers. Lake et al. (2019), https://arxiv.org/abs/1902.03477
+    - `choose` is `lake` with its validation alphabets as the test, too: to choose a recipe by, without a look at
+      evaluation alphabets.
     - `background` trains on all 30 background alphabets, those of `lake`'s validation among them: for a recipe that was
-      chosen on `lake`, and trains for a fixed length.
+      chosen, and trains for a fixed length.
     - `small1` and `small2`, the minimal settings, train on 5 background alphabets; the rest is as in `lake`.
 
     Args:

@@ -387,3 +387,9 @@ def test_background_trains_on_all_30_alphabets_and_on_none_to_test_on(omniglot_d
     assert len(parts["train"]) == 964 * 20 and len(parts["train"].group_names) == 30
     assert set(parts["validation"].group_names) == set(omniglot.HELD_OUT) < set(parts["train"].group_names)
     assert len(parts["test"]) == 13180 and not set(parts["test"].group_names) & set(parts["train"].group_names)
+
+
+def test_choose_never_shows_an_evaluation_alphabet(omniglot_dirs):
+    parts = omniglot.load(*omniglot_dirs, splits="choose", size=7)
+    assert set(parts["test"].group_names) == set(parts["validation"].group_names) == set(omniglot.HELD_OUT)
+    assert not set(parts["train"].group_names) & (set(omniglot.HELD_OUT) | set(omniglot_builder.EVALUATION))

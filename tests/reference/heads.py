@@ -75,7 +75,9 @@ def _best_matches(a, b, reach):
     places = [(y, x) for y in range(len(a)) for x in range(len(a))]
     for y, x in places:
         matches = []
-        for v, u in ((y + dy, x + dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)):
+        for v, u in ((v, u) for v in range(-reach, 3 + reach) for u in range(-reach, 3 + reach)):
+            if abs(v - y) + abs(u - x) > reach:
+                continue
             product = sum(a[y, x] * b[v, u]) if (v, u) in places else 0.0  # nothing beyond the edge: no likeness
             norms = math.sqrt(sum(a[y, x] ** 2) * sum(b[v, u] ** 2)) if (v, u) in places else 1.0
             matches.append(product / norms)
