@@ -21,5 +21,7 @@ def get_config():
     config.batch.per_group = 24
     config.loss.name = "ranking"
     config.optimizer.average = 0.99
+    config.train.steps = 1600
+    config.train.validate_every = 200
     config.train.keep = "last"
     return config
