@@ -1,7 +1,15 @@
-"""Verification: are these two the same identity? A threshold is fitted on validation pairs and held on test pairs."""
+"""Verification: are these two the same identity? A threshold is fitted on validation pairs and held on test pairs.
+
+Scores are float [n], higher for likelier the same; `same` is bool [n].
+"""
+
+import dataclasses
 
 import jax
 import numpy as np
+import scipy.special
+import sklearn.linear_model
+import sklearn.metrics
 
 from siamjax import sampling
 from siamjax.data.dataset import Dataset
@@ -39,3 +47,107 @@ def fit_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     distinct = np.concatenate([[True], scores[:-1] < scores[1:], [True]])
     best = np.flatnonzero(distinct & (correct == correct[distinct].max()))
     return float(places[best[len(best) // 2]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How scores become answers: same where score > `threshold`; probability 1 / (1 + exp(−(slope · score + offset))).
+
+    Fitted on pairs of which as many are the same as are different: where fewer are, the probability is too high.
+    """
+
+    threshold: float
+    slope: float
+    offset: float
+
+    def same(self, scores: np.ndarray) -> np.ndarray:
+        """bool [n]."""
+        return np.asarray(scores, np.float64) > self.threshold
+
+    def probability(self, scores: np.ndarray) -> np.ndarray:
+        """float64 [n], of "same"."""
+        return scipy.special.expit(self.slope * np.asarray(scores, np.float64) + self.offset)
+
+
+def fit(scores: np.ndarray, same: np.ndarray) -> Decision:
+    """The threshold of `fit_threshold`, and Platt's calibration of the scores.
+
+    Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score, whose targets
+    stand a little inside 0 and 1, so that it stays finite where the scores tell all pairs apart.
+
+    Raises:
+      ValueError: the pairs are not of both kinds.
+    """
+    same = np.asarray(same)
+    _check_kinds(same)
+    scores = np.asarray(scores, np.float64)
+    count = np.where(same, same.sum(), (~same).sum())
+    right = (count + 1) / (count + 2)
+    # Each pair counts as both kinds, with the weights of its target. Centred and scaled, the search converges.
+    centre, spread = scores.mean(), scores.std() or 1.0
+    model = sklearn.linear_model.LogisticRegression(C=np.inf)
+    model.fit(
+        np.tile((scores - centre) / spread, 2)[:, None],
+        np.concatenate([same, ~same]),
+        sample_weight=np.concatenate([right, 1 - right]),
+    )
+    slope = float(model.coef_[0, 0]) / spread
+    return Decision(fit_threshold(scores, same), slope, float(model.intercept_[0]) - slope * centre)
+
+
+def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true accept rates, float64 [k] each, from no pair accepted to all, a point for each different score.
+
+    Raises:
+      ValueError: the pairs are not of both kinds.
+    """
+    _check_kinds(np.asarray(same))
+    false_accepts, true_accepts, _ = sklearn.metrics.roc_curve(same, scores, drop_intermediate=False)
+    return false_accepts, true_accepts
+
+
+def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
+    """What does not depend on a threshold: "auc", "eer" and "tar_at_far_0.1" to "tar_at_far_0.0001".
+
+    The equal error rate is where as large a share of the same pairs is rejected as of the different ones accepted,
+    between two points of the curve if need be. The true accept rate at a false accept rate is the highest at which no
+    larger share of the different pairs is accepted; rates that would be less than one of them are left out.
+
+    Raises:
+      ValueError: the pairs are not of both kinds.
+    """
+    false_accepts, true_accepts = roc(scores, same)
+    # Misses fall and false accepts rise along the curve; between two points both are straight lines.
+    excess = false_accepts - (1 - true_accepts)
+    after = int(np.argmax(excess >= 0))
+    share = -excess[after - 1] / (excess[after] - excess[after - 1])
+    eer = false_accepts[after - 1] + share * (false_accepts[after] - false_accepts[after - 1])
+    figures = {"auc": float(sklearn.metrics.auc(false_accepts, true_accepts)), "eer": float(eer)}
+    for rate in (1e-1, 1e-2, 1e-3, 1e-4):
+        if rate * np.sum(~np.asarray(same)) >= 1:
+            figures[f"tar_at_far_{rate:g}"] = float(true_accepts[false_accepts <= rate].max())
+    return figures
+
+
+def folds(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float, float]:
+    """Mean accuracy over folds, each at the threshold that fits all others best, and the mean's standard error.
+
+    Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild (2007), its 10-fold protocol;
+    http://vis-www.cs.umass.edu/lfw/lfw.pdf.
+
+    Args:
+      scores, same: of all pairs.
+      fold: int [n], the fold of each pair, two at least.
+    """
+    accuracies = []
+    for number in np.unique(fold):
+        held_out = fold == number
+        threshold = fit_threshold(scores[~held_out], same[~held_out])
+        accuracies.append(((scores[held_out].astype(np.float64) > threshold) == same[held_out]).mean())
+    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(len(accuracies)))
+
+
+def _check_kinds(same):
+    if same.all() or not same.any():
+        kind = "same" if same.all() else "different"
+        raise ValueError(f"all {len(same)} pairs are of {kind} identities; verification needs pairs of both kinds")

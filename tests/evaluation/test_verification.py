@@ -43,3 +43,76 @@ def test_the_interval_is_wilsons():
     got = result.of(right, seed=3)
     np.testing.assert_allclose(got.ci95, (middle - half, middle + half), rtol=1e-9)
     assert (got.accuracy, got.trials, got.seed) == (0.92, 400, 3)
+
+
+def scored_pairs(seed, n=400, apart=1.5):
+    rng = np.random.default_rng(seed)
+    same = rng.uniform(size=n) < 0.3
+    return np.round(rng.normal(size=n) + apart * same, 1), same
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_measures_equal_their_definitions(seed):
+    """Every threshold is tried; the area is the share of (same, different) pairs in the right order, ties half."""
+    scores, same = scored_pairs(seed)
+    got = verification.measures(scores, same)
+    order = np.sign(scores[same][:, None] - scores[~same][None])
+    np.testing.assert_allclose(got["auc"], ((order + 1) / 2).mean())
+    thresholds = [-np.inf, *np.unique(scores)]
+    far = np.array([(scores[~same] > threshold).mean() for threshold in thresholds])
+    tar = np.array([(scores[same] > threshold).mean() for threshold in thresholds])
+    assert got["tar_at_far_0.1"] == tar[far <= 0.1].max()
+    assert got["tar_at_far_0.01"] == tar[far <= 0.01].max()
+    assert "tar_at_far_0.001" not in got  # not one of 280 different pairs
+    # As dense a curve as one likes, made of straight lines between the points.
+    fine = np.linspace(0, 1, 200_001)
+    misses = 1 - np.interp(fine, far[::-1], tar[::-1])
+    np.testing.assert_allclose(got["eer"], fine[np.argmin(np.abs(misses - fine))], atol=2e-5)
+
+
+def test_perfect_and_useless_scores():
+    same = np.arange(20) % 2 == 0
+    perfect = verification.measures(same.astype(float), same)
+    assert (perfect["auc"], perfect["eer"], perfect["tar_at_far_0.1"]) == (1, 0, 1)
+    useless = verification.measures(np.zeros(20), same)
+    assert (useless["auc"], useless["eer"], useless["tar_at_far_0.1"]) == (0.5, 0.5, 0)
+
+
+def test_calibrated_probabilities_are_the_shares_that_are_the_same():
+    scores, same = scored_pairs(3, n=40_000)
+    decision = verification.fit(1e4 * scores - 7e5, same)  # scores of any scale and zero
+    probability = decision.probability(1e4 * scores - 7e5)
+    for low in np.arange(0, 1, 0.2):
+        inside = (probability >= low) & (probability < low + 0.2)
+        np.testing.assert_allclose(probability[inside].mean(), same[inside].mean(), atol=0.03)
+    assert (decision.same(1e4 * scores - 7e5) == same).mean() > 0.79
+
+
+def test_calibration_stays_finite_where_the_scores_tell_all_pairs_apart():
+    same = np.arange(20) >= 10
+    decision = verification.fit(np.arange(20.0), same)
+    probability = decision.probability(np.arange(20.0))
+    assert np.all(np.diff(probability) > 0) and 0.001 < probability[0] < 0.2 and 0.8 < probability[-1] < 0.999
+    np.testing.assert_array_equal(decision.same(np.arange(20.0)), same)
+
+
+def test_folds_are_judged_by_the_threshold_of_the_others():
+    """Two folds with opposite thresholds: each is wrong by the other's."""
+    scores, same = np.array([0.0, 1, 2, 3, 10, 11, 12, 13]), np.array([0, 0, 1, 1, 0, 0, 1, 1], bool)
+    fold = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    assert verification.folds(scores, same, fold) == (0.5, 0.0)
+    scores, same = scored_pairs(5)
+    fold = np.arange(400) % 10
+    accuracies = [
+        ((scores[fold == f] > verification.fit_threshold(scores[fold != f], same[fold != f])) == same[fold == f]).mean()
+        for f in range(10)
+    ]
+    mean, error = verification.folds(scores, same, fold)
+    np.testing.assert_allclose((mean, error), (np.mean(accuracies), np.std(accuracies, ddof=1) / 10**0.5))
+
+
+def test_pairs_of_one_kind_are_refused():
+    with pytest.raises(ValueError, match="all 5 pairs are of same identities; verification needs pairs of both kinds"):
+        verification.fit(np.arange(5), np.ones(5, bool))
+    with pytest.raises(ValueError, match="all 5 pairs are of different identities"):
+        verification.measures(np.arange(5), np.zeros(5, bool))
