@@ -8,7 +8,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of first weights, batches and distortions
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file) or "omniglot"; or "mnist", to evaluate on
+    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file), "omniglot", "folder"; or "mnist", to evaluate on
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
     config.data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
@@ -23,6 +23,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.glyphs.characters = 26  # of an alphabet
     config.data.glyphs.drawers = 20  # of a character
     config.data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
+
+    config.data.folder = ml_collections.ConfigDict()
+    config.data.folder.path = ""  # folder with a folder for each identity, or CSV file: path,identity[,group][,source]
+    config.data.folder.channels = 1  # 1 for grey, 3 for colour
+    config.data.folder.invert = False  # for dark ink on white paper, so that paper is 0
+    config.data.folder.skip_unreadable = False  # whether to leave out files that are no images, or damaged
+    config.data.folder.folds = 5  # equal parts that the identities are dealt out to
+    config.data.folder.fold = 0  # the part to test on; the next one validates, the others train
+    config.data.folder.by = "identity"  # or "group": what is dealt out as a whole
+    config.data.folder.seed = 0  # of the dealing
 
     config.batch = ml_collections.ConfigDict()
     config.batch.mode = "identities"  # some images each of some identities; or "pairs"

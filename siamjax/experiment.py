@@ -18,7 +18,7 @@ from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.metrics import MetricsLog
 
 # May differ when a run goes on: where the data lies says nothing about what it is.
-_PLACES = ("data.data_dir", "data.manual_dir")
+_PLACES = ("data.data_dir", "data.manual_dir", "data.folder.path")
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):

@@ -130,10 +130,16 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, t
 
 def check_identities(index: Index, identities: int, per_identity: int, per_group: int):
     """Raises ValueError unless the data set can fill a P×K batch."""
-    if np.min(index.images) < per_identity:
-        raise ValueError(
-            f"batch.per_identity={per_identity}, but label {np.argmin(index.images)} has {np.min(index.images)} images"
-        )
+    if np.max(index.images) < 2:
+        raise ValueError("no identity has two images; what is the same can only be learned from two of one identity")
+    if few_images(index, per_identity):
+        most = int(np.minimum(index.images, per_identity).sum())
+        if most < identities * per_identity:
+            raise ValueError(
+                f"batch.identities={identities} × batch.per_identity={per_identity} images a batch, but taking at most "
+                f"{per_identity} of each identity the data set has {most}; lower batch.identities"
+            )
+        return
     available = int(np.minimum(index.labels, per_group).sum())
     if available < identities:
         raise ValueError(
@@ -142,8 +148,20 @@ def check_identities(index: Index, identities: int, per_identity: int, per_group
         )
 
 
+def few_images(index: Index, per_identity: int) -> bool:
+    """Whether some identities have less than `per_identity` images."""
+    return bool(np.min(index.images) < per_identity)
+
+
 def identities(
-    key: chex.PRNGKey, index: Index, *, count: int, per_identity: int, per_group: int, turns: int = 1
+    key: chex.PRNGKey,
+    index: Index,
+    *,
+    count: int,
+    per_identity: int,
+    per_group: int,
+    turns: int = 1,
+    few: bool = False,
 ) -> Batch:
     """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
 
@@ -157,9 +175,11 @@ def identities(
       per_identity: K, the images of each.
       per_group: most identities taken from one group.
       turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
+      few: for a data set with `few_images`: such identities give what they have, and more identities than P come into
+        the batch, whatever their number in a group. A single image is nobody's positive, and a negative to all others.
 
     Returns:
-      Batch of P × K images; an identity's K images follow one another.
+      Batch of P × K images; an identity's images follow one another.
     """
     group_key, label_key, image_key, turn_key = jax.random.split(key, 4)
     groups, most = index.label.shape
@@ -167,13 +187,23 @@ def identities(
     turn = _order(group_key, groups, index.weight)
     # Slot j of a group, in the group's own random order, comes after all slots of the groups whose turn is earlier.
     rank = jnp.broadcast_to(jnp.arange(most), (groups, most))
-    place = jnp.where(rank < taken[:, None], turn[:, None] * most + rank, jnp.iinfo(jnp.int32).max)
-    chosen = jnp.argsort(place.ravel())[:count]
+    last = jnp.iinfo(jnp.int32).max
+    place = jnp.where(rank < taken[:, None], turn[:, None] * most + rank, last)
+    if few:
+        # Beyond `per_group`, those that are left: small groups of single images could not fill a batch.
+        beyond = (rank >= taken[:, None]) & (rank < index.labels[:, None])
+        place = jnp.where(beyond, last - groups * most + turn[:, None] * most + rank, place)
+    wanted = min(count * per_identity, index.images.shape[0]) if few else count
+    chosen = jnp.argsort(place.ravel())[:wanted]
     shuffled = jnp.take_along_axis(index.label, _random_order(label_key, index.labels, most), axis=1)
     label = shuffled.ravel()[chosen]
     slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
     item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
-    label = jnp.repeat(label, per_identity)
+    missing = (jnp.arange(slots.shape[1])[None, :] >= index.images[label][:, None]).ravel()
+    label = jnp.repeat(label, slots.shape[1])
+    if few:
+        there = jnp.argsort(missing, stable=True)[: count * per_identity]
+        item, label = item[there], label[there]
     group = index.group[label]
     return Batch(item=item, label=label, group=group, turn=_turn(turn_key, group, groups, turns))
 

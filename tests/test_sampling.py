@@ -100,8 +100,6 @@ def test_grid_index_numbers_images_in_order():
 
 def test_impossible_batches_are_refused_by_key(ragged):
     index = sampling.make_index(ragged)
-    with pytest.raises(ValueError, match=r"batch.per_identity=3, but label \d+ has 2 images"):
-        sampling.check_identities(index, identities=4, per_identity=3, per_group=4)
     with pytest.raises(ValueError, match=r"batch.identities=11.*make 10"):
         sampling.check_identities(index, identities=11, per_identity=2, per_group=4)
     single = sampling.grid_index(2, 3, 1)
@@ -135,3 +133,44 @@ def test_heavier_groups_come_more_often(ragged):
     draw = jax.jit(functools.partial(sampling.identities, count=2, per_identity=2, per_group=2))
     groups = [int(draw(jax.random.key(seed), index).group[0]) for seed in range(300)]
     np.testing.assert_allclose(np.bincount(groups, minlength=3) / 300, [0.1, 0.6, 0.3], atol=0.08)
+
+
+def long_tail():
+    """30 identities in four groups, most with one or two images."""
+    images = np.array([1] * 17 + [2] * 8 + [5] * 4 + [9])
+    label = np.repeat(np.arange(30), images).astype(np.int32)
+    return Dataset(np.zeros((len(label), 4, 4, 1), np.uint8), label, label % 4, np.zeros_like(label), tuple("abcd"))
+
+
+def test_identities_with_few_images_give_what_they_have_and_no_image_comes_twice():
+    dataset = long_tail()
+    index = sampling.make_index(dataset)
+    sampling.check_identities(index, 10, per_identity=4, per_group=4)
+    draw = jax.jit(functools.partial(sampling.identities, count=10, per_identity=4, per_group=4, few=True))
+    met = collections.Counter()
+    for key in KEYS:
+        batch = jax.tree.map(np.asarray, draw(key, index))
+        assert len(batch.item) == 40 == len(set(batch.item))
+        np.testing.assert_array_equal(dataset.label[batch.item], batch.label)
+        np.testing.assert_array_equal(dataset.group[batch.item], batch.group)
+        for label, images in collections.Counter(batch.label[:-4]).items():  # the last one may be cut
+            assert images <= min(4, index.images[label])
+        assert sum(np.minimum(np.bincount(batch.label), 4) >= 2) >= 5
+        met.update(batch.item.tolist())
+    assert set(met) == set(range(len(dataset)))
+
+
+def test_few_images_change_nothing_where_all_have_enough(ragged):
+    index = sampling.make_index(ragged)
+    for key in KEYS[:5]:
+        with_few = sampling.identities(key, index, count=7, per_identity=2, per_group=9, few=True)
+        assert set(collections.Counter(np.asarray(with_few.label).tolist()).values()) == {2}
+
+
+def test_data_without_two_images_of_anybody_is_refused():
+    label = np.arange(6, dtype=np.int32)
+    single = Dataset(np.zeros((6, 4, 4, 1), np.uint8), label, 0 * label, 0 * label, ("a",))
+    with pytest.raises(ValueError, match="no identity has two images"):
+        sampling.check_identities(sampling.make_index(single), 2, per_identity=2, per_group=9)
+    with pytest.raises(ValueError, match=r"batch.identities=20 × batch.per_identity=4 images .* has 53"):
+        sampling.check_identities(sampling.make_index(long_tail()), 20, per_identity=4, per_group=4)

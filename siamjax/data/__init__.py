@@ -1,5 +1,7 @@
 """Where images come from: every source hands over `Dataset`s of the same shape."""
 
+import pathlib
+
 import jax
 
 from siamjax.choices import choose
@@ -23,7 +25,9 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
       "train" (not for glyphs: training draws its own in the step), "validation", "test", and "few_shot" where the
       trials between alphabets have more drawings to take from than "test" holds.
     """
-    return choose("data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs, "mnist": _mnist})(config, train)
+    return choose(
+        "data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs, "mnist": _mnist, "folder": _folder}
+    )(config, train)
 
 
 def _omniglot(config, train):
@@ -42,6 +46,28 @@ def _mnist(config, train):
     if train:
         raise ValueError("data.name='mnist' is there to evaluate on: use it with --mode evaluate")
     return mnist.load(config.data_dir, config.manual_dir, config.size)
+
+
+def _folder(config, train):
+    from siamjax.data import folder  # array_record takes its time to import.
+
+    own = config.folder
+    if not own.path:
+        raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
+    prepared = folder.prepare(
+        own.path,
+        cache=pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax",
+        size=config.size,
+        channels=own.channels,
+        invert=own.invert,
+        skip_unreadable=own.skip_unreadable,
+    )
+    parts = folder.split(prepared, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
+    return {
+        part: folder.dataset(prepared, numbers, f"{own.path} {part}", config.stream and part == "train")
+        for part, numbers in parts.items()
+        if train or part != "train"
+    }
 
 
 def _glyphs(config, train):

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+_NUMBERED = ("label", "group", "source")
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -59,6 +61,14 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     return Dataset(images, numbers("label"), numbers("group"), numbers("source"), names)
 
 
+def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
+    """The images numbered `chosen`, int [m], with labels, groups and sources numbered anew."""
+    numbers = {name: np.unique(getattr(dataset, name)[chosen], return_inverse=True) for name in _NUMBERED}
+    images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), *dataset.images.shape[1:]))
+    names = tuple(dataset.group_names[group] for group in numbers["group"][0])
+    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), names)
+
+
 def checked(dataset: Dataset, name: str) -> Dataset:
     """Returns `dataset` after checking its contract; `name` says in errors which data set is at fault.
 
@@ -76,7 +86,7 @@ def checked(dataset: Dataset, name: str) -> Dataset:
         f"images must be uint8 [n, h, w, c], found {images.dtype} {images.shape}",
     )
     demand(len(images) > 0, "it holds no images")
-    for field in ("label", "group", "source"):
+    for field in _NUMBERED:
         values = getattr(dataset, field)
         demand(
             values.dtype == np.int32 and values.shape == (len(images),),

@@ -16,6 +16,7 @@ import rich.progress
 from array_record.python import array_record_module
 from PIL import Image, ImageOps
 
+from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
 
 _COLUMNS = ("path", "identity", "group", "source")
@@ -299,6 +300,7 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
     Raises:
       ValueError: there are fewer identities (groups) than would give each part two.
     """
+    choose("data.folder.by", by, dict.fromkeys(("identity", "group")))
     names = np.array([file.group if by == "group" else f"{file.group}\n{file.identity}" for file in prepared.files])
     distinct = np.unique(names)
     least = folds if by == "group" else 2 * folds

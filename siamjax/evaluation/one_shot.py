@@ -116,6 +116,11 @@ def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed
     return Trials(support, query, answer)
 
 
+def identities_of(dataset: Dataset, images: int) -> int:
+    """How many identities have at least so many images."""
+    return int(np.sum(np.bincount(dataset.label) >= images))
+
+
 def right(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
     """Which queries are answered rightly: a tie for the best score, or a score that is no number, is wrong.
 

@@ -8,6 +8,8 @@ from siamjax import parallel
 from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot, result, verification
 
+_MOST_WAYS = 1000  # identities in a trial of identification
+
 
 def check(settings):
     """Raises ValueError unless `settings`, the configuration's `evaluation`, asks for whole runs of trials."""
@@ -20,8 +22,19 @@ def check(settings):
 
 
 def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
-    """The one-shot trials within groups by which training is judged; `settings` is the configuration's `evaluation`."""
-    return one_shot.within_group(dataset, trials=settings.validation_trials, ways=settings.ways, seed=settings.seed + 1)
+    """The one-shot trials by which training is judged; `settings` is the configuration's `evaluation`.
+
+    Within groups; where no group has identities enough that share two sources, among all identities.
+
+    Raises:
+      TooFewImages: there are not two identities with two images each.
+    """
+    trials, seed = settings.validation_trials, settings.seed + 1
+    try:
+        return one_shot.within_group(dataset, trials=trials, ways=settings.ways, seed=seed)
+    except one_shot.TooFewImages:
+        ways = max(2, min(settings.ways, one_shot.identities_of(dataset, 2)))
+        return one_shot.between_groups(dataset, trials=trials, ways=ways, shots=1, seed=seed)
 
 
 def run(config, datasets, embeddings, scorer):
@@ -47,6 +60,12 @@ def run(config, datasets, embeddings, scorer):
         scores = scorer.score_trials(embeddings[part], drawn)
         return result.of(one_shot.right(scores, drawn.answer), seed)
 
+    if config.data.name == "folder":
+        for part in ("validation", "test"):
+            ways = min(_MOST_WAYS, max(2, one_shot.identities_of(datasets[part], 2)))
+            trials = outcome(part, one_shot.between_groups, trials=settings.trials, ways=ways, shots=1)
+            yield f"identification_{part}_{ways}way_1shot", trials
+        return
     within = f"within_alphabet_{settings.ways}way_1shot"
     yield within, outcome("test", one_shot.within_group, trials=settings.trials, ways=settings.ways)
     yield "koch_400_trials", outcome("test", one_shot.within_group, settings.seed + 2, trials=400, ways=20)

@@ -12,16 +12,22 @@ import sklearn.linear_model
 import sklearn.metrics
 
 from siamjax import sampling
-from siamjax.data.dataset import Dataset
+from siamjax.data.dataset import Dataset, part_of
 
 
 def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs as in training: half same, half different, equally many from each group.
 
+    Identities with a single image are left out.
+
     Returns:
       image numbers int32 [pairs, 2], and bool [pairs] whether the identity is the same.
     """
     index = sampling.make_index(dataset)
+    whole = np.flatnonzero(index.images[dataset.label] > 1)
+    if 0 < len(whole) < len(dataset):
+        pairs, same = draw_pairs(part_of(dataset, whole), pairs=pairs, across_groups=across_groups, seed=seed)
+        return whole[pairs].astype(np.int32), same
     sampling.check_pairs(index, across_groups)
     batch = sampling.pairs(jax.random.key(seed), index, count=pairs, across_groups=across_groups)
     label = np.asarray(batch.label).reshape(2, pairs)

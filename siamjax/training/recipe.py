@@ -77,7 +77,8 @@ def _pairs(batch, index, turns):
 def _identities(batch, index, turns):
     shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
     sampling.check_identities(index, batch.identities, **shape)
-    sample = functools.partial(sampling.identities, count=batch.identities, turns=turns, **shape)
+    few = sampling.few_images(index, batch.per_identity)
+    sample = functools.partial(sampling.identities, count=batch.identities, turns=turns, few=few, **shape)
     images = batch.identities * batch.per_identity
     parallel.check_divisible(images, "batch.identities × batch.per_identity")
     return sample, images
