@@ -11,7 +11,7 @@ import optax
 
 from siamjax import data, optimizer, parallel, report
 from siamjax.choices import choose
-from siamjax.evaluation import one_shot, protocols
+from siamjax.evaluation import one_shot, protocols, result, verification
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
 from siamjax.training.checkpoint import Checkpoints
@@ -79,7 +79,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=None):
     """Evaluates the best checkpoint in `workdir` on validation and test data.
 
-    Writes results.json, results_config.json (the configuration that the figures belong to) and report/trials.png.
+    Writes results.json, results_config.json (the configuration that the figures belong to), verification.json (the
+    threshold and calibration, and test figures that do not depend on them), and pictures in report/.
 
     Args:
       config: see configs/default.py; its encoder and head must be those that were trained.
@@ -103,9 +104,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     embeddings = {
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
-    outcomes = dict(protocols.run(config, datasets, embeddings, scorer))
+    verified = protocols.verify(config.evaluation, datasets, embeddings, scorer)
+    right = verified.decision.same(verified.scores) == verified.same
+    outcomes = {"verification": result.of(right, config.evaluation.seed)}
+    outcomes |= dict(protocols.run(config, datasets, embeddings, scorer))
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
+        _report_verification(workdir, test, verified)
     try:
         trials = protocols.validation_trials(config.evaluation, test)
     except one_shot.TooFewImages:
@@ -141,6 +146,14 @@ def _report(config, workdir, step, outcomes):
     _write_json(workdir / "results.json", results)
     report.table(results, f"{workdir}: step {step}, the {config.train.keep} checkpoint")
     _warn_of_seen_alphabets(config, workdir)
+
+
+def _report_verification(workdir, dataset, verified):
+    figures = verification.measures(verified.scores, verified.same)
+    decision = dataclasses.asdict(verified.decision)
+    _write_json(workdir / "verification.json", {"decision": decision, "test": figures})
+    report.figures(figures, f"verification of {len(verified.same)} test pairs, whatever the threshold")
+    report.verification(workdir, dataset, verified)
 
 
 def _check_trained(workdir):

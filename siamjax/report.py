@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from siamjax.data.dataset import Dataset
-from siamjax.evaluation import one_shot
+from siamjax.evaluation import one_shot, protocols
+from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
 
 _QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
@@ -34,6 +35,58 @@ def table(results: dict, title: str):
         shown.add_row(name, f"{100 * row['accuracy']:.2f}", interval, str(row["trials"]), seed)
     # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
     rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
+
+
+def figures(values: dict[str, float], title: str):
+    """Prints name and value."""
+    shown = rich.table.Table(title=title)
+    shown.add_column("measure")
+    shown.add_column("%", justify="right")
+    for name, value in values.items():
+        shown.add_row(name, f"{100 * value:.2f}")
+    rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
+
+
+def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Verified, worst: int = 12):
+    """Draws ROC and DET curves and the scores of both kinds of pairs, report/verification.png; and the `worst` false
+    accepts and false rejects, the farthest from the threshold first, report/worst_pairs.png."""
+    pairs, same, scores, decision = verified
+    false_accepts, true_accepts = roc(scores, same)
+    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.plot(false_accepts, true_accepts)
+    left.set(title="ROC", xlabel="false accept rate", ylabel="true accept rate", xscale="log", xlim=(1e-4, 1))
+    middle.plot(false_accepts, 1 - true_accepts)
+    middle.plot([1e-4, 1], [1e-4, 1], color="grey", linestyle=":", linewidth=1)
+    middle.set(title="DET", xlabel="false accept rate", ylabel="false reject rate", xscale="log", yscale="log")
+    middle.set(xlim=(1e-4, 1), ylim=(1e-4, 1))
+    for kind, name in ((same, "same"), (~same, "different")):
+        right.hist(scores[kind], bins=np.histogram_bin_edges(scores, 60), alpha=0.6, label=name)
+    right.axvline(decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
+    right.set(title="scores of test pairs", xlabel="score", ylabel="pairs")
+    right.legend()
+    for axis in (left, middle):
+        axis.grid(alpha=0.3)
+    _save(figure, workdir, "verification.png")
+    beyond = np.where(same, decision.threshold - scores, scores - decision.threshold)
+    wrong = decision.same(scores) != same
+    rows = []
+    for kind, frame in ((~same, _WRONG), (same, _RIGHT)):
+        shown = [number for number in np.argsort(-beyond) if wrong[number] and kind[number]][:worst]
+        if shown:
+            rows.append([(dataset.images[pairs[number]], frame) for number in shown])
+    if not rows:
+        return note("no test pair is judged wrongly")
+    cells = [[np.concatenate([_cell(image, frame) for image in two]) for two, frame in row] for row in rows]
+    blank = np.full_like(cells[0][0], 255)
+    page = np.concatenate([np.concatenate([*row, *[blank] * (worst - len(row))], axis=1) for row in cells])
+    _page(
+        workdir,
+        "worst_pairs.png",
+        page,
+        f"{np.sum(wrong & ~same)} false accepts (red) and {np.sum(wrong & same)} false rejects (green) among "
+        f"{len(same)} test pairs; the worst of each",
+    )
 
 
 def curves(workdir: pathlib.Path):
@@ -91,17 +144,23 @@ def trials(
         cells.append(np.full_like(cells[0], 255))
         cells += [_cell(dataset.images[i], frame) for i, frame in zip(trials.support[run, :, 0], frames, strict=True)]
         rows.append(np.concatenate(cells, axis=1))
-    page = np.concatenate(rows)
-    figure = Figure(figsize=(page.shape[1] / 100, page.shape[0] / 100 + 0.4), layout="constrained")
+    _page(
+        workdir,
+        "trials.png",
+        np.concatenate(rows),
+        f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
+        "Left the query; green the right one; red a wrong choice",
+    )
+
+
+def _page(workdir, name, page, title):
+    """Saves a page of images, uint8 [h, w, 3], pixel by pixel, under a line of text."""
+    figure = Figure(figsize=(max(page.shape[1], 900) / 100, page.shape[0] / 100 + 0.4), layout="constrained")
     axis = figure.subplots()
     axis.imshow(page, interpolation="none")
     axis.set_axis_off()
-    axis.set_title(
-        f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
-        "Left the query; green the right one; red a wrong choice",
-        fontsize=10,
-    )
-    _save(figure, workdir, "trials.png")
+    axis.set_title(title, fontsize=10)
+    _save(figure, workdir, name)
 
 
 def _cell(image, frame):

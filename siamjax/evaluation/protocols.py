@@ -1,6 +1,7 @@
 """The protocols under which siamese networks are quoted, one after another on one trained model."""
 
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,30 @@ def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
         return one_shot.between_groups(dataset, trials=trials, ways=ways, shots=1, seed=seed)
 
 
+class Verified(NamedTuple):
+    """Test `pairs` int32 [n, 2] (image numbers), `same` bool [n] and `scores` float32 [n]; the `decision` that was
+    fitted on validation pairs."""
+
+    pairs: np.ndarray
+    same: np.ndarray
+    scores: np.ndarray
+    decision: verification.Decision
+
+
+def verify(settings, datasets, embeddings, scorer) -> Verified:
+    """Koch's table 1: pairs of the test data, judged by what fits the validation pairs best; arguments as in `run`."""
+    scored = {}
+    for part in ("validation", "test"):
+        pairs, same = verification.draw_pairs(
+            datasets[part], pairs=settings.pairs, across_groups=settings.across_groups, seed=settings.seed
+        )
+        scored[part] = pairs, same, scorer.score_pairs(embeddings[part], pairs)
+    _, same, scores = scored["validation"]
+    return Verified(*scored["test"], verification.fit(scores, same))
+
+
 def run(config, datasets, embeddings, scorer):
-    """Runs every protocol that the data allows.
+    """Runs every protocol of trials that the data allows.
 
     Args:
       config: the whole configuration; its `evaluation` part says how many trials, and the seed that draws them.
@@ -50,7 +73,6 @@ def run(config, datasets, embeddings, scorer):
       (protocol, `Result`), or (protocol, reason) for one that was skipped.
     """
     settings = config.evaluation
-    yield "verification", _verification(settings, datasets, embeddings, scorer)
 
     def outcome(part, draw, seed=settings.seed, **trials):
         try:
@@ -86,19 +108,6 @@ def run(config, datasets, embeddings, scorer):
         for shots in (1, 5):
             name = f"between_{ways}way_{shots}shot"
             yield name, outcome(part, one_shot.between_groups, trials=settings.trials, ways=ways, shots=shots)
-
-
-def _verification(settings, datasets, embeddings, scorer):
-    """Koch's table 1: accuracy on pairs at the threshold that fits the validation pairs best."""
-    scored = {}
-    for part in ("validation", "test"):
-        pairs, same = verification.draw_pairs(
-            datasets[part], pairs=settings.pairs, across_groups=settings.across_groups, seed=settings.seed
-        )
-        scored[part] = scorer.score_pairs(embeddings[part], pairs), same
-    threshold = verification.fit_threshold(*scored["validation"])
-    scores, same = scored["test"]
-    return result.of((scores.astype(np.float64) > threshold) == same, settings.seed)
 
 
 def _official_runs(config, scorer):
