@@ -72,12 +72,16 @@ def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Ve
     wrong = decision.same(scores) != same
     rows = []
     for kind, frame in ((~same, _WRONG), (same, _RIGHT)):
-        shown = [number for number in np.argsort(-beyond) if wrong[number] and kind[number]][:worst]
-        if shown:
-            rows.append([(dataset.images[pairs[number]], frame) for number in shown])
+        shown = {}  # A pair may have been drawn twice.
+        for number in np.argsort(-beyond):
+            if wrong[number] and kind[number] and len(shown) < worst:
+                shown[tuple(sorted(pairs[number].tolist()))] = (dataset.images[pairs[number]], frame)
+        rows += [list(shown.values())] if shown else []
     if not rows:
         return note("no test pair is judged wrongly")
-    cells = [[np.concatenate([_cell(image, frame) for image in two]) for two, frame in row] for row in rows]
+    cells = [
+        [np.concatenate([_cell(image, frame, dataset.ink) for image in two]) for two, frame in row] for row in rows
+    ]
     blank = np.full_like(cells[0][0], 255)
     page = np.concatenate([np.concatenate([*row, *[blank] * (worst - len(row))], axis=1) for row in cells])
     _page(
@@ -140,9 +144,12 @@ def trials(
         if wrong[run, query]:
             frames[chosen[run, query]] = _WRONG
         frames[trials.answer[run, query]] = _RIGHT
-        cells = [_cell(dataset.images[trials.query[run, query]], _QUERY)]
+        cells = [_cell(dataset.images[trials.query[run, query]], _QUERY, dataset.ink)]
         cells.append(np.full_like(cells[0], 255))
-        cells += [_cell(dataset.images[i], frame) for i, frame in zip(trials.support[run, :, 0], frames, strict=True)]
+        cells += [
+            _cell(dataset.images[i], frame, dataset.ink)
+            for i, frame in zip(trials.support[run, :, 0], frames, strict=True)
+        ]
         rows.append(np.concatenate(cells, axis=1))
     _page(
         workdir,
@@ -163,10 +170,12 @@ def _page(workdir, name, page, title):
     _save(figure, workdir, name)
 
 
-def _cell(image, frame):
-    """uint8 [h, w, c] -> uint8 [cell, cell, 3], enlarged and framed; grey images as ink on paper."""
+def _cell(image, frame, ink):
+    """uint8 [h, w, c] -> uint8 [cell, cell, 3], enlarged and framed; `ink` as in `Dataset`."""
     scale = -(-_CELL // image.shape[0])
-    image = 255 - image.repeat(3, axis=2) if image.shape[2] == 1 else image
+    if image.shape[2] == 1:
+        image = image.repeat(3, axis=2)
+        image = 255 - image if ink else image
     image = image.repeat(scale, axis=0).repeat(scale, axis=1)
     framed = np.empty((image.shape[0] + 2 * _FRAME, image.shape[1] + 2 * _FRAME, 3), np.uint8)
     framed[:] = frame

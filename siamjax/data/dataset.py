@@ -18,6 +18,7 @@ class Dataset:
       group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
       source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.
       group_names: g names, used in reports and errors.
+      ink: whether grey images are ink 255 on paper 0, and are to be shown as black on white.
     """
 
     images: "np.ndarray | Images"
@@ -25,6 +26,7 @@ class Dataset:
     group: np.ndarray
     source: np.ndarray
     group_names: tuple[str, ...]
+    ink: bool = True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,7 +68,7 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     numbers = {name: np.unique(getattr(dataset, name)[chosen], return_inverse=True) for name in _NUMBERED}
     images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), *dataset.images.shape[1:]))
     names = tuple(dataset.group_names[group] for group in numbers["group"][0])
-    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), names)
+    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), names, dataset.ink)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:

@@ -40,6 +40,7 @@ class Prepared:
     images: Images
     files: tuple[File, ...]
     digests: tuple[str, ...]
+    invert: bool
 
 
 def find(place: str | os.PathLike) -> list[File]:
@@ -185,7 +186,7 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
         return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, size, size, channels)
 
     images = Images(read_numbers, (len(rows), size, size, channels))
-    return Prepared(images, kept, tuple(row["digest"] for row in rows))
+    return Prepared(images, kept, tuple(row["digest"] for row in rows), invert)
 
 
 def _key(files, *settings):
@@ -281,7 +282,8 @@ def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = Fa
     groups, group = numbers([file.group for file in files])
     _, source = numbers([file.source for file in files])
     images = Images(lambda items: prepared.images[chosen[items]], (len(chosen), *prepared.images.shape[1:]))
-    return checked(Dataset(images if stream else images[np.arange(len(chosen))], label, group, source, groups), name)
+    images = images if stream else images[np.arange(len(chosen))]
+    return checked(Dataset(images, label, group, source, groups, ink=prepared.invert), name)
 
 
 def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> dict[str, np.ndarray]:
