@@ -1,12 +1,14 @@
 """Figures -> tables on the terminal and pictures in `<workdir>/report`."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import rich.console
 import rich.table
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from PIL import Image, ImageOps
 
 from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot, protocols
@@ -168,6 +170,25 @@ def _page(workdir, name, page, title):
     axis.set_axis_off()
     axis.set_title(title, fontsize=10)
     _save(figure, workdir, name)
+
+
+def contact_sheet(query: str, matches: Sequence, path: str):
+    """Saves a picture of the image file `query` and of its `matches`, a sequence of `gallery.Match`, best first."""
+    with Image.open(query) as image:
+        pictures = [(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), "query")]
+    for match in matches:
+        with Image.open(match.thumbnail) as image:
+            pictures.append((np.asarray(image), f"{match.identity}\n{100 * match.probability:.1f} %"))
+    columns = min(6, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
+    for axis in figure.subplots(rows, columns, squeeze=False).ravel():
+        axis.set_axis_off()
+        if pictures:
+            image, title = pictures.pop(0)
+            axis.imshow(image)
+            axis.set_title(title, fontsize=8)
+    figure.savefig(path, dpi=100)
 
 
 def _cell(image, frame, ink):

@@ -59,6 +59,10 @@ class Scorer:
         """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> logits of "same" float32 [p]."""
         return parallel.map_chunks(self._programs["pairs"], (self._head_params, embeddings), pairs, 4096)
 
+    def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        """Embeddings [q, d] and [n, d] -> logits of "same" float32 [q, n], a block of the gallery at a time."""
+        return parallel.map_chunks(self._programs["all"], (self._head_params, queries), gallery, 4096).T
+
     def score_trials(self, embeddings: np.ndarray, trials: Trials) -> np.ndarray:
         """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots."""
         _, ways, shots = trials.support.shape
@@ -90,6 +94,10 @@ def _programs(model):
         params, embeddings = arguments
         return model.head.apply({"params": params}, embeddings[numbers[:, 0]], embeddings[numbers[:, 1]])
 
+    def all_pairs(arguments, gallery):
+        params, queries = arguments
+        return model.head.apply({"params": params}, gallery, queries, method="all_pairs")
+
     def trials(arguments, numbers):
         params, embeddings = arguments
 
@@ -102,4 +110,4 @@ def _programs(model):
 
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
-    return {"embed": embed, "pairs": pairs, "trials": trials}
+    return {"embed": embed, "pairs": pairs, "all": all_pairs, "trials": trials}

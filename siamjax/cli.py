@@ -1,0 +1,198 @@
+"""The command `siamjax`: a trained network on image files, and galleries of known identities.
+
+A CHECKPOINT is the run folder of a training (`launch.py --workdir`).
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+from absl import logging
+
+from siamjax import host
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command with `arguments`, those of the process if None; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"siamjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def command():
+    """The installed command."""
+    host.tune()
+    sys.exit(main())
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="siamjax", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, run, about):
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        return command
+
+    embed = add("embed", _embed, "write embeddings of images to an .npz file: embeddings [n, d], paths [n]")
+    embed.add_argument("checkpoint")
+    embed.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
+    embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
+
+    verify = add("verify", _verify, "are two images of the same identity?")
+    verify.add_argument("checkpoint")
+    verify.add_argument("first", metavar="IMAGE")
+    verify.add_argument("second", metavar="IMAGE")
+
+    enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
+    enroll.add_argument("gallery")
+    enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
+    enroll.add_argument("--identity", help="of all images given; without it, an image is of the folder that it lies in")
+    enroll.add_argument(
+        "paths", nargs="+", metavar="PATH", help="an image, a folder of them, or a folder of such folders"
+    )
+
+    identify = add("identify", _identify, "who is this? ranked identities, or unknown")
+    identify.add_argument("gallery")
+    identify.add_argument("images", nargs="+", metavar="IMAGE")
+    identify.add_argument("-k", type=_positive, default=5, help="identities to name (default 5)")
+
+    search = add("search", _search, "which enrolled images look like this one? writes a contact sheet")
+    search.add_argument("gallery")
+    search.add_argument("image", metavar="IMAGE")
+    search.add_argument("-k", type=_positive, default=10, help="images to find (default 10)")
+    search.add_argument("-o", "--output", default="search.png", metavar="FILE.png", help="default search.png")
+
+    remove = add("remove", _remove, "take an identity out of a gallery")
+    remove.add_argument("gallery")
+    remove.add_argument("identity")
+
+    show = add("list", _list, "the identities of a gallery, with their numbers of images")
+    show.add_argument("gallery")
+    for command in (verify, identify, search, show):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _embed(options):
+    import numpy as np
+
+    from siamjax.data.folder import shown
+    from siamjax.verifier import Verifier
+
+    verifier = Verifier(options.checkpoint)
+    paths, _ = _images(options.paths)
+    embeddings = verifier.embed(verifier.read(paths), "embedding")
+    output = pathlib.Path(options.output)
+    partial = output.with_name(f"{output.name}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, embeddings=embeddings, paths=np.array([shown(path) for path in paths]))
+    os.replace(partial, output)
+    print(f"{output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+
+
+def _verify(options):
+    from siamjax.verifier import Verifier
+
+    answer = Verifier(options.checkpoint).verify(options.first, options.second)
+    if options.json:
+        return print(json.dumps(dataclasses.asdict(answer)))
+    print(
+        f"{'same' if answer.same else 'different'}: probability of the same {100 * answer.probability:.1f} %, score "
+        f"{answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
+    )
+
+
+def _enroll(options):
+    from siamjax.gallery import Gallery
+
+    paths, identities = _images(options.paths)
+    if options.identity is not None:
+        identities = [options.identity] * len(paths)
+    gallery = Gallery(options.gallery, options.checkpoint)
+    gallery.enroll(paths, identities)
+    added = f"{len(paths)} images of {len(set(identities))} identities"
+    print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")
+
+
+def _identify(options):
+    from siamjax.gallery import Gallery
+
+    gallery = Gallery(options.gallery)
+    found = gallery.identify(gallery.verifier.read(options.images), options.k)
+    if options.json:
+        rows = [
+            {"image": image, "identity": one.identity, "ranked": [_row(match) for match in one.ranked]}
+            for image, one in zip(options.images, found, strict=True)
+        ]
+        return print(json.dumps(rows))
+    for image, one in zip(options.images, found, strict=True):
+        print(f"{image}: {one.identity or 'unknown'}")
+        for match in one.ranked:
+            print(f"  {100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}")
+
+
+def _search(options):
+    from siamjax import report
+    from siamjax.gallery import Gallery
+
+    gallery = Gallery(options.gallery)
+    (matches,) = gallery.search(gallery.verifier.read([options.image]), options.k)
+    report.contact_sheet(options.image, matches, options.output)
+    if options.json:
+        return print(json.dumps([_row(match) for match in matches]))
+    for match in matches:
+        print(f"{100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}  {match.path}")
+    print(f"wrote {options.output}")
+
+
+def _remove(options):
+    from siamjax.gallery import Gallery
+
+    removed = Gallery(options.gallery).remove(options.identity)
+    print(f"{options.gallery}: {removed} images of {options.identity} taken out")
+
+
+def _list(options):
+    from siamjax.gallery import Gallery
+
+    identities = Gallery(options.gallery).identities()
+    if options.json:
+        return print(json.dumps(identities))
+    for identity, images in identities.items():
+        print(f"{images:6d}  {identity}")
+
+
+def _row(match):
+    return dataclasses.asdict(match) | {"thumbnail": str(match.thumbnail)}
+
+
+def _images(paths):
+    """Image files and the identity that each one's folder says."""
+    from siamjax.data import folder
+
+    files, identities = [], []
+    for path in paths:
+        if os.path.isdir(path):
+            found = folder.find(path)
+            files += [str(file.path) for file in found]
+            identities += [file.identity for file in found]
+        else:
+            files.append(path)
+            identities.append(pathlib.Path(os.path.abspath(path)).parent.name)
+    return files, identities

@@ -1,0 +1,112 @@
+"""A trained network for use: are these two images of the same identity?"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from siamjax import experiment
+from siamjax.data import folder
+from siamjax.evaluation.scorer import Scorer
+from siamjax.evaluation.verification import Decision
+from siamjax.training import recipe
+
+_INK = ("omniglot", "glyphs", "mnist")  # data sets of grey images with ink 255 on paper 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Whether two images are of the same identity: the network's `score`, higher for likelier the same, against the
+    `threshold`; the Euclidean `distance` of their embeddings; and the calibrated `probability` 0..1 of "same"."""
+
+    same: bool
+    score: float
+    threshold: float
+    distance: float
+    probability: float
+
+
+class Verifier:
+    """The best checkpoint of a run, with the threshold and calibration that were fitted on validation pairs.
+
+    Attributes:
+      decision: the `Decision` on scores.
+      fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
+    """
+
+    def __init__(self, run: str | os.PathLike):
+        """`run` is the folder of a run that was trained and evaluated.
+
+        Raises:
+          FileNotFoundError: the folder, its configuration, checkpoint or evaluation is not there.
+          ValueError: the checkpoint is damaged, or of another version.
+        """
+        run = pathlib.Path(run).expanduser()
+        for name, remedy in (
+            ("config.json", "name the folder of a run (--workdir of the training)"),
+            ("verification.json", f"evaluate the run first: python launch.py --mode evaluate --workdir {run}"),
+        ):
+            if not (run / name).is_file():
+                raise FileNotFoundError(f"{run / name} is not there; {remedy}")
+        try:
+            config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
+            self.decision = Decision(**json.loads((run / "verification.json").read_text())["decision"])
+            self._size = config.data.size
+            self._channels, self._invert = (
+                (1, True) if config.data.name in _INK else (config.data.folder.channels, config.data.folder.invert)
+            )
+            model, copies = recipe.make_model(config), config.evaluation.copies
+            distort = recipe.make_augment(config)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
+        shape = (self._size, self._size, self._channels)
+        trained = experiment.restore_best(model, shape, run)
+        params, statistics = trained.params, trained.batch_stats
+        self._scorer = Scorer(model, params, statistics, copies=copies, distort=distort, image_shape=shape)
+        kind = json.dumps([config.encoder.to_dict(), config.head.name, shape, self._invert, copies], sort_keys=True)
+        digest = hashlib.sha256(kind.encode())
+        for leaf in jax.tree.leaves((params, statistics)):
+            digest.update(np.ascontiguousarray(leaf))
+        self.fingerprint = digest.hexdigest()
+
+    def read(self, paths: list[str | os.PathLike]) -> np.ndarray:
+        """Image files as uint8 [n, h, w, c], the way they were read in training.
+
+        Raises:
+          FileNotFoundError: a file is not there.
+          ValueError: a file cannot be read as an image.
+        """
+
+        def one(path):
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f"{folder.shown(path)} is not there, or no file")
+            return folder.read(path, self._size, self._channels, self._invert)
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.stack(list(pool.map(one, paths)))
+
+    def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
+        """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
+        return self._scorer.embed(images, description)
+
+    def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        """Embeddings [q, d] and [n, d] -> scores float32 [q, n]."""
+        return self._scorer.score_all(queries, gallery)
+
+    def verify(self, first: str | os.PathLike, second: str | os.PathLike) -> Answer:
+        """Whether the image files `first` and `second` show the same identity; raises as `read` does."""
+        embeddings = self.embed(self.read([first, second]))
+        score = float(self._scorer.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
+        return Answer(
+            same=bool(self.decision.same(score)),
+            score=score,
+            threshold=self.decision.threshold,
+            distance=float(np.linalg.norm(embeddings[0] - embeddings[1])),
+            probability=float(self.decision.probability(score)),
+        )

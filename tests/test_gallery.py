@@ -1,0 +1,248 @@
+"""The commands on a folder of faces, end to end, from training to a gallery; and what goes wrong."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamjax import cli, experiment
+from siamjax.gallery import Gallery
+from siamjax.verifier import Verifier
+
+
+def face(identity, shot, size=(40, 48)):
+    """A drawn head: ellipses whose places and greys are the identity's, a little moved in each shot."""
+    person, noise = np.random.default_rng(identity), np.random.default_rng([identity, shot])
+    y, x = np.mgrid[: size[1], : size[0]] / size[0]
+    image = np.full(y.shape, 40 + 10 * noise.uniform())
+    for _ in range(6):
+        centre, radius = person.uniform(0.2, 0.9, 2) + 0.02 * noise.normal(size=2), person.uniform(0.06, 0.3, 2)
+        inside = ((y - centre[0]) / radius[0]) ** 2 + ((x - centre[1]) / radius[1]) ** 2 < 1
+        image[inside] = person.uniform(60, 255)
+    return Image.fromarray((image + noise.normal(size=y.shape) * 6).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    place = tmp_path_factory.mktemp("faces")
+    for identity in range(40):
+        (place / f"person{identity:02d}").mkdir()
+        for shot in range(6):
+            face(identity, shot).save(place / f"person{identity:02d}" / f"{shot}.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    """A run folder of a small network that was trained on the faces for a few seconds."""
+    from configs import default
+
+    place = tmp_path_factory.mktemp("run")
+    config = default.get_config()
+    config.data.update(name="folder", data_dir=str(place / "data"), size=24)
+    config.data.folder.path = str(faces)
+    config.encoder.update(name="pyramid", width=4, embedding=32, unit_length=True)
+    config.head.name = "distance"
+    config.loss.name = "ntxent"
+    config.batch.update(identities=16, per_identity=4, per_group=16, across_groups=True)
+    config.train.update(steps=120, validate_every=60)
+    config.evaluation.update(trials=400, validation_trials=200, pairs=400, across_groups=True)
+    experiment.train(config, place / "run")
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def filled(run, faces, tmp_path_factory):
+    """A gallery of one image of each of twenty people; copy it before you change it."""
+    place = tmp_path_factory.mktemp("gallery") / "gallery"
+    images = [str(faces / f"person{identity:02d}" / "0.png") for identity in range(20)]
+    assert cli.main(["enroll", str(place), "--checkpoint", str(run), *images]) == 0
+    return place
+
+
+@pytest.fixture
+def gallery(filled, tmp_path):
+    return pathlib.Path(shutil.copytree(filled, tmp_path / "gallery"))
+
+
+def said(capsys):
+    return capsys.readouterr().out
+
+
+def test_a_trained_run_says_how_well_it_verifies_people_it_never_saw(run):
+    results = json.loads((run / "results.json").read_text())
+    assert results["verification"]["accuracy"] > 0.8
+    assert results["identification_test_8way_1shot"]["accuracy"] > 0.6
+    figures = json.loads((run / "verification.json").read_text())["test"]
+    assert figures["auc"] > 0.88 and figures["eer"] < 0.2
+    for name in ("verification.png", "trials.png", "curves.png"):
+        assert (run / "report" / name).stat().st_size > 5000
+
+
+def test_verify_answers_by_the_threshold_and_calibration_of_the_run(run, faces, capsys):
+    decision = json.loads((run / "verification.json").read_text())["decision"]
+    right = 0
+    for other, shot, same in [(k % 2 * (k + 1), 3, k % 2 == 0) for k in range(12)]:
+        pair = [str(faces / "person00" / "1.png"), str(faces / f"person{other:02d}" / f"{shot}.png")]
+        assert cli.main(["verify", str(run), *pair, "--json"]) == 0
+        answer = json.loads(said(capsys))
+        assert answer["same"] == (answer["score"] > answer["threshold"] == decision["threshold"])
+        odds = np.exp(decision["slope"] * answer["score"] + decision["offset"])
+        np.testing.assert_allclose(answer["probability"], odds / (1 + odds))
+        right += answer["same"] == same
+    assert right >= 10
+    assert cli.main(["verify", str(run), *[str(faces / "person00" / "1.png")] * 2]) == 0
+    assert said(capsys).startswith("same: probability of the same ") and answer["distance"] > 0
+
+
+def test_identify_names_the_enrolled_and_says_unknown_of_others(filled, faces, capsys):
+    known = [str(faces / f"person{identity:02d}" / "4.png") for identity in range(20)]
+    strangers = [str(faces / f"person{identity:02d}" / "4.png") for identity in range(20, 40)]
+    assert cli.main(["identify", str(filled), *known, *strangers, "-k", "3", "--json"]) == 0
+    rows = json.loads(said(capsys))
+    assert all(len(row["ranked"]) == 3 for row in rows)
+    first = [row["ranked"][0]["identity"] == f"person{n:02d}" for n, row in enumerate(rows[:20])]
+    assert sum(first) >= 15
+    scores = [row["ranked"][0]["score"] for row in rows]
+    threshold = Gallery(filled).verifier.decision.threshold
+    for row, score in zip(rows, scores, strict=True):
+        assert row["identity"] == (row["ranked"][0]["identity"] if score > threshold else None)
+    assert np.mean(scores[:20]) > np.mean(scores[20:])
+
+
+def test_an_identity_that_is_added_is_found_and_one_that_is_removed_is_not(gallery, faces, capsys):
+    image = str(faces / "person30" / "1.png")
+    for shot in (0, 2):
+        new = str(faces / "person30" / f"{shot}.png")
+        assert cli.main(["enroll", str(gallery), "--identity", "Zoë", new]) == 0
+    assert "holds 22 images of 21 identities" in said(capsys)
+    assert cli.main(["identify", str(gallery), image]) == 0
+    assert "Zoë" in said(capsys).splitlines()[1]
+    assert cli.main(["list", str(gallery), "--json"]) == 0
+    assert json.loads(said(capsys)) == {f"person{n:02d}": 1 for n in range(20)} | {"Zoë": 2}
+    assert cli.main(["remove", str(gallery), "Zoë"]) == 0
+    assert cli.main(["identify", str(gallery), image]) == 0
+    assert "Zoë" not in said(capsys).split("taken out")[1]
+    kept = {path.name for path in (gallery / "thumbnails").iterdir()}
+    assert len(kept) == 20 and len(list(gallery.glob("part-*"))) == 1
+
+
+def test_search_draws_a_contact_sheet_of_the_likest(filled, faces, tmp_path, capsys):
+    query, sheet = str(faces / "person07" / "0.png"), tmp_path / "sheet.png"
+    assert cli.main(["search", str(filled), query, "-k", "7", "-o", str(sheet)]) == 0
+    lines = said(capsys).splitlines()
+    assert "person07" in lines[0] and len(lines) == 8
+    scores = [float(line.split("score")[1].split()[0]) for line in lines[:7]]
+    assert scores == sorted(scores, reverse=True)
+    with Image.open(sheet) as image:
+        assert image.width > 600 and image.height > 300
+
+
+def test_embed_writes_what_others_can_read(run, faces, tmp_path):
+    output = tmp_path / "out.npz"
+    assert cli.main(["embed", str(run), str(faces / "person01"), "-o", str(output)]) == 0
+    with np.load(output) as file:
+        assert file["embeddings"].shape == (6, 32) and file["paths"][5].endswith("person01/5.png")
+        verifier = Verifier(run)
+        expected = verifier.embed(verifier.read([file["paths"][2]]))
+        np.testing.assert_allclose(file["embeddings"][2:3], expected, atol=1e-5)
+
+
+def _enroll_one(gallery, image, identity):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    assert cli.main(["enroll", str(gallery), "--identity", identity, str(image)]) == 0
+
+
+def test_two_writers_at_once_lose_nothing(gallery, faces):
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=_enroll_one, args=(gallery, faces / f"person{n}" / "0.png", f"new{n}"))
+        for n in (21, 22, 23)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert {"new21", "new22", "new23"} < set(Gallery(gallery).identities()) and len(Gallery(gallery)) == 23
+
+
+def _enroll_for_ever(gallery, images):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    opened = Gallery(gallery)
+    for _ in range(10_000):
+        opened.enroll(images, ["again"] * len(images))
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_gallery(gallery, faces):
+    images = [faces / "person25" / f"{shot}.png" for shot in range(4)]
+    context = multiprocessing.get_context("spawn")
+    held = 20
+    for wait in (0.05, 0.11, 0.23):
+        writer = context.Process(target=_enroll_for_ever, args=(gallery, images))
+        writer.start()
+        started, before = time.monotonic(), held
+        while len(Gallery(gallery)) == before and time.monotonic() < started + 60:
+            time.sleep(0.05)
+        time.sleep(wait)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join(30)
+        opened = Gallery(gallery)
+        held = len(opened)
+        assert held > before and (held - 20) % 4 == 0
+        (found,) = opened.search(opened.verifier.read(images[:1]), 1)
+        assert found[0].identity == "again" and found[0].thumbnail.exists()
+    opened.remove("again")
+    assert len(opened) == 20 and not list(gallery.rglob("*.partial")) and len(list(gallery.glob("part-*"))) == 1
+
+
+def test_a_gallery_of_another_network_is_refused(gallery, run, faces, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["evaluation"]["copies"] = 1  # embeddings are means now
+    (other / "config.json").write_text(json.dumps(config))
+    command = ["enroll", str(gallery), "--checkpoint", str(other), str(faces / "person21" / "0.png")]
+    assert cli.main(command) == 1
+    assert "was made by another network" in capsys.readouterr().err
+    assert len(Gallery(gallery)) == 20
+
+
+def test_a_bad_image_among_others_enrolls_none(gallery, faces, tmp_path, capsys):
+    (tmp_path / "cut.png").write_bytes((faces / "person00" / "0.png").read_bytes()[:300])
+    command = ["enroll", str(gallery), str(faces / "person33" / "0.png"), str(tmp_path / "cut.png")]
+    assert cli.main(command) == 1
+    assert "cut.png cannot be read as an image" in capsys.readouterr().err
+    assert len(Gallery(gallery)) == 20
+
+
+def test_one_line_says_what_is_wrong(run, filled, faces, tmp_path, capsys):
+    image = str(faces / "person00" / "0.png")
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "gallery.json").write_text("{")
+    old = shutil.copytree(run, tmp_path / "old")
+    (old / "config.json").write_text(json.dumps({"data": {}}))
+    unjudged = shutil.copytree(run, tmp_path / "unjudged")
+    (unjudged / "verification.json").unlink()
+    for command, message in (
+        (["verify", str(tmp_path / "none"), image, image], "config.json is not there; name the folder of a run"),
+        (["verify", str(old), image, image], "old is of another version, or damaged"),
+        (["verify", str(unjudged), image, image], "evaluate the run first"),
+        (["verify", str(run), image, str(tmp_path / "no.png")], "no.png is not there"),
+        (["list", str(tmp_path / "none")], "holds no gallery; create one with --checkpoint"),
+        (["list", str(tmp_path / "file")], "is a file; name a folder"),
+        (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),
+        (["remove", str(filled), "nobody"], "holds no identity 'nobody'"),
+        (["enroll", str(filled), str(tmp_path / "broken")], "holds no images"),
+        (["enroll", str(filled), "--identity", "", image], "an identity needs a name"),
+    ):
+        assert cli.main(command) == 1, command
+        error = capsys.readouterr().err
+        assert error.startswith(f"siamjax {command[0]}: ") and message in error and error.count("\n") == 1
