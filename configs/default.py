@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch.across_groups = False  # whether a head's different pairs may be of two alphabets
 
     config.augment = ml_collections.ConfigDict()
-    config.augment.name = "affine"  # or "none"
+    config.augment.name = "affine"  # or "photo", which is affine and what stands under it; or "none"
     config.augment.affine = ml_collections.ConfigDict()
     config.augment.affine.probability = 0.5  # of each of the seven components
     config.augment.affine.rotation = 10.0  # degrees, at most
@@ -53,8 +53,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.affine.bend = 0.0  # smooth local shifts, as a share of the side, standard deviation
     config.augment.affine.pen = 0.0  # change of the width of strokes, at most 1
 
+    config.augment.photo = ml_collections.ConfigDict()
+    config.augment.photo.flip = 0.5  # probability of a mirror image
+    config.augment.photo.light = 0.2  # change of contrast and of brightness, at most
+    config.augment.photo.colour = 0.1  # change of each channel against the others, at most
+
     config.encoder = ml_collections.ConfigDict()
-    config.encoder.name = "conv5"  # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "local", "resnet12"
+    # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "local", "resnet12" or "faces"
+    config.encoder.name = "conv5"
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # components of the embedding
     config.encoder.unit_length = False  # whether embeddings are brought to length 1
@@ -142,6 +148,7 @@ def get_config() -> ml_collections.ConfigDict:
         config.optimizer.koch.layers[layer].l2 = 1e-5  # weight of the sum of squares in the loss
 
     config.train = ml_collections.ConfigDict()
+    config.train.start = ""  # run folder whose network to start from, in place of random weights
     config.train.steps = 1000  # at most
     config.train.epoch_steps = 100  # of an epoch, the unit of Koch's schedules
     config.train.validate_every = 100  # steps; the latest checkpoint is saved then

@@ -54,6 +54,35 @@ def affine(
     return _redraw(images, share(keys))
 
 
+def photo(keys: chex.PRNGKey, images: chex.Array, *, flip: float, light: float, colour: float) -> chex.Array:
+    """Changes photographs as cameras and poses do: mirrored left to right, in other light and of another tint.
+
+    Args:
+      keys: PRNG keys [n], one an image.
+      images: float [n, h, w, c], in 0..1.
+      flip: probability of a mirror image, 0..1.
+      light: largest change of contrast, as a factor, and of brightness, as a share of the range.
+      colour: largest change of each channel against the others, as a factor; grey images have none.
+
+    Returns:
+      float [n, h, w, c], in 0..1.
+    """
+    chex.assert_rank(images, 4)
+
+    def change(key, image):
+        flip_key, light_key, colour_key = jax.random.split(key, 3)
+        image = jnp.where(jax.random.bernoulli(flip_key, flip), image[:, ::-1], image)
+        contrast, brightness = light * jax.random.uniform(light_key, (2,), minval=-1)
+        middle = jnp.mean(image)
+        image = middle + (1 + contrast) * (image - middle) + brightness
+        if image.shape[2] > 1:
+            tint = colour * jax.random.uniform(colour_key, (1, 1, image.shape[2]), minval=-1)
+            image = image * (1 + tint)
+        return jnp.clip(image, 0, 1)
+
+    return jax.vmap(change)(keys, images)
+
+
 def _random_bend(key, height, width):
     """Shifts [2, h, w] of unit deviation at the points of a coarse grid, smooth between them, in image sides."""
     rows, columns = _smooth(height), _smooth(width)

@@ -44,6 +44,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     averaged = config.optimizer.average > 0
     start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)
+    if config.train.start:
+        trained = restore_best(model, validation.images.shape[1:], pathlib.Path(config.train.start))
+        start = state.from_weights(start, trained.params, trained.batch_stats)
 
     def validate(replicated):
         scorer = Scorer(model, *parallel.first(replicated.judged()))

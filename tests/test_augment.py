@@ -101,3 +101,19 @@ def test_the_pen_thickens_and_thins_strokes():
     np.testing.assert_array_equal(augment.affine(KEYS[:3], images, **LIMITS, bend=0.0, pen=0.0), still)
     assert np.abs(augment.affine(KEYS[:3], images, **LIMITS, bend=0.05) - still).max() > 0.05
     assert np.abs(augment.affine(KEYS[:3], images, **LIMITS, pen=0.9) - still).max() > 0.05
+
+
+def test_photo_mirrors_and_changes_light_within_bounds_and_each_image_by_its_own_key():
+    images = jnp.tile(jnp.linspace(0.2, 0.8, 6)[None, None, :, None], (64, 6, 1, 3))
+    keys = jax.random.split(jax.random.key(0), 64)
+    got = np.asarray(augment.photo(keys, images, flip=0.5, light=0.2, colour=0.1))
+    assert got.min() >= 0 and got.max() <= 1
+    mirrored = got[:, 0, 0, 0] > got[:, 0, -1, 0]
+    assert 18 < mirrored.sum() < 46
+    contrast = np.abs(got[:, 0, -1, 0] - got[:, 0, 0, 0]) / 0.6
+    assert 0.65 < contrast.min() < 0.85 and 1.15 < contrast.max() < 1.35
+    tint = got[:, 0, 2, 0] / got[:, 0, 2, 1]
+    assert 0.8 < tint.min() < 0.95 and 1.05 < tint.max() < 1.25
+    alone = augment.photo(keys[5:6], images[5:6], flip=0.5, light=0.2, colour=0.1)
+    np.testing.assert_allclose(alone[0], got[5], atol=1e-6)
+    np.testing.assert_array_equal(augment.photo(keys, images, flip=0.0, light=0.0, colour=0.0), images)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from siamjax import parallel
 from siamjax.choices import choose
 from siamjax.encoders.conv import Conv
+from siamjax.encoders.faces import Faces
 from siamjax.encoders.koch import Koch
 from siamjax.encoders.resnet import ResNet12
 
-__all__ = ["Conv", "Koch", "ResNet12", "make"]
+__all__ = ["Conv", "Faces", "Koch", "ResNet12", "make"]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -31,8 +32,8 @@ def make(
     """The encoder called `name` in the configuration.
 
     Args:
-      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid", "local" or
-        "resnet12".
+      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid", "local",
+        "resnet12" or "faces".
       width: channels of the first layer.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
@@ -44,6 +45,7 @@ def make(
     table = {
         "koch": Koch,
         "koch_scaled": functools.partial(Koch, scaled=True),
+        "faces": Faces,
         "conv4": functools.partial(Conv, multiples=(1, 1, 2, 2), axis_name=axis_name),
         "conv5": functools.partial(Conv, multiples=(1, 1, 2, 2, 2), axis_name=axis_name),
         "conv6": functools.partial(Conv, multiples=(1, 1, 2, 2, 2, 2), axis_name=axis_name),

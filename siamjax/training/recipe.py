@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import jax
 import optax
 
 from siamjax import augment, encoders, heads, parallel, sampling
@@ -64,7 +65,9 @@ def make_model(config) -> Model:
 
 def make_augment(config):
     """The distortion that `config` names: (keys [n], images float [n, h, w, c]) -> images."""
-    return choose("augment.name", config.augment.name, {"affine": _affine, "none": _unchanged})(config.augment)
+    return choose("augment.name", config.augment.name, {"affine": _affine, "photo": _photo, "none": _unchanged})(
+        config.augment
+    )
 
 
 def _pairs(batch, index, turns):
@@ -86,6 +89,16 @@ def _identities(batch, index, turns):
 
 def _affine(config):
     return functools.partial(augment.affine, **config.affine)
+
+
+def _photo(config):
+    """Other views, then other light: what lies beyond the image stays dark."""
+    move = _affine(config)
+
+    def distort(keys, images):
+        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 2), move(keys, images), **config.photo)
+
+    return distort
 
 
 def _unchanged(config):

@@ -57,6 +57,12 @@ def create(
     )
 
 
+def from_weights(start: State, params, batch_stats) -> State:
+    """`start` with other weights, those of a network that was trained before."""
+    average = start.average and (params, batch_stats)
+    return start.replace(params=params, batch_stats=batch_stats, average=average)
+
+
 def average_of(before: State, after: State, keep: float):
     """The running means after a step: `keep` of the old ones, less at first, the rest from the new values.
 

@@ -64,12 +64,13 @@ def train_step(
     batch = sample(sample_key, data.index)
     item, turn, keys = parallel.own_share((batch.item, batch.turn, jax.random.split(augment_key, len(batch.item))))
     images = fetch(fetch_key, data.images, item)
+    noise = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
     images = augment(keys, (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255)
 
     def loss_of(params):
-        embeddings, updated = model.encoder.apply(
-            {"params": params["encoder"], "batch_stats": state.batch_stats}, images, train=True, mutable=["batch_stats"]
-        )
+        # Each image brings its own noise, so that the number of devices changes nothing.
+        variables = {"params": params["encoder"], "batch_stats": state.batch_stats, "noise": {"keys": noise}}
+        embeddings, updated = model.encoder.apply(variables, images, train=True, mutable=["batch_stats"])
         loss, metrics = objective(params, parallel.gather(embeddings), batch)
         return loss, (metrics, updated.get("batch_stats", state.batch_stats))
 

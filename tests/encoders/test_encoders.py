@@ -97,3 +97,20 @@ def test_unknown_names_are_refused_with_the_choices():
 
 def test_on_a_cpu_a_configured_bfloat16_is_float32():
     assert encoders.make("conv4", width=8, embedding=16, dtype="bfloat16").dtype == jnp.float32
+
+
+def test_faces_drops_half_by_each_images_own_key_in_training_alone():
+    encoder = encoders.make("faces", width=4, embedding=8, dtype="float32")
+    images = jax.random.uniform(jax.random.key(0), (3, 64, 64, 1))
+    variables = encoder.init(jax.random.key(1), images)
+    keys = jax.random.split(jax.random.key(2), 3)
+
+    def train(keys, images):
+        return encoder.apply({**variables, "noise": {"keys": keys}}, images, train=True)
+
+    together = train(keys, images)
+    np.testing.assert_allclose(train(keys[1:2], images[1:2])[0], together[1], atol=1e-6)
+    assert np.abs(train(keys[::-1], images) - together).max() > 1e-3
+    np.testing.assert_array_equal(encoder.apply(variables, images), encoder.apply(variables, images))
+    with pytest.raises(ValueError, match="at least 32×32 pixels, found 20×20"):
+        encoder.init(jax.random.key(0), jnp.zeros((1, 20, 20, 1)))

@@ -1,0 +1,37 @@
+"""Faces, or photographs of any things that have identities, from a folder of your own.
+
+    python launch.py --config configs/faces.py --config.data.folder.path=FOLDER
+
+FOLDER holds a folder for each identity; see docs/your-images.md. A fifth of the identities is held out to test on, a
+fifth to validate: `--config.data.folder.fold=0` to 4 chooses which.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.data.name = "folder"
+    config.data.size = 56
+    config.batch.identities = 16
+    config.batch.per_identity = 5
+    config.batch.across_groups = True
+    config.augment.name = "photo"
+    config.augment.affine.probability = 0.8
+    config.augment.affine.rotation = 8.0
+    config.augment.affine.shear = 0.1
+    config.augment.affine.scale = 0.12
+    config.augment.affine.shift = 0.06
+    config.encoder.name = "pyramid"
+    config.encoder.width = 16
+    config.encoder.unit_length = True
+    config.head.name = "distance"
+    config.head.distance.distance = "cosine"
+    config.loss.name = "ntxent"
+    config.optimizer.average = 0.99
+    config.train.steps = 400
+    config.train.validate_every = 100
+    config.train.keep = "last"
+    config.evaluation.across_groups = True
+    config.evaluation.copies = 8
+    return config
