@@ -77,6 +77,10 @@ def _parser():
 
     show = add("list", _list, "the identities of a gallery, with their numbers of images")
     show.add_argument("gallery")
+    export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
+    export.add_argument("checkpoint")
+    export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+
     for command in (verify, identify, search, show):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -176,6 +180,14 @@ def _list(options):
         return print(json.dumps(identities))
     for identity, images in identities.items():
         print(f"{images:6d}  {identity}")
+
+
+def _export(options):
+    from siamjax.export import export
+
+    place = export(options.checkpoint, options.output)
+    for path in sorted(place.iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def _row(match):

@@ -11,7 +11,7 @@ import optax
 
 from siamjax import data, optimizer, parallel, report
 from siamjax.choices import choose
-from siamjax.evaluation import one_shot, protocols, result, verification
+from siamjax.evaluation import one_shot, protocols, result, retrieval, verification
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
 from siamjax.training.checkpoint import Checkpoints
@@ -83,7 +83,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     """Evaluates the best checkpoint in `workdir` on validation and test data.
 
     Writes results.json, results_config.json (the configuration that the figures belong to), verification.json (the
-    threshold and calibration, and test figures that do not depend on them), and pictures in report/.
+    threshold and calibration, test figures that do not depend on them, and of a folder's images those of retrieval),
+    and pictures in report/.
 
     Args:
       config: see configs/default.py; its encoder and head must be those that were trained.
@@ -111,9 +112,12 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     right = verified.decision.same(verified.scores) == verified.same
     outcomes = {"verification": result.of(right, config.evaluation.seed)}
     outcomes |= dict(protocols.run(config, datasets, embeddings, scorer))
+    found = {}
+    if config.data.name == "folder" and one_shot.identities_of(test, 2):
+        found = retrieval.measures(scorer.score_all, embeddings["test"], test.label)
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
-        _report_verification(workdir, test, verified)
+        _report_figures(workdir, test, verified, found)
     try:
         trials = protocols.validation_trials(config.evaluation, test)
     except one_shot.TooFewImages:
@@ -151,11 +155,13 @@ def _report(config, workdir, step, outcomes):
     _warn_of_seen_alphabets(config, workdir)
 
 
-def _report_verification(workdir, dataset, verified):
+def _report_figures(workdir, dataset, verified, found):
     figures = verification.measures(verified.scores, verified.same)
     decision = dataclasses.asdict(verified.decision)
-    _write_json(workdir / "verification.json", {"decision": decision, "test": figures})
-    report.figures(figures, f"verification of {len(verified.same)} test pairs, whatever the threshold")
+    _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
+    report.figures(figures, f"{len(verified.same)} test pairs, whatever the threshold")
+    if found:
+        report.figures(found, f"each of {len(dataset)} test images among the others")
     report.verification(workdir, dataset, verified)
 
 

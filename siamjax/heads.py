@@ -284,9 +284,9 @@ class Aligned(nn.Module):
                 f"an embedding of {x.shape[1]} components is no map of {self.cells}×{self.cells} places (head.aligned."
                 "cells); use the encoder 'local', with encoder.embedding a multiple of the places"
             )
-        x = x.reshape(len(x), self.cells, self.cells, -1)
+        x = x.reshape(x.shape[0], self.cells, self.cells, -1)
         directions = distances.unit(x)
-        weight = jnp.sum(x * directions, axis=-1).reshape(len(x), -1)
+        weight = jnp.sum(x * directions, axis=-1).reshape(x.shape[0], -1)
         total = jnp.sum(weight, axis=1, keepdims=True)
         return directions, weight / jnp.where(total > 0, total, 1)
 
@@ -299,7 +299,7 @@ class Aligned(nn.Module):
         ]
         b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
         near = [b[:, y : y + cells, x : x + cells] for y, x in moves]
-        best = _best_match(product, *(x.reshape(len(x), -1, x.shape[-1]) for x in (a, *near)))
+        best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
         return _einsum(mean, best, weight)
 
 

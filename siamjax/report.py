@@ -41,7 +41,7 @@ def table(results: dict, title: str):
 
 def figures(values: dict[str, float], title: str):
     """Prints name and value."""
-    shown = rich.table.Table(title=title)
+    shown = rich.table.Table(title=title, min_width=len(title) + 4)
     shown.add_column("measure")
     shown.add_column("%", justify="right")
     for name, value in values.items():

@@ -36,12 +36,18 @@ class Verifier:
     """The best checkpoint of a run, with the threshold and calibration that were fitted on validation pairs.
 
     Attributes:
+      config: the run's configuration.
+      model: encoder and head; `variables`: their weights, {"encoder": ..., "head": ...}.
+      image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `folder.read`.
       decision: the `Decision` on scores.
       fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
     """
 
-    def __init__(self, run: str | os.PathLike):
+    def __init__(self, run: str | os.PathLike, copies: int | None = None, convolution: str | None = None):
         """`run` is the folder of a run that was trained and evaluated.
+
+        `copies` and `convolution` stand in for `evaluation.copies` and `encoder.convolution` of its configuration; with
+        other copies than there, the threshold is not quite the one that was fitted.
 
         Raises:
           FileNotFoundError: the folder, its configuration, checkpoint or evaluation is not there.
@@ -55,23 +61,29 @@ class Verifier:
             if not (run / name).is_file():
                 raise FileNotFoundError(f"{run / name} is not there; {remedy}")
         try:
-            config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
+            self.config = config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
             self.decision = Decision(**json.loads((run / "verification.json").read_text())["decision"])
-            self._size = config.data.size
-            self._channels, self._invert = (
+            config.encoder.convolution = convolution or config.encoder.convolution
+            copies = config.evaluation.copies if copies is None else copies
+            channels, self.invert = (
                 (1, True) if config.data.name in _INK else (config.data.folder.channels, config.data.folder.invert)
             )
-            model, copies = recipe.make_model(config), config.evaluation.copies
-            distort = recipe.make_augment(config)
+            self.image_shape = (config.data.size, config.data.size, channels)
+            self.model, distort = recipe.make_model(config), recipe.make_augment(config)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
-        shape = (self._size, self._size, self._channels)
-        trained = experiment.restore_best(model, shape, run)
+        trained = experiment.restore_best(self.model, self.image_shape, run)
         params, statistics = trained.params, trained.batch_stats
-        self._scorer = Scorer(model, params, statistics, copies=copies, distort=distort, image_shape=shape)
-        kind = json.dumps([config.encoder.to_dict(), config.head.name, shape, self._invert, copies], sort_keys=True)
-        digest = hashlib.sha256(kind.encode())
-        for leaf in jax.tree.leaves((params, statistics)):
+        self.variables = {
+            "encoder": {"params": params["encoder"], "batch_stats": statistics},
+            "head": params["head"],
+        }
+        self._scorer = Scorer(
+            self.model, params, statistics, copies=copies, distort=distort, image_shape=self.image_shape
+        )
+        kind = [config.encoder.to_dict(), config.head.name, self.image_shape, self.invert, copies]
+        digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
+        for leaf in jax.tree.leaves(self.variables):
             digest.update(np.ascontiguousarray(leaf))
         self.fingerprint = digest.hexdigest()
 
@@ -86,7 +98,7 @@ class Verifier:
         def one(path):
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"{folder.shown(path)} is not there, or no file")
-            return folder.read(path, self._size, self._channels, self._invert)
+            return folder.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(one, paths)))

@@ -6,10 +6,13 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+import safetensors
 from PIL import Image
 
 from siamjax import cli, experiment
@@ -153,6 +156,42 @@ def test_embed_writes_what_others_can_read(run, faces, tmp_path):
         verifier = Verifier(run)
         expected = verifier.embed(verifier.read([file["paths"][2]]))
         np.testing.assert_allclose(file["embeddings"][2:3], expected, atol=1e-5)
+
+
+_WITHOUT_US = """
+import importlib.abc, json, sys
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("siamjax", "flax"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from jax import export
+folder, images, output = sys.argv[1:]
+encoder, head = (export.deserialize(open(f"{folder}/{n}.stablehlo", "rb").read()) for n in ("encoder", "head"))
+embeddings = np.asarray(encoder.call(np.load(images)))
+np.savez(output, embeddings=embeddings, scores=head.call(embeddings[:-1], embeddings[1:]))
+"""
+
+
+def test_an_exported_network_gives_the_same_numbers_where_siamjax_is_not(run, faces, tmp_path):
+    assert cli.main(["export", str(run), "-o", str(tmp_path / "out")]) == 0
+    verifier = Verifier(run)
+    images = verifier.read([faces / "person02" / f"{shot}.png" for shot in range(5)])
+    np.save(tmp_path / "images.npy", images)
+    places = [tmp_path / name for name in ("out", "images.npy", "got.npz")]
+    subprocess.run([sys.executable, "-c", _WITHOUT_US, *map(str, places)], check=True)
+    embeddings = verifier.embed(images)
+    with np.load(tmp_path / "got.npz") as got:
+        np.testing.assert_allclose(got["embeddings"], embeddings, atol=1e-5)
+        scores = np.diagonal(verifier.score_all(embeddings[:-1], embeddings[1:]))
+        np.testing.assert_allclose(got["scores"], scores, rtol=1e-4, atol=1e-4)
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["images"]["shape"] == ["b", 24, 24, 1]
+    assert card["decision"]["threshold"] == verifier.decision.threshold
+    with safetensors.safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
+        kernel = weights.get_tensor("encoder/params/Conv_0/kernel")
+    np.testing.assert_array_equal(kernel, verifier.variables["encoder"]["params"]["Conv_0"]["kernel"])
 
 
 def _enroll_one(gallery, image, identity):

@@ -71,7 +71,7 @@ class Conv(nn.Module):
         if self.local:
             x = self._descriptors(x)
         else:
-            x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
+            x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
         return distances.unit(x) if self.unit_length else x
 
     def _descriptors(self, x):
@@ -82,7 +82,7 @@ class Conv(nn.Module):
                 f"encoder.embedding={self.embedding} must be a multiple of {places}, the places of a map of "
                 f"{x.shape[1]}×{x.shape[2]} descriptors"
             )
-        x = x.reshape(len(x), places, -1)
+        x = x.reshape(x.shape[0], places, -1)
         weight = nn.softmax(nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32), axis=1)
         x = nn.Dense(self.embedding // places, dtype=self.dtype)(x).astype(jnp.float32)
-        return (weight * distances.unit(x)).reshape(len(x), -1)
+        return (weight * distances.unit(x)).reshape(x.shape[0], -1)

@@ -55,7 +55,7 @@ class Faces(nn.Module):
                 kernel_init=nn.initializers.he_normal(),
             )(x)
             x = nn.relu(x)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         if train:
             keys = self.get_variable("noise", "keys")
             kept = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, x.shape[1:]))(keys)

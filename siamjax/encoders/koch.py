@@ -66,6 +66,6 @@ class Koch(nn.Module):
             kernel_init=nn.initializers.lecun_normal() if self.scaled else nn.initializers.normal(0.2),
             bias_init=biases,
             name="dense",
-        )(x.reshape(len(x), -1))
+        )(x.reshape(x.shape[0], -1))
         x = nn.sigmoid(x.astype(jnp.float32))
         return distances.unit(x) if self.unit_length else x

@@ -1,0 +1,87 @@
+"""A trained network as files that need no siamjax: StableHLO programs, weights, and a card that says what they take."""
+
+import json
+import os
+import pathlib
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jax import export as jax_export
+
+from siamjax.verifier import Verifier
+
+_PLATFORMS = ("cpu", "cuda")
+
+
+def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
+    """Writes the network of the `run` folder into the folder `place`:
+
+    - `encoder.stablehlo`: images uint8 [b, h, w, c] -> embeddings float32 [b, d], for any b, on CPU and CUDA;
+    - `head.stablehlo`: embeddings [b, d] and [b, d] -> scores float32 [b];
+    - `weights.safetensors`: the weights of both, by their names in Flax;
+    - `card.json`: the images' shape and how they are made, the threshold and calibration of scores, the configuration.
+
+    `jax.export.deserialize(bytes).call(...)` runs the first two. Distorted copies (`evaluation.copies`) are no part of
+    it: an embedding is the image's own.
+
+    Raises:
+      FileNotFoundError, ValueError: see `Verifier`.
+    """
+    verifier = Verifier(run, copies=0, convolution="direct")
+    place = pathlib.Path(place).expanduser()
+    place.mkdir(parents=True, exist_ok=True)
+    variables, head = verifier.variables, verifier.model.head
+
+    def encode(images):
+        return verifier.model.encoder.apply(variables["encoder"], images.astype(jnp.float32) / 255, train=False)
+
+    def score(first, second):
+        return head.apply({"params": variables["head"]}, first, second)
+
+    batch = jax_export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((*batch, *verifier.image_shape), jnp.uint8)
+    encoder = jax_export.export(jax.jit(encode), platforms=_PLATFORMS)(images)
+    (embeddings,) = encoder.out_avals
+    pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
+    comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
+    tree = flax.traverse_util.flatten_dict(variables, sep="/")
+    _write(place / "encoder.stablehlo", encoder.serialize())
+    _write(place / "head.stablehlo", comparer.serialize())
+    _write(place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()}))
+    _write(place / "card.json", json.dumps(_card(verifier, embeddings), indent=2).encode())
+    return place
+
+
+def _card(verifier, embeddings):
+    height, width, channels = verifier.image_shape
+    return {
+        "images": {
+            "shape": ["b", height, width, channels],
+            "dtype": "uint8",
+            "colour": "RGB" if channels == 3 else "grey",
+            "inverted": verifier.invert,
+            "made": "upright, transparent parts white, inverted if so, resized with its aspect kept, centred on black",
+        },
+        "embeddings": {"shape": ["b", embeddings.shape[1]], "dtype": "float32"},
+        "decision": {
+            "same": "score > threshold",
+            "probability": "1 / (1 + exp(-(slope * score + offset)))",
+            "threshold": verifier.decision.threshold,
+            "slope": verifier.decision.slope,
+            "offset": verifier.decision.offset,
+        },
+        "config": json.loads(verifier.config.to_json()),
+    }
+
+
+def _write(path, content):
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from siamjax.evaluation import retrieval
+
+
+def nearer(a, b):
+    return -np.linalg.norm(a[:, None] - b[None], axis=2)
+
+
+def clusters(seed, identities=12, spread=1.4):
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(identities) * 7, rng.integers(1, 9, identities))
+    centres = rng.normal(size=(identities, 3))
+    return centres[label // 7] + spread * 0.5 * rng.normal(size=(len(label), 3)), label
+
+
+def by_loops(queries, query_label, gallery, gallery_label, own):
+    """The definitions, one query at a time."""
+    sums, asked = np.zeros(6), 0
+    for number, (query, label) in enumerate(zip(queries, query_label, strict=True)):
+        ranked = sorted(
+            (np.linalg.norm(query - image), other)
+            for place, (image, other) in enumerate(zip(gallery, gallery_label, strict=True))
+            if not (own and place == number)
+        )
+        names = [other for _, other in ranked]
+        count = names.count(label)
+        if not count:
+            continue
+        asked += 1
+        precision = [names[: k + 1].count(label) / (k + 1) for k in range(count) if names[k] == label]
+        distinct = list(dict.fromkeys(names))
+        whale = 1 / (1 + distinct.index(label)) if distinct.index(label) < 5 else 0
+        recalls = [label in names[:k] for k in (1, 5, 10)]
+        sums += [*recalls, names[:count].count(label) / count, sum(precision) / count, whale]
+    return sums / asked
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_measures_equal_their_definitions_whatever_the_block(block):
+    points, label = clusters(0)
+    got = retrieval.measures(nearer, points, label, block=block)
+    np.testing.assert_allclose(list(got.values()), by_loops(points, label, points, label, True), rtol=1e-12)
+    others, other_label = clusters(1, identities=15)
+    got = retrieval.measures(nearer, others, other_label, points, label, block=block)
+    np.testing.assert_allclose(list(got.values()), by_loops(others, other_label, points, label, False), rtol=1e-12)
+
+
+def test_the_whole_matrix_is_never_asked_for():
+    points, label = clusters(2)
+    asked = []
+
+    def score(a, b):
+        asked.append(len(a))
+        return nearer(a, b)
+
+    retrieval.measures(score, points, label, block=8)
+    assert max(asked) == 8
+
+
+def test_queries_that_nothing_can_answer_do_not_count():
+    points, label = np.array([[0.0], [0.1], [5.0]]), np.array([1, 1, 2])
+    assert set(retrieval.measures(nearer, points, label).values()) == {1.0}
+    with pytest.raises(ValueError, match="no query has an image of its identity in the gallery"):
+        retrieval.measures(nearer, points, np.arange(3))
