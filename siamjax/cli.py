@@ -52,6 +52,11 @@ def _parser():
     verify.add_argument("first", metavar="IMAGE")
     verify.add_argument("second", metavar="IMAGE")
 
+    pairs = add("pairs", _pairs, "how well are the pairs of a list verified? accuracy, ROC figures, LFW's folds")
+    pairs.add_argument("checkpoint")
+    pairs.add_argument("list", metavar="LIST", help="CSV file path_a,path_b,same; or LFW's pairs.txt")
+    pairs.add_argument("--images", metavar="FOLDER", help="that the list's paths start from; default: the list's own")
+
     enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
     enroll.add_argument("gallery")
     enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
@@ -81,7 +86,7 @@ def _parser():
     export.add_argument("checkpoint")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
-    for command in (verify, identify, search, show):
+    for command in (verify, pairs, identify, search, show):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -120,6 +125,27 @@ def _verify(options):
         f"{'same' if answer.same else 'different'}: probability of the same {100 * answer.probability:.1f} %, score "
         f"{answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
     )
+
+
+def _pairs(options):
+    import numpy as np
+
+    from siamjax import report
+    from siamjax.data import pair_list
+    from siamjax.evaluation import verification
+    from siamjax.verifier import Verifier
+
+    verifier, pairs = Verifier(options.checkpoint), pair_list.read(options.list, options.images)
+    files, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
+    embeddings = verifier.embed(verifier.read(files.tolist()), "embedding")
+    scores = verifier.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
+    figures = {"accuracy": float((verifier.decision.same(scores) == pairs.same).mean())}
+    if pairs.fold.max() > 0:
+        figures["folds_accuracy"], figures["folds_standard_error"] = verification.folds(scores, pairs.same, pairs.fold)
+    figures |= verification.measures(scores, pairs.same)
+    if options.json:
+        return print(json.dumps(figures))
+    report.figures(figures, f"{len(scores)} pairs of {options.list}; accuracy at the threshold of the run")
 
 
 def _enroll(options):

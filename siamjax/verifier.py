@@ -107,6 +107,10 @@ class Verifier:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
         return self._scorer.embed(images, description)
 
+    def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> scores float32 [p]."""
+        return self._scorer.score_pairs(embeddings, pairs)
+
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """Embeddings [q, d] and [n, d] -> scores float32 [q, n]."""
         return self._scorer.score_all(queries, gallery)
@@ -114,7 +118,7 @@ class Verifier:
     def verify(self, first: str | os.PathLike, second: str | os.PathLike) -> Answer:
         """Whether the image files `first` and `second` show the same identity; raises as `read` does."""
         embeddings = self.embed(self.read([first, second]))
-        score = float(self._scorer.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
+        score = float(self.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
         return Answer(
             same=bool(self.decision.same(score)),
             score=score,

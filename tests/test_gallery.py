@@ -105,6 +105,21 @@ def test_verify_answers_by_the_threshold_and_calibration_of_the_run(run, faces, 
     assert said(capsys).startswith("same: probability of the same ") and answer["distance"] > 0
 
 
+def test_pairs_of_a_list_are_judged_as_verify_judges_them(run, faces, tmp_path, capsys):
+    rows = [
+        (f"person{n:02d}/0.png", f"person{n + (k % 2):02d}/{1 + k}.png", 1 - k % 2) for n in range(8) for k in range(4)
+    ]
+    text = "path_a,path_b,same\n" + "".join(f"{a},{b},{same}\n" for a, b, same in rows)
+    (tmp_path / "list.csv").write_text(text)
+    assert cli.main(["pairs", str(run), str(tmp_path / "list.csv"), "--images", str(faces), "--json"]) == 0
+    figures = json.loads(said(capsys))
+    verifier = Verifier(run)
+    right = [verifier.verify(faces / a, faces / b).same == bool(same) for a, b, same in rows[:6]]
+    assert figures["accuracy"] > 0.8 and sum(right) >= 5 and figures["auc"] > 0.85
+    assert cli.main(["pairs", str(run), str(tmp_path / "list.csv")]) == 1
+    assert "list.csv, line 2" in capsys.readouterr().err
+
+
 def test_identify_names_the_enrolled_and_says_unknown_of_others(filled, faces, capsys):
     known = [str(faces / f"person{identity:02d}" / "4.png") for identity in range(20)]
     strangers = [str(faces / f"person{identity:02d}" / "4.png") for identity in range(20, 40)]

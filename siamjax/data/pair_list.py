@@ -1,0 +1,95 @@
+"""Lists of image pairs to verify: a CSV file, or LFW's pairs.txt."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from siamjax.data.folder import shown
+
+_YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
+
+
+@dataclasses.dataclass(frozen=True)
+class PairList:
+    """`first` and `second` files of n pairs; `same` bool [n]; `fold` int32 [n], all 0 where the list has no folds."""
+
+    first: tuple[pathlib.Path, ...]
+    second: tuple[pathlib.Path, ...]
+    same: np.ndarray
+    fold: np.ndarray
+
+
+def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> PairList:
+    """A list of pairs.
+
+    A CSV file has the columns path_a, path_b and same (1 or 0, true or false), and paths relative to `images`, or to
+    the file itself. Any other file is read as LFW's pairs.txt: "folds pairs" (or "pairs", for a single fold), then for
+    each fold as many lines "name number number" of the same person as lines "name number name number" of different
+    ones; the image is name/name_0001.jpg. Huang et al. (2007), http://vis-www.cs.umass.edu/lfw/README.txt.
+
+    Raises:
+      FileNotFoundError: the file, or an image, is not there.
+      ValueError: a column is missing, or a line is not as it should be.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{shown(path)} is not there; expected a list of pairs, CSV or LFW's pairs.txt")
+    root = pathlib.Path(images).expanduser() if images else path.parent
+    rows = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lfw(path)
+    if not rows:
+        raise ValueError(f"{shown(path)} lists no pairs")
+    for line, first, second, *_ in rows:
+        for image in (first, second):
+            if not (root / image).is_file():
+                raise FileNotFoundError(f"{shown(path)}, line {line}: {shown(root / image)} is not there")
+    _, first, second, same, fold = zip(*rows, strict=True)
+    return PairList(
+        tuple(root / image for image in first),
+        tuple(root / image for image in second),
+        np.array(same, bool),
+        np.array(fold, np.int32),
+    )
+
+
+def _of_csv(path):
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as table:
+        reader = csv.DictReader(table, restkey="more")
+        missing = [name for name in ("path_a", "path_b", "same") if name not in (reader.fieldnames or ())]
+        if missing:
+            found = ",".join(reader.fieldnames or ()) or "nothing"
+            raise ValueError(
+                f"{shown(path)}: column {missing[0]!r} is missing; expected path_a,path_b,same, found {found}"
+            )
+        rows = []
+        for row in reader:
+            same = (row["same"] or "").strip().lower()
+            if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
+                raise ValueError(
+                    f"{shown(path)}, line {reader.line_num}: expected two paths, and 1 or 0, found {row['same']!r}"
+                )
+            rows.append((reader.line_num, row["path_a"], row["path_b"], same in _YES, 0))
+    return rows
+
+
+def _of_lfw(path):
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    head = lines[0].split() if lines else []
+    if len(head) not in (1, 2) or not all(word.isdigit() for word in head):
+        raise ValueError(f"{shown(path)}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
+    pairs = int(head[-1])
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        words = line.split()
+        if not words:
+            continue
+        same = len(words) == 3
+        numbers = words[1:] if same else words[1::2]
+        if len(words) not in (3, 4) or not all(word.isdigit() for word in numbers):
+            raise ValueError(f"{shown(path)}, line {number}: expected 'name number [name] number', found {line!r}")
+        names = (words[0], words[0 if same else 2])
+        files = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
+        rows.append((number, *files, same, len(rows) // (2 * pairs) if pairs else 0))
+    return rows

@@ -1,0 +1,61 @@
+"""Lists of pairs, read as their formats say, and what is said of wrong ones."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamjax.data import pair_list
+
+
+@pytest.fixture
+def people(tmp_path):
+    for name in ("Ann_Lee", "Bob"):
+        (tmp_path / name).mkdir()
+        for number in range(1, 4):
+            Image.new("L", (8, 8), number).save(tmp_path / name / f"{name}_{number:04d}.jpg")
+    return tmp_path
+
+
+def test_a_table_of_pairs(people):
+    (people / "pairs.csv").write_text(
+        "same,path_b,path_a\n1,Bob/Bob_0001.jpg,Bob/Bob_0002.jpg\nFalse,Bob/Bob_0001.jpg,Ann_Lee/Ann_Lee_0003.jpg\n"
+    )
+    pairs = pair_list.read(people / "pairs.csv")
+    assert pairs.first == (people / "Bob" / "Bob_0002.jpg", people / "Ann_Lee" / "Ann_Lee_0003.jpg")
+    assert pairs.second == (people / "Bob" / "Bob_0001.jpg",) * 2
+    assert pairs.same.tolist() == [True, False] and pairs.fold.tolist() == [0, 0]
+
+
+def test_lfws_list_with_its_folds(people, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("lists") / "pairs.txt"
+    elsewhere.write_text("2\t1\nBob\t1\t3\nBob\t2\tAnn_Lee\t1\nAnn_Lee\t1\t2\nAnn_Lee\t3\tBob\t3\n")
+    pairs = pair_list.read(elsewhere, people)
+    assert pairs.first[1] == people / "Bob" / "Bob_0002.jpg" and pairs.second[1].name == "Ann_Lee_0001.jpg"
+    np.testing.assert_array_equal(pairs.same, [True, False, True, False])
+    np.testing.assert_array_equal(pairs.fold, [0, 0, 1, 1])
+    elsewhere.write_text("1\nBob\t1\t3\nBob\t2\tAnn_Lee\t1\n")  # pairsDevTest.txt
+    np.testing.assert_array_equal(pair_list.read(elsewhere, people).fold, [0, 0])
+
+
+@pytest.mark.parametrize(
+    "name,text,message",
+    [
+        ("p.csv", "path_a,same\n", "p.csv: column 'path_b' is missing; expected path_a,path_b,same, found path_a,same"),
+        (
+            "p.csv",
+            "path_a,path_b,same\na,b,perhaps\n",
+            "p.csv, line 2: expected two paths, and 1 or 0, found 'perhaps'",
+        ),
+        ("p.csv", "path_a,path_b,same\nBob/Bob_0001.jpg,no.jpg,1\n", "p.csv, line 2: .*no.jpg is not there"),
+        ("p.csv", "path_a,path_b,same\n", "lists no pairs"),
+        ("p.txt", "Bob 1 2\n", "line 1: expected LFW's 'folds pairs'"),
+        ("p.txt", "1 1\nBob 1\n", "line 2: expected 'name number"),
+        ("p.txt", "1 1\nBob 1 x\n", "line 2: expected 'name number"),
+    ],
+)
+def test_wrong_lists_are_refused_by_line(people, name, text, message):
+    (people / name).write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        pair_list.read(people / name)
+    with pytest.raises(FileNotFoundError, match="none.csv is not there"):
+        pair_list.read(people / "none.csv")
