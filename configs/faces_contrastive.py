@@ -22,7 +22,7 @@ def get_config():
     config.head.name = "distance"
     config.loss.name = "batch_contrastive"
     config.optimizer.adamw.learning_rate = 1e-3
-    config.train.steps = 300
+    config.train.steps = 150
     config.train.validate_every = 50
     config.evaluation.across_groups = True
     return config

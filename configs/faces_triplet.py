@@ -25,7 +25,7 @@ def get_config():
     config.loss.batch_all_triplet.margin = 1.0
     config.loss.batch_all_triplet.distance = "squared_euclidean"
     config.optimizer.adamw.learning_rate = 1e-3
-    config.train.steps = 300
+    config.train.steps = 150
     config.train.validate_every = 50
     config.evaluation.across_groups = True
     return config

@@ -1,0 +1,64 @@
+"""Face recipes, cross-validated over identities: each fifth of them is tested by a network that never saw it.
+
+    python benchmarks/faces.py --folder FOLDER
+
+The table gives means over the folds, with the standard deviation between them.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RECIPES = ("faces_contrastive", "faces_triplet", "faces_binary", "faces")
+FOLDS = 5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", required=True, help="a folder for each identity")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
+    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
+    options = parser.parse_args()
+    table = Table(title=f"{options.folder}: {FOLDS} folds of identities, seed 0; %")
+    for column in ("recipe", "verification", "AUC", "EER", "1-shot identification", "recall@1"):
+        table.add_column(column, justify="left" if column == "recipe" else "right")
+    for recipe in options.recipes:
+        rows = np.array([measure(recipe, fold, options) for fold in range(FOLDS)])
+        cells = [
+            f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in zip(rows.mean(0), rows.std(0), strict=True)
+        ]
+        table.add_row(recipe, *cells)
+        Console(width=110).print(table)
+
+
+def measure(recipe, fold, options):
+    with tempfile.TemporaryDirectory() as workdir:
+        command = [
+            sys.executable,
+            ROOT / "launch.py",
+            "--config",
+            ROOT / "configs" / f"{recipe}.py",
+            "--workdir",
+            workdir,
+        ]
+        settings = {"folder.path": options.folder, "folder.fold": fold, "data_dir": options.data_dir}
+        settings = [f"--config.data.{key}={value}" for key, value in settings.items()]
+        subprocess.run([*command, *settings], check=True, stdout=subprocess.DEVNULL)
+        results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
+        figures = json.loads((pathlib.Path(workdir) / "verification.json").read_text())
+    identification = next(row for name, row in results.items() if name.startswith("identification_test"))
+    test = figures["test"]
+    accuracies = (results["verification"]["accuracy"], identification["accuracy"])
+    return accuracies[0], test["auc"], test["eer"], accuracies[1], figures["retrieval"]["recall_at_1"]
+
+
+if __name__ == "__main__":
+    main()
