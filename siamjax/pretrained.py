@@ -28,11 +28,11 @@ def load(name: str, copies: int = 0) -> Scorer:
 
     Args:
       name: "omniglot-fast", the network of configs/omniglot_fast.py.
-      copies: distorted copies of each image over which its embedding is averaged, too; 50 in the quoted figures.
+      copies: distorted copies of each image over which its embedding is averaged, too; 30 in the quoted figures.
 
     Returns:
-      A `Scorer`: `embed` takes uint8 images [n, 28, 28, 1] with ink 255 on paper 0 to embeddings float32 [n, d], of
-      unit length without copies; `score_pairs` and `score_trials` give logits of "same".
+      A `Scorer`: `embed` takes uint8 images [n, 28, 28, 1] with ink 255 on paper 0 to embeddings float32 [n, d], maps
+      of 7×7 descriptors; `score_pairs`, `score_all` and `score_trials` give logits of "same".
 
     Raises:
       ValueError: there is no network of this name.
