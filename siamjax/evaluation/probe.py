@@ -1,0 +1,50 @@
+"""How much do embeddings say of something else? Nearest neighbours and linear models on frozen embeddings."""
+
+import numpy as np
+import sklearn.linear_model
+import sklearn.neighbors
+import sklearn.pipeline
+import sklearn.preprocessing
+
+
+def measures(
+    embeddings: np.ndarray,
+    targets: np.ndarray,
+    test_embeddings: np.ndarray,
+    test_targets: np.ndarray,
+    *,
+    neighbours: int = 5,
+) -> dict[str, float]:
+    """k-NN and a linear model fitted on one set of embeddings, judged on another.
+
+    Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes (2016);
+    https://arxiv.org/abs/1610.01644.
+
+    Args:
+      embeddings: float [n, d].
+      targets: [n]; floats are quantities (regression), anything else is classes.
+      test_embeddings: float [m, d].
+      test_targets: [m].
+      neighbours: k, of k-NN.
+
+    Returns:
+      "knn" and "linear": accuracy 0..1 for classes, R² (at most 1) for quantities.
+
+    Raises:
+      ValueError: the arrays do not fit together, or all targets are of one class.
+    """
+    for name, points, values in (("train", embeddings, targets), ("test", test_embeddings, test_targets)):
+        if points.ndim != 2 or values.shape != points.shape[:1]:
+            raise ValueError(
+                f"{name}: expected embeddings [n, d] and targets [n], found {points.shape}, {values.shape}"
+            )
+    k = min(neighbours, len(embeddings))
+    if np.issubdtype(targets.dtype, np.floating):
+        models = (sklearn.neighbors.KNeighborsRegressor(k), sklearn.linear_model.RidgeCV(np.logspace(-3, 3, 13)))
+    else:
+        models = (sklearn.neighbors.KNeighborsClassifier(k), sklearn.linear_model.LogisticRegression(max_iter=2000))
+    scores = []
+    for model in models:
+        scaled = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), model)
+        scores.append(float(scaled.fit(embeddings, targets).score(test_embeddings, test_targets)))
+    return dict(zip(("knn", "linear"), scores, strict=True))

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from siamjax.evaluation import probe
+
+
+def points(seed, n=300):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4)) * [1, 1, 100, 1]  # scales must not matter
+    return x, x[:, 0] - 2 * x[:, 1] + 0.01 * x[:, 2]
+
+
+def test_what_is_linear_in_the_embeddings_is_found_and_what_is_not_in_them_is_not():
+    (x, value), (y, other) = points(0), points(1)
+    assert probe.measures(x, value, y, other)["linear"] > 0.99
+    by_sign = probe.measures(x, value > 0, y, other > 0)
+    assert by_sign["linear"] > 0.95 and 0.8 < by_sign["knn"] < by_sign["linear"]
+    names = np.array(["low", "high"])
+    named = probe.measures(x, names[(value > 0).astype(int)], y, names[(other > 0).astype(int)])
+    assert named == by_sign
+    noise = np.random.default_rng(2).uniform(size=600) < 0.5
+    assert probe.measures(x, noise[:300], y, noise[300:])["linear"] < 0.6
+
+
+def test_a_ring_is_for_neighbours_and_not_for_lines():
+    (x, _), (y, _) = points(3, 800), points(4)
+    inside = [np.hypot(*z[:, :2].T) < 1.2 for z in (x, y)]
+    got = probe.measures(x[:, :2], inside[0], y[:, :2], inside[1])
+    assert got["knn"] > 0.9 > 0.65 > got["linear"]
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    x, value = points(0)
+    with pytest.raises(
+        ValueError, match=r"test: expected embeddings \[n, d\] and targets \[n\], found \(300, 4\), \(9,\)"
+    ):
+        probe.measures(x, value, x, value[:9])
