@@ -19,6 +19,8 @@ from siamjax.training.metrics import MetricsLog
 
 # May differ when a run goes on: where the data lies says nothing about what it is.
 _PLACES = ("data.data_dir", "data.manual_dir", "data.folder.path")
+# What a threshold depends on, beside the network.
+_DECISIVE = ("data.", "augment.", "evaluation.copies", "evaluation.across_groups")
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
@@ -40,13 +42,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     datasets = parallel.main_first(lambda: data.load(config.data))
     validation = datasets["validation"]
     trials = protocols.validation_trials(config.evaluation, validation)
+    protocols.draw_pairs(config.evaluation, datasets)  # What evaluation would refuse is refused before the training.
     made = recipe.make(config, datasets.get("train"), model, transform)
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     averaged = config.optimizer.average > 0
     start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)
-    if config.train.start:
-        trained = restore_best(model, validation.images.shape[1:], pathlib.Path(config.train.start))
-        start = state.from_weights(start, trained.params, trained.batch_stats)
 
     def validate(replicated):
         scorer = Scorer(model, *parallel.first(replicated.judged()))
@@ -54,8 +54,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
         # Whether to stop is decided by this number: all processes take the same.
         return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
 
-    # Nothing is written before this line, so that a configuration that cannot run leaves nothing behind.
-    parallel.from_main(lambda: _write_json(workdir / "config.json", json.loads(config.to_json())))
+    # Nothing is written before these lines, so that a configuration that cannot run leaves nothing behind.
+    parallel.from_main(lambda: _check_same_identities(workdir, datasets))
+    if config.train.start and not (workdir / "checkpoints").exists():
+        trained = restore_best(model, validation.images.shape[1:], pathlib.Path(config.train.start))
+        start = state.from_weights(start, trained.params, trained.batch_stats)
+    parallel.from_main(lambda: _write_start(workdir, config, datasets))
     checkpoints = Checkpoints(workdir)
     restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
     checkpoints.forget_after(int(restored.step))
@@ -99,6 +103,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     _check_numbers(config)
     parallel.from_main(lambda: _check_trained(workdir))
     datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
+    parallel.from_main(lambda: _check_same_identities(workdir, datasets))
     test = datasets["test"]
     model = recipe.make_model(config)
     trained = restore_best(model, test.images.shape[1:], workdir)
@@ -117,7 +122,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
         found = retrieval.measures(scorer.score_all, embeddings["test"], test.label)
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
-        _report_figures(workdir, test, verified, found)
+        _report_figures(config, workdir, test, verified, found)
     try:
         trials = protocols.validation_trials(config.evaluation, test)
     except one_shot.TooFewImages:
@@ -155,14 +160,42 @@ def _report(config, workdir, step, outcomes):
     _warn_of_seen_alphabets(config, workdir)
 
 
-def _report_figures(workdir, dataset, verified, found):
+def _report_figures(config, workdir, dataset, verified, found):
     figures = verification.measures(verified.scores, verified.same)
     decision = dataclasses.asdict(verified.decision)
-    _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
+    saved = json.loads((workdir / "config.json").read_text())
+    other = [key for key, _, _ in _changed(saved, json.loads(config.to_json())) if key.startswith(_DECISIVE)]
+    if other:
+        report.note(f"the run's own threshold stays as it was: {', '.join(other)} differ(s) from its training")
+    else:
+        _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
     report.figures(figures, f"{len(verified.same)} test pairs, whatever the threshold")
     if found:
         report.figures(found, f"each of {len(dataset)} test images among the others")
     report.verification(workdir, dataset, verified)
+
+
+def _write_start(workdir, config, datasets):
+    _write_json(workdir / "config.json", json.loads(config.to_json()))
+    names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
+    if names:
+        _write_json(workdir / "identities.json", names)
+
+
+def _check_same_identities(workdir, datasets):
+    """Refuses to go on where an identity that was trained on would now be judged, or the other way round."""
+    path = workdir / "identities.json"
+    if not path.exists():
+        return
+    before = json.loads(path.read_text())
+    trained = set(before["train"])
+    for part in ("validation", "test"):
+        moved = sorted(trained & set(datasets[part].names))
+        if moved:
+            raise ValueError(
+                f"{path}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} first): identities "
+                "were added or removed since, and are dealt out anew. Use a new --workdir, or put back what was there"
+            )
 
 
 def _check_trained(workdir):

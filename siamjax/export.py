@@ -24,8 +24,8 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     - `weights.safetensors`: the weights of both, by their names in Flax;
     - `card.json`: the images' shape and how they are made, the threshold and calibration of scores, the configuration.
 
-    `jax.export.deserialize(bytes).call(...)` runs the first two. Distorted copies (`evaluation.copies`) are no part of
-    it: an embedding is the image's own.
+    `jax.export.deserialize(bytes).call(...)` runs the first two; it needs the package flatbuffers. Distorted copies
+    (`evaluation.copies`) are no part of it: an embedding is the image's own.
 
     Raises:
       FileNotFoundError, ValueError: see `Verifier`.
@@ -72,6 +72,7 @@ def _card(verifier, embeddings):
             "threshold": verifier.decision.threshold,
             "slope": verifier.decision.slope,
             "offset": verifier.decision.offset,
+            "fitted_on_embeddings_averaged_over_copies": verifier.config.evaluation.copies,
         },
         "config": json.loads(verifier.config.to_json()),
     }

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 import filelock
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from siamjax.data.folder import shown
+from siamjax.data.folder import shown, upright
 from siamjax.verifier import Verifier
 
 _FORMAT = 1
@@ -103,8 +103,7 @@ class Gallery:
                 {"identity": identity, "path": shown(os.path.abspath(path)), "thumbnail": name}
                 for identity, path, name in zip(identities, paths, names, strict=True)
             ]
-            self._index["parts"].append(self._write_part(embeddings, rows))
-            self._commit()
+            self._commit([*self._index["parts"], self._write_part(embeddings, rows)])
 
     def remove(self, identity: str) -> int:
         """Takes all images of an identity out; returns their number.
@@ -121,8 +120,7 @@ class Gallery:
                     f"{self.place} holds no identity {identity!r}; `siamjax list` shows those that it holds"
                 )
             rows = [self._rows[number] for number in kept]
-            self._index["parts"] = [self._write_part(self._embeddings[kept], rows)] if kept else []
-            self._commit()
+            self._commit([self._write_part(self._embeddings[kept], rows)] if kept else [])
         return removed
 
     def search(self, images: np.ndarray, k: int) -> list[list[Match]]:
@@ -138,7 +136,8 @@ class Gallery:
             for number in np.argsort(-row, kind="stable"):
                 if len(best) == k:
                     break
-                best.setdefault(self._identities[number], self._match(number, row))
+                if self._identities[number] not in best:
+                    best[self._identities[number]] = self._match(number, row)
             ranked = tuple(best.values())
             known = self.verifier.decision.same(ranked[0].score)
             found.append(Identified(ranked[0].identity if known else None, ranked))
@@ -214,8 +213,10 @@ class Gallery:
         np.savez(buffer, embeddings=embeddings, rows=np.frombuffer(json.dumps(rows).encode(), np.uint8))
         return {"file": self._keep(f"part-{uuid.uuid4().hex}.npz", buffer.getvalue()), "images": len(rows)}
 
-    def _commit(self):
-        self._keep("gallery.json", json.dumps(self._index, indent=1).encode())
+    def _commit(self, parts):
+        index = self._index | {"parts": parts}
+        self._keep("gallery.json", json.dumps(index, indent=1).encode())
+        self._index = index
         self._load()
         # What no gallery names any more: of parts that were written anew, and of writers that were killed.
         used = {part["file"] for part in self._index["parts"]} | {row["thumbnail"] for row in self._rows}
@@ -243,8 +244,7 @@ class Gallery:
 
 def _thumbnail(path):
     with Image.open(path) as image:
-        image.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        image = upright(image, "RGB", 2 * _THUMBNAIL)
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=85)

@@ -236,7 +236,7 @@ class Aligned(nn.Module):
     For embeddings that are maps of descriptors, as the encoder "local" gives: a descriptor's direction says what is
     there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight, of
     the highest cosine with a descriptor of b at most `reach` steps off, up, down or aside; averaged with the same of b
-    to a. What is drawn a little higher or wider is then no difference.
+    to a, where beyond the edge every cosine is 0. What is drawn a little higher or wider is then no difference.
 
     Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
     model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
@@ -307,24 +307,28 @@ class Aligned(nn.Module):
 def _best_match(product, a, *candidates):
     """The largest of the `product`s of a with each candidate; the gradient goes to the first that has it.
 
-    All products would fill the memory on the way back, if they were not computed again there.
+    All products would fill the memory on the way back: there, each is computed again, and known by its number.
     """
-    return functools.reduce(jnp.maximum, (_einsum(product, a, candidate) for candidate in candidates))
+    return _best_match_forward(product, a, *candidates)[0]
 
 
 def _best_match_forward(product, a, *candidates):
-    best = _best_match(product, a, *candidates)
-    return best, (a, candidates, best)
+    best = _einsum(product, a, candidates[0])
+    winner = jnp.zeros(best.shape, jnp.uint8)
+    for number, candidate in enumerate(candidates[1:], start=1):
+        value = _einsum(product, a, candidate)
+        better = value > best
+        best, winner = jnp.where(better, value, best), jnp.where(better, jnp.uint8(number), winner)
+    return best, (a, candidates, winner)
 
 
 def _best_match_backward(product, saved, cotangent):
-    a, candidates, best = saved
-    of_a, of_candidates, open_ = jnp.zeros_like(a), [], jnp.ones_like(best, dtype=bool)
-    for candidate in candidates:
-        value, pull = jax.vjp(functools.partial(_einsum, product), a, candidate)
-        taken = open_ & (value >= best)
-        change, of_candidate = pull(jnp.where(taken, cotangent, 0))
-        of_a, open_ = of_a + change, open_ & ~taken
+    a, candidates, winner = saved
+    of_a, of_candidates = jnp.zeros_like(a), []
+    for number, candidate in enumerate(candidates):
+        _, pull = jax.vjp(functools.partial(_einsum, product), a, candidate)
+        change, of_candidate = pull(jnp.where(winner == number, cotangent, 0))
+        of_a += change
         of_candidates.append(of_candidate)
     return of_a, *of_candidates
 

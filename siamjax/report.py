@@ -8,7 +8,7 @@ import rich.console
 import rich.table
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from PIL import Image, ImageOps
+from PIL import Image
 
 from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot, protocols
@@ -174,8 +174,10 @@ def _page(workdir, name, page, title):
 
 def contact_sheet(query: str, matches: Sequence, path: str):
     """Saves a picture of the image file `query` and of its `matches`, a sequence of `gallery.Match`, best first."""
+    from siamjax.data.folder import upright  # It brings array_record, which takes its time to import.
+
     with Image.open(query) as image:
-        pictures = [(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), "query")]
+        pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
     for match in matches:
         with Image.open(match.thumbnail) as image:
             pictures.append((np.asarray(image), f"{match.identity}\n{100 * match.probability:.1f} %"))

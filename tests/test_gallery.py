@@ -89,6 +89,43 @@ def test_a_trained_run_says_how_well_it_verifies_people_it_never_saw(run):
         assert (run / "report" / name).stat().st_size > 5000
 
 
+def test_identities_that_were_trained_on_are_never_tested(run, faces, tmp_path):
+    """With one person more the others would be dealt out anew."""
+    from configs import saved
+
+    more = shutil.copytree(faces, tmp_path / "faces")
+    shutil.copytree(more / "person00", more / "a_new_one")
+    config = saved.get_config(str(run))
+    config.data.folder.path = str(more)
+    for go_on in (experiment.evaluate, experiment.train):
+        with pytest.raises(ValueError, match=r"identities.json: \d+ identities of the \w+ data were trained on"):
+            go_on(config, run)
+
+
+def test_evaluating_on_other_data_leaves_the_runs_threshold(run, tmp_path, capsys):
+    from configs import saved
+
+    run = shutil.copytree(run, tmp_path / "run")
+    before = (run / "verification.json").read_text()
+    config = saved.get_config(str(run))
+    config.data.folder.invert = True
+    experiment.evaluate(config, run)
+    assert (run / "verification.json").read_text() == before
+    assert "the run's own threshold stays as it was: data.folder.invert" in said(capsys)
+
+
+def test_training_goes_on_from_another_runs_network(run, tmp_path):
+    from configs import saved
+
+    config = saved.get_config(str(run))
+    config.train.update(start=str(run), steps=1, validate_every=1)
+    config.optimizer.adamw.learning_rate = 1e-9
+    experiment.train(config, tmp_path / "run")
+    first, second = (Verifier(place).variables["encoder"]["params"] for place in (run, tmp_path / "run"))
+    assert first.keys() == second.keys()
+    np.testing.assert_allclose(first["Conv_1"]["kernel"], second["Conv_1"]["kernel"], atol=1e-6)
+
+
 def test_verify_answers_by_the_threshold_and_calibration_of_the_run(run, faces, capsys):
     decision = json.loads((run / "verification.json").read_text())["decision"]
     right = 0
@@ -161,6 +198,16 @@ def test_search_draws_a_contact_sheet_of_the_likest(filled, faces, tmp_path, cap
     assert scores == sorted(scores, reverse=True)
     with Image.open(sheet) as image:
         assert image.width > 600 and image.height > 300
+
+
+def test_thumbnails_show_what_the_network_sees(gallery, tmp_path):
+    ramp = np.tile(np.linspace(0, 65535, 40).astype(np.uint16), (40, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert cli.main(["enroll", str(gallery), "--identity", "deep", str(tmp_path / "deep.png")]) == 0
+    opened = Gallery(gallery)
+    (found,) = opened.search(opened.verifier.read([tmp_path / "deep.png"]), 1)
+    with Image.open(found[0].thumbnail) as image:
+        assert found[0].identity == "deep" and 100 < np.asarray(image).mean() < 155
 
 
 def test_embed_writes_what_others_can_read(run, faces, tmp_path):

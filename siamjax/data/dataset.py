@@ -18,6 +18,7 @@ class Dataset:
       group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
       source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.
       group_names: g names, used in reports and errors.
+      names: what the identities are called, where they have names; k names, or none.
       ink: whether grey images are ink 255 on paper 0, and are to be shown as black on white.
     """
 
@@ -26,6 +27,7 @@ class Dataset:
     group: np.ndarray
     source: np.ndarray
     group_names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     ink: bool = True
 
     def __len__(self) -> int:
@@ -67,8 +69,9 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images numbered `chosen`, int [m], with labels, groups and sources numbered anew."""
     numbers = {name: np.unique(getattr(dataset, name)[chosen], return_inverse=True) for name in _NUMBERED}
     images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), *dataset.images.shape[1:]))
-    names = tuple(dataset.group_names[group] for group in numbers["group"][0])
-    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), names, dataset.ink)
+    groups = tuple(dataset.group_names[group] for group in numbers["group"][0])
+    names = tuple(dataset.names[label] for label in numbers["label"][0]) if dataset.names else ()
+    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), groups, names, dataset.ink)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 
+import filelock
 import numpy as np
 import rich.progress
 from array_record.python import array_record_module
@@ -78,7 +79,8 @@ def _of_folder(place):
             if not name.startswith(".") and pathlib.Path(name).suffix.lower() in endings:
                 group = shown(relative.parent) if len(relative.parts) > 1 else ""
                 path = pathlib.Path(folder, name)
-                files.append(File(path, shown(relative) if relative.parts else place.name, group, shown(path)))
+                identity = shown(relative) if relative.parts else shown(pathlib.Path(os.path.abspath(place)).name)
+                files.append(File(path, identity, group, shown(path)))
     return files
 
 
@@ -91,14 +93,20 @@ def _of_table(place):
                 f"{shown(place)}: column {missing[0]!r} is missing; expected path,identity[,group][,source], "
                 f"found {','.join(reader.fieldnames or ()) or 'nothing'}"
             )
-        files = []
+        files, groups = [], {}
         for row in reader:
             if not row["path"] or not row["identity"]:
                 raise ValueError(f"{shown(place)}, line {reader.line_num}: a path and an identity are needed")
             path = place.parent / row["path"]
             if not path.is_file():
                 raise FileNotFoundError(f"{shown(place)}, line {reader.line_num}: {shown(path)} is not there")
-            files.append(File(path, row["identity"], row.get("group") or "", row.get("source") or shown(path)))
+            group = row.get("group") or ""
+            if groups.setdefault(row["identity"], group) != group:
+                raise ValueError(
+                    f"{shown(place)}, line {reader.line_num}: {row['identity']} is in group {group!r}, and was in "
+                    f"{groups[row['identity']]!r}; an identity lies in one group (use source for cameras and sessions)"
+                )
+            files.append(File(path, row["identity"], group, row.get("source") or shown(path)))
     return files
 
 
@@ -118,9 +126,7 @@ def read(path: str | os.PathLike, size: int, channels: int, invert: bool = False
     """
     try:
         with Image.open(path) as image:
-            image.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
-            image = ImageOps.exif_transpose(image)
-            image = _plain(image, "L" if channels == 1 else "RGB")
+            image = upright(image, "L" if channels == 1 else "RGB", 2 * size)
     except FileNotFoundError:
         raise
     except (
@@ -140,8 +146,13 @@ def read(path: str | os.PathLike, size: int, channels: int, invert: bool = False
     return np.asarray(image, np.uint8).reshape(size, size, channels)
 
 
-def _plain(image, mode):
-    """In 8 bits, grey or colour; what is transparent, white."""
+def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
+    """An opened image in 8 bits, of mode "L" or "RGB", turned as its EXIF data says; what is transparent is white.
+
+    It need not be decoded to more than `least` pixels a side.
+    """
+    image.draft(mode, (least, least))
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
         # 16 bits, or as wide as the values are.
@@ -170,6 +181,7 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
       FileNotFoundError: see `find`.
       ValueError: see `find`; or files cannot be read.
     """
+    choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
     files = find(place)
     folder = pathlib.Path(cache).expanduser() / f"images-{_key(files, size, channels, invert, skip_unreadable)}"
     if not (folder / "files.json").exists():
@@ -198,10 +210,22 @@ def _key(files, *settings):
 
 
 def _write(folder, files, read_one, skip_unreadable, tell):
-    """Reads in parallel, writes in order; the folder gets its name when all is there."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    """Reads in parallel, writes in order; the folder gets its name when all is there. Processes take turns."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if (folder / "files.json").exists():
+            return
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir()
+        try:
+            _fill(partial, files, read_one, skip_unreadable, tell)
+            os.rename(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
+
+def _fill(partial, files, read_one, skip_unreadable, tell):
     def load(file):
         try:
             return read_one(file.path), hashlib.sha256(file.path.read_bytes()).hexdigest()
@@ -209,43 +233,37 @@ def _write(folder, files, read_one, skip_unreadable, tell):
             return error, None
 
     rows, unreadable = [], []
-    try:
-        writer = array_record_module.ArrayRecordWriter(str(partial / "images.array_record"), "group_size:1")
-        with (
-            concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-            rich.progress.Progress(
-                rich.progress.TextColumn("reading images"),
-                rich.progress.BarColumn(),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TimeRemainingColumn(),
-                transient=True,
-            ) as progress,
-        ):
-            for start in progress.track(range(0, len(files), _AT_ONCE)):
-                part = files[start : start + _AT_ONCE]
-                for number, (image, digest) in enumerate(pool.map(load, part), start):
-                    if digest is None:
-                        unreadable.append(str(image))
-                    else:
-                        writer.write(image.tobytes())
-                        rows.append({"file": number, "digest": digest})
-        writer.close()
-        if unreadable and not skip_unreadable:
-            more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-            raise ValueError(
-                f"{len(unreadable)} of {len(files)} images cannot be read: {'; '.join(unreadable[:10])}{more}. Mend "
-                "or remove them, or leave them out with --config.data.folder.skip_unreadable=True"
-            )
-        if not rows:
-            raise ValueError(f"none of the {len(files)} images can be read: {'; '.join(unreadable[:10])}")
-        for line in unreadable:
-            tell(f"left out: {line}")
-        (partial / "files.json").write_text(json.dumps(rows))
-        os.rename(partial, folder)
-    except FileExistsError:
-        pass  # Another process was as fast.
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    writer = array_record_module.ArrayRecordWriter(str(partial / "images.array_record"), "group_size:1")
+    with (
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        rich.progress.Progress(
+            rich.progress.TextColumn("reading images"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeRemainingColumn(),
+            transient=True,
+        ) as progress,
+    ):
+        for start in progress.track(range(0, len(files), _AT_ONCE)):
+            part = files[start : start + _AT_ONCE]
+            for number, (image, digest) in enumerate(pool.map(load, part), start):
+                if digest is None:
+                    unreadable.append(str(image))
+                else:
+                    writer.write(image.tobytes())
+                    rows.append({"file": number, "digest": digest})
+    writer.close()
+    if unreadable and not skip_unreadable:
+        more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+        raise ValueError(
+            f"{len(unreadable)} of {len(files)} images cannot be read: {'; '.join(unreadable[:10])}{more}. Mend "
+            "or remove them, or leave them out with --config.data.folder.skip_unreadable=True"
+        )
+    if not rows:
+        raise ValueError(f"none of the {len(files)} images can be read: {'; '.join(unreadable[:10])}")
+    for line in unreadable:
+        tell(f"left out: {line}")
+    (partial / "files.json").write_text(json.dumps(rows))
 
 
 def _report(files, digests, name, tell):
@@ -277,13 +295,12 @@ def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = Fa
         names, number = np.unique(np.array(values, object).astype(str), return_inverse=True)
         return tuple(str(name) for name in names), number.astype(np.int32)
 
-    # An identity is one within its group.
-    _, label = numbers([f"{file.group}\n{file.identity}" for file in files])
+    names, label = numbers([file.identity for file in files])
     groups, group = numbers([file.group for file in files])
     _, source = numbers([file.source for file in files])
     images = Images(lambda items: prepared.images[chosen[items]], (len(chosen), *prepared.images.shape[1:]))
     images = images if stream else images[np.arange(len(chosen))]
-    return checked(Dataset(images, label, group, source, groups, ink=prepared.invert), name)
+    return checked(Dataset(images, label, group, source, groups, names, prepared.invert), name)
 
 
 def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> dict[str, np.ndarray]:
@@ -303,7 +320,7 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
       ValueError: there are fewer identities (groups) than would give each part two.
     """
     choose("data.folder.by", by, dict.fromkeys(("identity", "group")))
-    names = np.array([file.group if by == "group" else f"{file.group}\n{file.identity}" for file in prepared.files])
+    names = np.array([file.group if by == "group" else file.identity for file in prepared.files])
     distinct = np.unique(names)
     least = folds if by == "group" else 2 * folds
     if folds < 3 or not 0 <= fold < folds:

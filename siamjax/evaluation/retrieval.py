@@ -53,6 +53,7 @@ def measures(
         if own:
             scores[np.arange(len(rows)), rows] = -np.inf
         right = label[None, :] == there[rows][:, None]
+        scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is no hit.
         totals += _sums(scores, right, images[rows], label, ks)
     names = [*(f"recall_at_{k}" for k in ks), "r_precision", "map_at_r", "map_at_5"]
     return dict(zip(names, (totals / len(asked)).tolist(), strict=True))

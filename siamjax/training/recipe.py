@@ -96,7 +96,7 @@ def _photo(config):
     move = _affine(config)
 
     def distort(keys, images):
-        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 2), move(keys, images), **config.photo)
+        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 102), move(keys, images), **config.photo)
 
     return distort
 

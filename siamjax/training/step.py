@@ -64,7 +64,7 @@ def train_step(
     batch = sample(sample_key, data.index)
     item, turn, keys = parallel.own_share((batch.item, batch.turn, jax.random.split(augment_key, len(batch.item))))
     images = fetch(fetch_key, data.images, item)
-    noise = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+    noise = jax.vmap(jax.random.fold_in, (0, None))(keys, 101)
     images = augment(keys, (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255)
 
     def loss_of(params):

@@ -73,6 +73,7 @@ def test_a_table_of_files(tmp_path):
         ("path,identity\na.png,\n", "images.csv, line 2: a path and an identity are needed"),
         ("path,identity\na.png,ann\nb.png,ann\n", "images.csv, line 3: .*b.png is not there"),
         ("path,identity\n", "holds no images"),
+        ("path,identity,group\na.png,ann,x\na.png,ann,y\n", "line 3: ann is in group 'y', and was in 'x'"),
     ],
 )
 def test_a_table_that_says_too_little_is_refused(tmp_path, text, message):
@@ -139,10 +140,21 @@ def test_unreadable_files_are_named_and_left_out_only_if_asked(tmp_path):
     for _ in range(2):  # nothing half-prepared is left that a second try would take
         with pytest.raises(ValueError, match=r"2 of 3 images cannot be read: .*cut.jpg.*empty.jpg.*skip_unreadable"):
             prepare(tmp_path / "set", tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "cache").glob("images-*[!k]"))  # locks alone
     prepared, lines = prepare(tmp_path / "set", tmp_path / "cache", skip_unreadable=True)
     assert [file.path for file in prepared.files] == [good]
     assert any("left out" in line and "empty.jpg" in line for line in lines)
+
+
+def test_what_a_killed_preparation_left_is_cleared_away(tmp_path):
+    save(tmp_path / "set" / "ann" / "1.png")
+    prepare(tmp_path / "set", tmp_path / "cache")
+    (made,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    made.rename(made.with_name(f"{made.name}.partial"))
+    prepared, _ = prepare(tmp_path / "set", tmp_path / "cache")
+    assert len(prepared.files) == 1 and not list((tmp_path / "cache").glob("*.partial"))
+    with pytest.raises(ValueError, match="data.folder.channels=2 is not known; choose one of 1, 3"):
+        prepare(tmp_path / "set", tmp_path / "cache", channels=2)
 
 
 def test_an_image_of_more_pixels_than_is_safe_is_refused(tmp_path, monkeypatch):
@@ -170,7 +182,7 @@ def test_what_is_prepared_is_taken_again_until_a_file_changes(tmp_path):
     prepared, lines = prepare(tmp_path / "set", tmp_path / "cache")
     assert "5 images of 2 identities in 1 group(s); 1 to 4 an identity, median 2; 1 with a single image" in lines[0]
     assert "the same file twice, as ann and as bob" in lines[1] and "twin.png" in lines[1]
-    (made,) = (tmp_path / "cache").iterdir()
+    (made,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
     before = (made / "images.array_record").stat().st_mtime_ns
     again, _ = prepare(tmp_path / "set", tmp_path / "cache")
     assert (made / "images.array_record").stat().st_mtime_ns == before

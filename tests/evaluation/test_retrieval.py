@@ -59,6 +59,11 @@ def test_the_whole_matrix_is_never_asked_for():
     assert max(asked) == 8
 
 
+def test_a_network_that_tells_nothing_apart_finds_nothing():
+    label = np.repeat(np.arange(10), 2)
+    assert set(retrieval.measures(nearer, np.zeros((20, 3)), label).values()) == {0.0}
+
+
 def test_queries_that_nothing_can_answer_do_not_count():
     points, label = np.array([[0.0], [0.1], [5.0]]), np.array([1, 1, 2])
     assert set(retrieval.measures(nearer, points, label).values()) == {1.0}
