@@ -94,7 +94,7 @@ def launch(settings, steps, options):
         subprocess.run([*command, "--workdir", workdir, *settings], check=True, stdout=subprocess.DEVNULL)
         results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
         rows = metrics.read(pathlib.Path(workdir) / "metrics.csv")
-    return (rows[-1]["validation_one_shot"], results["validation_within_alphabet_20way_1shot"]["accuracy"]), rows
+    return (rows[-1]["validation_one_shot"], results["within_alphabet_20way_1shot"]["accuracy"]), rows
 
 
 if __name__ == "__main__":

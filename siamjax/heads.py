@@ -269,7 +269,7 @@ class Aligned(nn.Module):
         _check_sets(a, b)
         similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
         # Larger blocks than would fit a cache: products of matrices gain more by their size.
-        return self._logits(distances.blockwise(similarity, a, b, -(-(self.cells**2) // 8)))
+        return self._logits(distances.blockwise(similarity, a, b, -(-(self.cells**2) // 4)))
 
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""

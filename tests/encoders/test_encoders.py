@@ -58,18 +58,18 @@ def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
 
 
 def test_local_descriptors_move_with_the_image_and_their_lengths_sum_to_one():
-    encoder = encoders.make("local", width=4, embedding=9 * 9 * 5, dtype="float32")
-    images = np.full((1, 36, 36, 1), 0.1, np.float32)
-    images[0, 14:20, 13:23] = np.random.default_rng(0).uniform(size=(6, 10, 1))
+    encoder = encoders.make("local", width=4, embedding=13 * 13 * 5, dtype="float32")
+    images = np.full((1, 52, 52, 1), 0.1, np.float32)
+    images[0, 22:28, 21:31] = np.random.default_rng(0).uniform(size=(6, 10, 1))
     variables = encoder.init(jax.random.key(1), images)
     here, lower = (
-        np.asarray(encoder.apply(variables, np.roll(images, pixels, axis=1))).reshape(9, 9, 5) for pixels in (0, 4)
+        np.asarray(encoder.apply(variables, np.roll(images, pixels, axis=1))).reshape(13, 13, 5) for pixels in (0, 4)
     )
     lengths = np.linalg.norm(here, axis=-1, keepdims=True)
     np.testing.assert_allclose(lengths.sum(), 1, rtol=1e-5)
     here, lower = here / lengths, lower / np.linalg.norm(lower, axis=-1, keepdims=True)
-    np.testing.assert_allclose(lower[4:7], here[3:6], atol=1e-4)  # away from the edges
-    assert np.abs(here[4:7] - here[3:6]).max() > 0.01
+    np.testing.assert_allclose(lower[5:9, 4:9], here[4:8, 4:9], atol=1e-4)  # away from the edges
+    assert np.abs(here[5:9] - here[4:8]).max() > 0.01
 
 
 def test_local_refuses_an_embedding_that_does_not_fill_its_map():
@@ -89,7 +89,9 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, conv6, koch"):
+    with pytest.raises(
+        ValueError, match="encoder.name='resnet' is not known; choose one of conv4, conv5, conv6, faces"
+    ):
         encoders.make("resnet", width=1, embedding=1, dtype="float32")
     with pytest.raises(ValueError, match="encoder.dtype='float16'"):
         encoders.make("conv4", width=1, embedding=1, dtype="float16")
