@@ -5,27 +5,13 @@
 See configs/faces.py for what FOLDER holds, and for a stronger recipe.
 """
 
-from configs import default
+from configs import faces_contrastive
 
 
 def get_config():
-    config = default.get_config()
-    config.data.name = "folder"
-    config.data.size = 112
-    config.batch.identities = 16
-    config.batch.per_identity = 5
-    config.batch.across_groups = True
-    config.augment.name = "none"
-    config.encoder.name = "faces"
-    config.encoder.width = 32
-    config.encoder.embedding = 128
-    config.head.name = "distance"
+    config = faces_contrastive.get_config()
     config.head.distance.distance = "squared_euclidean"
     config.loss.name = "batch_all_triplet"
     config.loss.batch_all_triplet.margin = 1.0
     config.loss.batch_all_triplet.distance = "squared_euclidean"
-    config.optimizer.adamw.learning_rate = 1e-3
-    config.train.steps = 150
-    config.train.validate_every = 50
-    config.evaluation.across_groups = True
     return config

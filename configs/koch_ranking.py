@@ -5,17 +5,14 @@
 67.9 % on 20-way one-shot trials within the 20 evaluation alphabets, after 21 minutes on two CPU cores (seed 0).
 """
 
-from configs import koch_omniglot
+from configs import koch_omniglot, omniglot_fast
 
 
 def get_config():
     config = koch_omniglot.get_config()
     config.data.splits = "background"
     config.data.turns = 4
-    config.augment.affine.probability = 1.0
-    config.augment.affine.rotation = 10.0
-    config.augment.affine.shear = 0.15
-    config.augment.affine.shift = 0.06
+    config.augment = omniglot_fast.get_config().augment
     config.batch.identities = 24
     config.batch.per_identity = 2
     config.batch.per_group = 24

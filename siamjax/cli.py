@@ -5,6 +5,7 @@ A CHECKPOINT is the run folder of a training (`launch.py --workdir`).
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import sys
 
 from absl import logging
 
-from siamjax import host
+from siamjax import files, host
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,18 +102,15 @@ def _positive(text):
 def _embed(options):
     import numpy as np
 
-    from siamjax.data.folder import shown
     from siamjax.verifier import Verifier
 
     verifier = Verifier(options.checkpoint)
     paths, _ = _images(options.paths)
     embeddings = verifier.embed(verifier.read(paths), "embedding")
-    output = pathlib.Path(options.output)
-    partial = output.with_name(f"{output.name}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, embeddings=embeddings, paths=np.array([shown(path) for path in paths]))
-    os.replace(partial, output)
-    print(f"{output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+    buffer = io.BytesIO()
+    np.savez(buffer, embeddings=embeddings, paths=np.array([files.shown(path) for path in paths]))
+    files.write(pathlib.Path(options.output), buffer.getvalue())
+    print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
 
 
 def _verify(options):
@@ -136,8 +134,8 @@ def _pairs(options):
     from siamjax.verifier import Verifier
 
     verifier, pairs = Verifier(options.checkpoint), pair_list.read(options.list, options.images)
-    files, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
-    embeddings = verifier.embed(verifier.read(files.tolist()), "embedding")
+    images, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
+    embeddings = verifier.embed(verifier.read(images.tolist()), "embedding")
     scores = verifier.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
     figures = {"accuracy": float((verifier.decision.same(scores) == pairs.same).mean())}
     if pairs.fold.max() > 0:
@@ -224,13 +222,13 @@ def _images(paths):
     """Image files and the identity that each one's folder says."""
     from siamjax.data import folder
 
-    files, identities = [], []
+    images, identities = [], []
     for path in paths:
         if os.path.isdir(path):
             found = folder.find(path)
-            files += [str(file.path) for file in found]
+            images += [str(file.path) for file in found]
             identities += [file.identity for file in found]
         else:
-            files.append(path)
+            images.append(path)
             identities.append(pathlib.Path(os.path.abspath(path)).parent.name)
-    return files, identities
+    return images, identities

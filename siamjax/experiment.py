@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import optax
 
-from siamjax import data, optimizer, parallel, report
+from siamjax import data, files, optimizer, parallel, report
 from siamjax.choices import choose
 from siamjax.evaluation import one_shot, protocols, result, retrieval, verification
 from siamjax.evaluation.scorer import Scorer
@@ -286,7 +286,4 @@ def _flat(tree, prefix=""):
 
 
 def _write_json(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    files.write(path, f"{json.dumps(content, indent=2)}\n".encode())

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
 
+from siamjax import files
 from siamjax.verifier import Verifier
 
 _PLATFORMS = ("cpu", "cuda")
@@ -32,7 +33,6 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     """
     verifier = Verifier(run, copies=0, convolution="direct")
     place = pathlib.Path(place).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
     variables, head = verifier.variables, verifier.model.head
 
     def encode(images):
@@ -48,10 +48,12 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
     comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
     tree = flax.traverse_util.flatten_dict(variables, sep="/")
-    _write(place / "encoder.stablehlo", encoder.serialize())
-    _write(place / "head.stablehlo", comparer.serialize())
-    _write(place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()}))
-    _write(place / "card.json", json.dumps(_card(verifier, embeddings), indent=2).encode())
+    files.write(place / "encoder.stablehlo", encoder.serialize())
+    files.write(place / "head.stablehlo", comparer.serialize())
+    files.write(
+        place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()})
+    )
+    files.write(place / "card.json", json.dumps(_card(verifier, embeddings), indent=2).encode())
     return place
 
 
@@ -76,13 +78,3 @@ def _card(verifier, embeddings):
         },
         "config": json.loads(verifier.config.to_json()),
     }
-
-
-def _write(path, content):
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -20,7 +20,8 @@ import filelock
 import numpy as np
 from PIL import Image
 
-from siamjax.data.folder import shown, upright
+from siamjax import files
+from siamjax.data.folder import upright
 from siamjax.verifier import Verifier
 
 _FORMAT = 1
@@ -100,7 +101,7 @@ class Gallery:
             self._catch_up()
             names = [self._keep(f"thumbnails/{hashlib.sha256(data).hexdigest()[:32]}.jpg", data) for data in thumbnails]
             rows = [
-                {"identity": identity, "path": shown(os.path.abspath(path)), "thumbnail": name}
+                {"identity": identity, "path": files.shown(os.path.abspath(path)), "thumbnail": name}
                 for identity, path, name in zip(identities, paths, names, strict=True)
             ]
             self._commit([*self._index["parts"], self._write_part(embeddings, rows)])
@@ -226,19 +227,8 @@ class Gallery:
                     path.unlink(missing_ok=True)
 
     def _keep(self, name, content):
-        """Writes a file that has its name only when all of it is on disk; returns the name."""
-        path = self.place / name
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        """Writes a file of the gallery; returns its name."""
+        files.write(self.place / name, content)
         return name
 
 

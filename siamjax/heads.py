@@ -194,6 +194,14 @@ class Bilinear(nn.Module):
         return distances.pairwise_dot(_product(a, weight), b) + bias
 
 
+def _scale_and_threshold(head):
+    """The head's own s and t, which start from its `scale` and `threshold`."""
+    # The logarithm keeps s above 0, where a nearer pair is never less alike, and out of reach of weight decay.
+    log_scale = head.param("log_scale", nn.initializers.constant(math.log(head.scale)), ())
+    threshold = head.param("threshold", nn.initializers.constant(head.threshold), ())
+    return jnp.exp(log_scale), threshold
+
+
 class Distance(nn.Module):
     """Nearer than a learned threshold, on a learned scale: logit = s (t − distance(a, b)), with s > 0.
 
@@ -213,11 +221,9 @@ class Distance(nn.Module):
 
     @nn.compact
     def _logits(self, distance):
-        # The logarithm keeps s above 0, where a nearer pair is never less alike, and out of reach of weight decay.
-        log_scale = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())
-        threshold = self.param("threshold", nn.initializers.constant(self.threshold), ())
+        scale, threshold = _scale_and_threshold(self)
         farther = distance - threshold
-        return jnp.exp(log_scale) * (farther if self.distance == "dot" else -farther)
+        return scale * (farther if self.distance == "dot" else -farther)
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
@@ -255,9 +261,8 @@ class Aligned(nn.Module):
 
     @nn.compact
     def _logits(self, similarity):
-        log_scale = self.param("log_scale", nn.initializers.constant(math.log(self.scale)), ())
-        threshold = self.param("threshold", nn.initializers.constant(self.threshold), ())
-        return jnp.exp(log_scale) * (similarity - threshold)
+        scale, threshold = _scale_and_threshold(self)
+        return scale * (similarity - threshold)
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is cells² times the channels."""

@@ -35,8 +35,7 @@ def table(results: dict, title: str):
         interval = f"{100 * low:.2f} - {100 * high:.2f}"
         seed = "" if row["seed"] is None else str(row["seed"])
         shown.add_row(name, f"{100 * row['accuracy']:.2f}", interval, str(row["trials"]), seed)
-    # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
-    rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
+    _print(shown)
 
 
 def figures(values: dict[str, float], title: str):
@@ -46,6 +45,11 @@ def figures(values: dict[str, float], title: str):
     shown.add_column("%", justify="right")
     for name, value in values.items():
         shown.add_row(name, f"{100 * value:.2f}")
+    _print(shown)
+
+
+def _print(shown):
+    # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
     rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
 
 
@@ -77,15 +81,13 @@ def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Ve
         shown = {}  # A pair may have been drawn twice.
         for number in np.argsort(-beyond):
             if wrong[number] and kind[number] and len(shown) < worst:
-                shown[tuple(sorted(pairs[number].tolist()))] = (dataset.images[pairs[number]], frame)
+                two = [_cell(image, frame, dataset.ink) for image in dataset.images[pairs[number]]]
+                shown[tuple(sorted(pairs[number].tolist()))] = np.concatenate(two)
         rows += [list(shown.values())] if shown else []
     if not rows:
         return note("no test pair is judged wrongly")
-    cells = [
-        [np.concatenate([_cell(image, frame, dataset.ink) for image in two]) for two, frame in row] for row in rows
-    ]
-    blank = np.full_like(cells[0][0], 255)
-    page = np.concatenate([np.concatenate([*row, *[blank] * (worst - len(row))], axis=1) for row in cells])
+    blank = np.full_like(rows[0][0], 255)
+    page = np.concatenate([np.concatenate([*row, *[blank] * (worst - len(row))], axis=1) for row in rows])
     _page(
         workdir,
         "worst_pairs.png",

@@ -199,10 +199,11 @@ def identities(
     label = shuffled.ravel()[chosen]
     slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
     item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
-    missing = (jnp.arange(slots.shape[1])[None, :] >= index.images[label][:, None]).ravel()
+    images = index.images[label]
     label = jnp.repeat(label, slots.shape[1])
     if few:
-        there = jnp.argsort(missing, stable=True)[: count * per_identity]
+        missing = jnp.arange(slots.shape[1])[None, :] >= images[:, None]
+        there = jnp.argsort(missing.ravel(), stable=True)[: count * per_identity]
         item, label = item[there], label[there]
     group = index.group[label]
     return Batch(item=item, label=label, group=group, turn=_turn(turn_key, group, groups, turns))

@@ -15,6 +15,7 @@ from siamjax import experiment
 from siamjax.data import folder
 from siamjax.evaluation.scorer import Scorer
 from siamjax.evaluation.verification import Decision
+from siamjax.files import shown
 from siamjax.training import recipe
 
 _INK = ("omniglot", "glyphs", "mnist")  # data sets of grey images with ink 255 on paper 0
@@ -97,7 +98,7 @@ class Verifier:
 
         def one(path):
             if not os.path.isfile(path):
-                raise FileNotFoundError(f"{folder.shown(path)} is not there, or no file")
+                raise FileNotFoundError(f"{shown(path)} is not there, or no file")
             return folder.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

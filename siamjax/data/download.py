@@ -4,6 +4,8 @@ import http.client
 import pathlib
 import urllib.request
 
+from siamjax import files
+
 # What a failed download raises.
 FAILURES = (http.client.HTTPException, OSError)
 
@@ -23,7 +25,4 @@ def fetch(address: str, path: pathlib.Path, *, timeout: float, check=lambda cont
     with urllib.request.urlopen(address, timeout=timeout) as answer:
         content = answer.read()
     check(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    files.write(path, content)

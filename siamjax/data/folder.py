@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -19,8 +18,8 @@ from PIL import Image, ImageOps
 
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
+from siamjax.files import shown, table
 
-_COLUMNS = ("path", "identity", "group", "source")
 _AT_ONCE = 1024  # images that are read before they are written
 
 
@@ -36,11 +35,10 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Readable images [n, size, size, channels] in `images`, of the files in `files`, whose content has `digests`."""
+    """Readable images [n, size, size, channels] in `images`, of the files in `files`; `invert` as in `read`."""
 
     images: Images
     files: tuple[File, ...]
-    digests: tuple[str, ...]
     invert: bool
 
 
@@ -85,28 +83,20 @@ def _of_folder(place):
 
 
 def _of_table(place):
-    with place.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as table:
-        reader = csv.DictReader(table, restkey="more")
-        missing = [name for name in _COLUMNS[:2] if name not in (reader.fieldnames or ())]
-        if missing:
+    files, groups = [], {}
+    for where, row in table(place, ("path", "identity"), "path,identity[,group][,source]"):
+        if not row["path"] or not row["identity"]:
+            raise ValueError(f"{where}: a path and an identity are needed")
+        path = place.parent / row["path"]
+        if not path.is_file():
+            raise FileNotFoundError(f"{where}: {shown(path)} is not there")
+        group = row.get("group") or ""
+        if groups.setdefault(row["identity"], group) != group:
             raise ValueError(
-                f"{shown(place)}: column {missing[0]!r} is missing; expected path,identity[,group][,source], "
-                f"found {','.join(reader.fieldnames or ()) or 'nothing'}"
+                f"{where}: {row['identity']} is in group {group!r}, and was in {groups[row['identity']]!r}; an "
+                "identity lies in one group (use source for cameras and sessions)"
             )
-        files, groups = [], {}
-        for row in reader:
-            if not row["path"] or not row["identity"]:
-                raise ValueError(f"{shown(place)}, line {reader.line_num}: a path and an identity are needed")
-            path = place.parent / row["path"]
-            if not path.is_file():
-                raise FileNotFoundError(f"{shown(place)}, line {reader.line_num}: {shown(path)} is not there")
-            group = row.get("group") or ""
-            if groups.setdefault(row["identity"], group) != group:
-                raise ValueError(
-                    f"{shown(place)}, line {reader.line_num}: {row['identity']} is in group {group!r}, and was in "
-                    f"{groups[row['identity']]!r}; an identity lies in one group (use source for cameras and sessions)"
-                )
-            files.append(File(path, row["identity"], group, row.get("source") or shown(path)))
+        files.append(File(path, row["identity"], group, row.get("source") or shown(path)))
     return files
 
 
@@ -185,9 +175,8 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
     files = find(place)
     folder = pathlib.Path(cache).expanduser() / f"images-{_key(files, size, channels, invert, skip_unreadable)}"
     if not (folder / "files.json").exists():
-        _write(
-            folder, files, functools.partial(read, size=size, channels=channels, invert=invert), skip_unreadable, tell
-        )
+        read_one = functools.partial(read, size=size, channels=channels, invert=invert)
+        _write(folder, files, read_one, skip_unreadable, tell)
     rows = json.loads((folder / "files.json").read_text())
     kept = tuple(files[row["file"]] for row in rows)
     _report(kept, [row["digest"] for row in rows], shown(place), tell)
@@ -198,7 +187,7 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
         return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, size, size, channels)
 
     images = Images(read_numbers, (len(rows), size, size, channels))
-    return Prepared(images, kept, tuple(row["digest"] for row in rows), invert)
+    return Prepared(images, kept, invert)
 
 
 def _key(files, *settings):
@@ -338,8 +327,3 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
         "validation": np.flatnonzero(of_image == 1),
         "train": np.flatnonzero(of_image > 1),
     }
-
-
-def shown(value) -> str:
-    """For messages: a name that is no UTF-8 with its odd bytes replaced."""
-    return os.fsencode(str(value)).decode("utf-8", "replace")

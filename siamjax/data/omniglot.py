@@ -35,6 +35,7 @@ RUN_ALPHABETS = (
 HELD_OUT = ("Armenian", "Bengali", "Futurama", "Hebrew", "Japanese_(hiragana)")
 
 _ALL = range(1, DRAWERS + 1)
+_TRAIN = ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL)
 _CHOOSE = ("background", HELD_OUT, _ALL)
 _TEST = ("evaluation", tuple(EVALUATION), _ALL)
 
@@ -47,17 +48,9 @@ SPLITS = {
         # Four drawings of a character are too few for five shots and a query: here are all of them.
         "few_shot": ("evaluation", RUN_ALPHABETS, _ALL),
     },
-    "lake": {
-        "train": ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL),
-        "validation": _CHOOSE,
-        "test": _TEST,
-    },
+    "lake": {"train": _TRAIN, "validation": _CHOOSE, "test": _TEST},
     # To choose a recipe by, without a look at evaluation alphabets.
-    "choose": {
-        "train": ("background", tuple(a for a in BACKGROUND if a not in HELD_OUT), _ALL),
-        "validation": _CHOOSE,
-        "test": _CHOOSE,
-    },
+    "choose": {"train": _TRAIN, "validation": _CHOOSE, "test": _CHOOSE},
     # To train a recipe that was chosen: what it validates on was seen.
     "background": {"train": ("background", tuple(BACKGROUND), _ALL), "validation": _CHOOSE, "test": _TEST},
     "small1": {"train": ("small1", tuple(SMALL1), _ALL), "validation": _CHOOSE, "test": _TEST},

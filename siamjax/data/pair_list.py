@@ -1,13 +1,12 @@
 """Lists of image pairs to verify: a CSV file, or LFW's pairs.txt."""
 
-import csv
 import dataclasses
 import os
 import pathlib
 
 import numpy as np
 
-from siamjax.data.folder import shown
+from siamjax.files import shown, table
 
 _YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
 
@@ -41,10 +40,10 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
     rows = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lfw(path)
     if not rows:
         raise ValueError(f"{shown(path)} lists no pairs")
-    for line, first, second, *_ in rows:
+    for where, first, second, *_ in rows:
         for image in (first, second):
             if not (root / image).is_file():
-                raise FileNotFoundError(f"{shown(path)}, line {line}: {shown(root / image)} is not there")
+                raise FileNotFoundError(f"{where}: {shown(root / image)} is not there")
     _, first, second, same, fold = zip(*rows, strict=True)
     return PairList(
         tuple(root / image for image in first),
@@ -55,22 +54,12 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
 
 
 def _of_csv(path):
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as table:
-        reader = csv.DictReader(table, restkey="more")
-        missing = [name for name in ("path_a", "path_b", "same") if name not in (reader.fieldnames or ())]
-        if missing:
-            found = ",".join(reader.fieldnames or ()) or "nothing"
-            raise ValueError(
-                f"{shown(path)}: column {missing[0]!r} is missing; expected path_a,path_b,same, found {found}"
-            )
-        rows = []
-        for row in reader:
-            same = (row["same"] or "").strip().lower()
-            if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
-                raise ValueError(
-                    f"{shown(path)}, line {reader.line_num}: expected two paths, and 1 or 0, found {row['same']!r}"
-                )
-            rows.append((reader.line_num, row["path_a"], row["path_b"], same in _YES, 0))
+    rows = []
+    for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same"):
+        same = (row["same"] or "").strip().lower()
+        if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
+            raise ValueError(f"{where}: expected two paths, and 1 or 0, found {row['same']!r}")
+        rows.append((where, row["path_a"], row["path_b"], same in _YES, 0))
     return rows
 
 
@@ -82,14 +71,15 @@ def _of_lfw(path):
     pairs = int(head[-1])
     rows = []
     for number, line in enumerate(lines[1:], start=2):
+        where = f"{shown(path)}, line {number}"
         words = line.split()
         if not words:
             continue
         same = len(words) == 3
         numbers = words[1:] if same else words[1::2]
         if len(words) not in (3, 4) or not all(word.isdigit() for word in numbers):
-            raise ValueError(f"{shown(path)}, line {number}: expected 'name number [name] number', found {line!r}")
+            raise ValueError(f"{where}: expected 'name number [name] number', found {line!r}")
         names = (words[0], words[0 if same else 2])
         files = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
-        rows.append((number, *files, same, len(rows) // (2 * pairs) if pairs else 0))
+        rows.append((where, *files, same, len(rows) // (2 * pairs) if pairs else 0))
     return rows

@@ -34,8 +34,13 @@ def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
     try:
         return one_shot.within_group(dataset, trials=trials, ways=settings.ways, seed=seed)
     except one_shot.TooFewImages:
-        ways = max(2, min(settings.ways, one_shot.identities_of(dataset, 2)))
+        ways = _ways(dataset, settings.ways)
         return one_shot.between_groups(dataset, trials=trials, ways=ways, shots=1, seed=seed)
+
+
+def _ways(dataset, most):
+    """As many identities as can be asked for, two at least."""
+    return max(2, min(most, one_shot.identities_of(dataset, 2)))
 
 
 class Verified(NamedTuple):
@@ -98,7 +103,7 @@ def run(config, datasets, embeddings, scorer):
 
     if config.data.name == "folder":
         for part in ("validation", "test"):
-            ways = min(_MOST_WAYS, max(2, one_shot.identities_of(datasets[part], 2)))
+            ways = _ways(datasets[part], _MOST_WAYS)
             trials = outcome(part, one_shot.between_groups, trials=settings.trials, ways=ways, shots=1)
             yield f"identification_{part}_{ways}way_1shot", trials
         return

@@ -39,8 +39,7 @@ def measures(
     own = gallery is None
     if own:
         gallery, gallery_label = queries, query_label
-    _, label = np.unique(gallery_label, return_inverse=True)
-    known = np.unique(gallery_label)
+    known, label = np.unique(gallery_label, return_inverse=True)
     there = np.searchsorted(known, query_label).clip(max=len(known) - 1)
     images = np.where(known[there] == query_label, np.bincount(label)[there], 0) - own
     asked = np.flatnonzero(images > 0)
