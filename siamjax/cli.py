@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"siamjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
@@ -61,6 +61,9 @@ def _parser():
     enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
     enroll.add_argument("gallery")
     enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
+    enroll.add_argument(
+        "--database", metavar="ADDRESS", help="of a new gallery: keep it in LanceDB, in a folder or at s3://..."
+    )
     enroll.add_argument("--identity", help="of all images given; without it, an image is of the folder that it lies in")
     enroll.add_argument(
         "paths", nargs="+", metavar="PATH", help="an image, a folder of them, or a folder of such folders"
@@ -152,7 +155,7 @@ def _enroll(options):
     paths, identities = _images(options.paths)
     if options.identity is not None:
         identities = [options.identity] * len(paths)
-    gallery = Gallery(options.gallery, options.checkpoint)
+    gallery = Gallery(options.gallery, options.checkpoint, options.database)
     gallery.enroll(paths, identities)
     added = f"{len(paths)} images of {len(set(identities))} identities"
     print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")

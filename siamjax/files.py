@@ -10,7 +10,7 @@ def write(path: pathlib.Path, content: bytes):
     """Writes a file that has its name only when all of it is on disk; its folder is made if need be.
 
     Raises:
-      OSError: it cannot be written; nothing of it is left.
+      OSError: it cannot be written (the disk is full, ...), by its name; nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -20,9 +20,9 @@ def write(path: pathlib.Path, content: bytes):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterator[tuple[str, dict[str, str]]]:

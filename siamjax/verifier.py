@@ -41,6 +41,7 @@ class Verifier:
       model: encoder and head; `variables`: their weights, {"encoder": ..., "head": ...}.
       image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `folder.read`.
       decision: the `Decision` on scores.
+      metric: "l2" or "cosine", if the nearest embeddings by it are those that score highest; or None.
       fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
     """
 
@@ -82,6 +83,8 @@ class Verifier:
         self._scorer = Scorer(
             self.model, params, statistics, copies=copies, distort=distort, image_shape=self.image_shape
         )
+        of_head = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
+        self.metric = of_head.get(config.head.distance.distance) if config.head.name == "distance" else None
         kind = [config.encoder.to_dict(), config.head.name, self.image_shape, self.invert, copies]
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.variables):
