@@ -8,9 +8,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of first weights, batches and distortions
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "glyphs"  # "glyphs" (drawn, needs no file), "omniglot", "folder"; or "mnist", to evaluate on
+    config.data.name = (
+        "glyphs"  # "glyphs" (drawn, needs no file), "omniglot", "folder", "tfds"; or "mnist", to judge by
+    )
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
-    config.data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2"
+    config.data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
     config.data.stream = False  # whether training images (not glyphs) are read step by step, beyond memory
@@ -34,9 +36,22 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.folder.by = "identity"  # or "group": what is dealt out as a whole
     config.data.folder.seed = 0  # of the dealing
 
+    config.data.tfds = ml_collections.ConfigDict()  # a data set of TFDS; the rest as in `folder`
+    config.data.tfds.name = ""
+    config.data.tfds.splits = ""  # such as "train+test"; "" for all
+    config.data.tfds.image = "image"  # its features
+    config.data.tfds.label = "label"
+    config.data.tfds.group = ""
+    config.data.tfds.source = ""
+
     config.batch = ml_collections.ConfigDict()
-    config.batch.mode = "identities"  # some images each of some identities; or "pairs"
-    config.batch.pairs = 128  # mode pairs: pairs a step, half of them the same
+    config.batch.mode = "identities"  # some images each of some identities; or "pairs", or "assigned" pairs
+    config.batch.pairs = 128  # modes pairs and assigned: pairs a step, half of them the same
+    config.batch.assigned = ml_collections.ConfigDict()  # the hardest different pairs, for a long tail of identities
+    config.batch.assigned.epochs = 5  # with one assignment each, before all images are scored anew
+    config.batch.assigned.noise = 10.0  # added to the scores at first, at most: pairs are drawn rather at random
+    config.batch.assigned.decay = 0.5  # of the noise, every time images are scored
+    config.batch.assigned.block = 1024  # images that are assigned to one another
     config.batch.identities = 40  # mode identities: identities a step
     config.batch.per_identity = 4  # mode identities: images of each
     config.batch.per_group = 20  # mode identities: most identities of one alphabet

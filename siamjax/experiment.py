@@ -11,7 +11,7 @@ import optax
 
 from siamjax import data, files, optimizer, parallel, report
 from siamjax.choices import choose
-from siamjax.evaluation import one_shot, protocols, result, retrieval, verification
+from siamjax.evaluation import one_shot, protocols, reidentification, result, retrieval, verification
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
 from siamjax.training.checkpoint import Checkpoints
@@ -118,8 +118,11 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     outcomes = {"verification": result.of(right, config.evaluation.seed)}
     outcomes |= dict(protocols.run(config, datasets, embeddings, scorer))
     found = {}
-    if config.data.name == "folder" and one_shot.identities_of(test, 2):
+    if config.data.name in ("folder", "tfds") and one_shot.identities_of(test, 2):
         found = retrieval.measures(scorer.score_all, embeddings["test"], test.label)
+    if "gallery" in datasets:
+        labels = {part: datasets[part].label for part in embeddings}
+        found = reidentification.measures(scorer.score_all, embeddings, labels)
     if parallel.is_main_process():
         _report(config, workdir, int(trained.step), outcomes)
         _report_figures(config, workdir, test, verified, found)
@@ -171,7 +174,7 @@ def _report_figures(config, workdir, dataset, verified, found):
         _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
     report.figures(figures, f"{len(verified.same)} test pairs, whatever the threshold")
     if found:
-        report.figures(found, f"each of {len(dataset)} test images among the others")
+        report.figures(found, f"{len(dataset)} test images, each asked for among the others or in the gallery")
     report.verification(workdir, dataset, verified)
 
 

@@ -22,11 +22,13 @@ def load(config, train: bool = True) -> dict[str, Dataset]:
       train: whether to load the training data too.
 
     Returns:
-      "train" (not for glyphs: training draws its own in the step), "validation", "test", and "few_shot" where the
-      trials between alphabets have more drawings to take from than "test" holds.
+      "train" (not for glyphs: training draws its own in the step), "validation", "test"; "few_shot" where the
+      trials between alphabets have more drawings to take from than "test" holds; "gallery" where it is to be searched.
     """
     return choose(
-        "data.name", config.name, {"omniglot": _omniglot, "glyphs": _glyphs, "mnist": _mnist, "folder": _folder}
+        "data.name",
+        config.name,
+        {"omniglot": _omniglot, "glyphs": _glyphs, "mnist": _mnist, "folder": _folder, "tfds": _folder},
     )(config, train)
 
 
@@ -52,19 +54,24 @@ def _folder(config, train):
     from siamjax.data import folder  # array_record takes its time to import.
 
     own = config.folder
-    if not own.path:
-        raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
-    prepared = folder.prepare(
-        own.path,
+    settings = dict(
         cache=pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax",
         size=config.size,
         channels=own.channels,
         invert=own.invert,
         skip_unreadable=own.skip_unreadable,
     )
+    if config.name == "tfds":
+        name = config.tfds.name
+        prepared = folder.prepare_named(config.tfds, data_dir=config.data_dir or None, **settings)
+    elif own.path:
+        name = own.path
+        prepared = folder.prepare(own.path, **settings)
+    else:
+        raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
     parts = folder.split(prepared, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
     return {
-        part: folder.dataset(prepared, numbers, f"{own.path} {part}", config.stream and part == "train")
+        part: folder.dataset(prepared, numbers, f"{name} {part}", config.stream and part == "train")
         for part, numbers in parts.items()
         if train or part != "train"
     }

@@ -1,10 +1,11 @@
-"""Images of one's own: a folder, or a table that lists files, prepared once and then read as any other data set."""
+"""Images of one's own: of a folder, of a table that lists files, or of a data set of TFDS; prepared once."""
 
 import collections
 import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ _AT_ONCE = 1024  # images that are read before they are written
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file and what is known of it, by name."""
+    """An image file, or an image of a data set of TFDS called so, and what is known of it, by name."""
 
     path: pathlib.Path
     identity: str
@@ -100,7 +101,9 @@ def _of_table(place):
     return files
 
 
-def read(path: str | os.PathLike, size: int, channels: int, invert: bool = False) -> np.ndarray:
+def read(
+    path: str | os.PathLike, size: int, channels: int, invert: bool = False, content: bytes | None = None
+) -> np.ndarray:
     """An image file as uint8 [size, size, channels], whole, its aspect kept, in the middle of black.
 
     It is turned upright as its EXIF data says; transparent parts are white; 16 bits become 8.
@@ -110,12 +113,13 @@ def read(path: str | os.PathLike, size: int, channels: int, invert: bool = False
       size: side in pixels.
       channels: 1 for grey, 3 for colour.
       invert: for dark ink on white paper, so that paper is black, as what lies around it.
+      content: of the file, if it was read before.
 
     Raises:
       ValueError: the file is no image, damaged, or of more pixels than Pillow takes for safe.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             image = upright(image, "L" if channels == 1 else "RGB", 2 * size)
     except FileNotFoundError:
         raise
@@ -169,17 +173,104 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
 
     Raises:
       FileNotFoundError: see `find`.
+      OSError: the cache cannot be written to.
       ValueError: see `find`; or files cannot be read.
     """
-    choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
     files = find(place)
-    folder = pathlib.Path(cache).expanduser() / f"images-{_key(files, size, channels, invert, skip_unreadable)}"
+    known = [file.path.stat() for file in files]
+    rows = [
+        f"{os.fsencode(file.path.absolute())}{stat.st_size}{stat.st_mtime_ns}"
+        for file, stat in zip(files, known, strict=True)
+    ]
+    settings = (size, channels, invert, skip_unreadable)
+    return _prepare(files, lambda number: files[number].path.read_bytes(), rows, cache, settings, shown(place), tell)
+
+
+def prepare_named(
+    names, *, data_dir, cache, size: int, channels: int, invert: bool, skip_unreadable: bool, tell=print
+) -> Prepared:
+    """As `prepare`, of a data set that TFDS knows by name, or that lies prepared in `data_dir`.
+
+    Args:
+      names: of the data set (`name`), of its splits ("" for all, or joined by "+"), and of its features: `image`,
+        `label`, and `group` and `source` or "".
+      data_dir: where TFDS keeps its data sets; None stands for TFDS's default.
+      cache, size, channels, invert, skip_unreadable, tell: see `prepare`.
+
+    Raises:
+      ValueError: TFDS does not know the data set, cannot prepare it or read it at random; or a feature is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(names.name, data_dir=data_dir)
+        builder.download_and_prepare(file_format="array_record")
+    except Exception as error:  # Whatever the data set's own code raises.
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"data.tfds.name={names.name!r}: TFDS cannot prepare it ({reason}). Many data sets need TensorFlow for "
+            "that, once: pip install tensorflow"
+        ) from error
+    features, info = builder.info.features, builder.info
+    for key in ("image", "label", "group", "source"):
+        if names[key] not in features and (names[key] or key in ("image", "label")):
+            raise ValueError(f"data.tfds.{key}={names[key]!r}: {names.name} has the features {', '.join(features)}")
+    if not isinstance(features[names.image], tfds.features.Image):
+        raise ValueError(f"data.tfds.image={names.image!r} of {names.name} is no image")
+    splits = {split: split for split in info.splits}
+    chosen = [choose("data.tfds.splits", split, splits) for split in (names.splits or "+".join(splits)).split("+")]
+    decoders = {names.image: tfds.decode.SkipDecoding()}
+    try:
+        sources = [builder.as_data_source(split, decoders=decoders) for split in chosen]
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{names.name} in {builder.data_dir} was prepared in a format that cannot be read at random; delete it, or "
+            "prepare it with file_format='array_record'"
+        ) from error
+
+    def name_of(key, record, number):
+        if not names[key]:
+            return {"group": "", "source": str(number)}[key]
+        value, feature = record[names[key]], features[names[key]]
+        if isinstance(feature, tfds.features.ClassLabel):
+            return feature.int2str(int(value))
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    items = [
+        (split, source, number) for split, source in zip(chosen, sources, strict=True) for number in range(len(source))
+    ]
+    files = []
+    for split, source, number in items:
+        record = source[number]
+        identity, group, shot = (name_of(key, record, len(files)) for key in ("label", "group", "source"))
+        files.append(File(pathlib.Path(f"{names.name}:{split}:{number}"), identity, group, shot))
+
+    def content(number):
+        _, source, place = items[number]
+        return source[place][names.image]
+
+    rows = [str(builder.data_dir), *(split for split, _, _ in items)]
+    settings = (size, channels, invert, skip_unreadable, names.image)
+    return _prepare(files, content, rows, cache, settings, names.name, tell)
+
+
+def _prepare(files, content, rows, cache, settings, name, tell):
+    """Of `files`, whose bytes are `content(number)`; `rows` tell one content from another, `settings` are of `read`."""
+    size, channels, invert, skip_unreadable = settings[:4]
+    choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
+    digest = hashlib.sha256(json.dumps([settings, rows]).encode())
+    folder = pathlib.Path(cache).expanduser() / f"images-{digest.hexdigest()[:24]}"
     if not (folder / "files.json").exists():
-        read_one = functools.partial(read, size=size, channels=channels, invert=invert)
-        _write(folder, files, read_one, skip_unreadable, tell)
+
+        def load(number):
+            data = content(number)
+            image = read(files[number].path, size, channels, invert, data)
+            return image, hashlib.sha256(data).hexdigest()
+
+        _write(folder, len(files), load, skip_unreadable, tell)
     rows = json.loads((folder / "files.json").read_text())
     kept = tuple(files[row["file"]] for row in rows)
-    _report(kept, [row["digest"] for row in rows], shown(place), tell)
+    _report(kept, [row["digest"] for row in rows], name, tell)
     reader = functools.cache(lambda: array_record_module.ArrayRecordReader(str(folder / "images.array_record")))
 
     def read_numbers(numbers):
@@ -190,15 +281,7 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
     return Prepared(images, kept, invert)
 
 
-def _key(files, *settings):
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for file in files:
-        known = file.path.stat()
-        digest.update(f"{os.fsencode(file.path.absolute())}{known.st_size}{known.st_mtime_ns}".encode())
-    return digest.hexdigest()[:24]
-
-
-def _write(folder, files, read_one, skip_unreadable, tell):
+def _write(folder, count, load, skip_unreadable, tell):
     """Reads in parallel, writes in order; the folder gets its name when all is there. Processes take turns."""
     partial = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -208,16 +291,16 @@ def _write(folder, files, read_one, skip_unreadable, tell):
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
-            _fill(partial, files, read_one, skip_unreadable, tell)
+            _fill(partial, count, load, skip_unreadable, tell)
             os.rename(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(partial, files, read_one, skip_unreadable, tell):
-    def load(file):
+def _fill(partial, count, load, skip_unreadable, tell):
+    def tried(number):
         try:
-            return read_one(file.path), hashlib.sha256(file.path.read_bytes()).hexdigest()
+            return load(number)
         except (ValueError, OSError) as error:
             return error, None
 
@@ -233,9 +316,9 @@ def _fill(partial, files, read_one, skip_unreadable, tell):
             transient=True,
         ) as progress,
     ):
-        for start in progress.track(range(0, len(files), _AT_ONCE)):
-            part = files[start : start + _AT_ONCE]
-            for number, (image, digest) in enumerate(pool.map(load, part), start):
+        for start in progress.track(range(0, count, _AT_ONCE)):
+            numbers = range(start, min(start + _AT_ONCE, count))
+            for number, (image, digest) in zip(numbers, pool.map(tried, numbers), strict=True):
                 if digest is None:
                     unreadable.append(str(image))
                 else:
@@ -245,11 +328,11 @@ def _fill(partial, files, read_one, skip_unreadable, tell):
     if unreadable and not skip_unreadable:
         more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
         raise ValueError(
-            f"{len(unreadable)} of {len(files)} images cannot be read: {'; '.join(unreadable[:10])}{more}. Mend "
+            f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}. Mend "
             "or remove them, or leave them out with --config.data.folder.skip_unreadable=True"
         )
     if not rows:
-        raise ValueError(f"none of the {len(files)} images can be read: {'; '.join(unreadable[:10])}")
+        raise ValueError(f"none of the {count} images can be read: {'; '.join(unreadable[:10])}")
     for line in unreadable:
         tell(f"left out: {line}")
     (partial / "files.json").write_text(json.dumps(rows))

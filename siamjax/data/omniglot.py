@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from siamjax.choices import choose
-from siamjax.data import omniglot_builder
+from siamjax.data import longtail, omniglot_builder
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.omniglot_builder import BACKGROUND, DRAWERS, EVALUATION, SIDE, SMALL1, SMALL2, Omniglot
 
@@ -210,28 +210,38 @@ def load(
       evaluation alphabets.
     - `background` trains on all 30 background alphabets, those of `lake`'s validation among them: for a recipe that was
       chosen, and trains for a fixed length.
+    - `longtail` takes few drawings each of most of the 964 background characters, and asks whose others are, see
+      `longtail.cut`.
     - `small1` and `small2`, the minimal settings, train on 5 background alphabets; the rest is as in `lake`.
 
     Args:
       data_dir: where TFDS keeps its data sets; None stands for TFDS's default, `~/tensorflow_datasets`.
       manual_dir: folder with the four archives, zipped or unpacked; None downloads them from the official address.
-      splits: a key of `SPLITS`.
+      splits: a key of `SPLITS`, or "longtail".
       size: side of the images in pixels, 1 to 105; below 105 each new pixel is the mean over its area.
       train: whether to load the training images too.
       stream: whether training images are read only when they are asked for.
 
     Returns:
-      "train" (if wanted), "validation" and "test", and for koch "few_shot", the test characters by all drawers; ink
-      255 on paper 0; `source` is the drawer's number less one.
+      "train" (if wanted), "validation" and "test", for koch "few_shot", the test characters by all drawers, and for
+      longtail "gallery"; ink 255 on paper 0; `source` is the drawer's number less one.
 
     Raises:
       FileNotFoundError: an archive is not in `manual_dir`, or the download failed.
       ValueError: `splits` or `size` is unknown, an archive is damaged, or the prepared data is.
     """
-    parts = {part: images for part, images in choose("data.splits", splits, SPLITS).items() if train or part != "train"}
+    parts = choose("data.splits", splits, SPLITS | {"longtail": {}})
+    parts = {part: images for part, images in parts.items() if train or part != "train"}
     if not 1 <= size <= SIDE:
         raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
     builder = prepare(data_dir, manual_dir)
+    if splits == "longtail":
+        everything = _dataset(_drawings(builder, "background", size), tuple(BACKGROUND), _ALL, size, stream)
+        return {
+            part: checked(dataset, f"omniglot {splits} {part}")
+            for part, dataset in longtail.cut(everything).items()
+            if train or part != "train"
+        }
     drawings = {split: _drawings(builder, split, size) for split in sorted({split for split, _, _ in parts.values()})}
     return {
         part: checked(

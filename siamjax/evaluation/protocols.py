@@ -84,7 +84,7 @@ def run(config, datasets, embeddings, scorer):
 
     Args:
       config: the whole configuration; its `evaluation` part says how many trials, and the seed that draws them.
-      datasets: "validation", "test", and optionally "few_shot", see `data.load`.
+      datasets: "validation", "test", and optionally "few_shot" or "gallery", see `data.load`.
       embeddings: float32 [n, d] of each data set.
       scorer: the trained model's `Scorer`.
 
@@ -101,12 +101,14 @@ def run(config, datasets, embeddings, scorer):
         scores = scorer.score_trials(embeddings[part], drawn)
         return result.of(one_shot.right(scores, drawn.answer), seed)
 
-    if config.data.name == "folder":
+    if config.data.name in ("folder", "tfds"):
         for part in ("validation", "test"):
             ways = _ways(datasets[part], _MOST_WAYS)
             trials = outcome(part, one_shot.between_groups, trials=settings.trials, ways=ways, shots=1)
             yield f"identification_{part}_{ways}way_1shot", trials
         return
+    if "gallery" in datasets:
+        return  # Whose the queries are is asked of the gallery, see `reidentification.py`.
     within = f"within_alphabet_{settings.ways}way_1shot"
     yield within, outcome("test", one_shot.within_group, trials=settings.trials, ways=settings.ways)
     yield "koch_400_trials", outcome("test", one_shot.within_group, settings.seed + 2, trials=400, ways=20)

@@ -95,8 +95,36 @@ def streamed(step, sample, index: sampling.Index, images, key, first: int, last:
     return feed
 
 
+def replanned(step, plan, batch_of, images, key, first: int, every: int):
+    """A feed whose batches are planned anew, by the network as it is then, before every step that `every` divides.
+
+    Args:
+      step: see `train_step`; its `sample` is `given_batch`.
+      plan: (replicated state, number of the step) -> int32 [every, images], the images of each step.
+      batch_of: int32 [images] -> `Batch`.
+      images: uint8 [n, h, w, c], laid on every device once.
+      key: the run's PRNG key.
+      first: the number of the first step, a multiple of `every`: a plan in use is not saved.
+    """
+    images, key = parallel.replicate((images, key))
+    program = parallel.pmap(step, donate=(0,))
+    number, items = first, None
+
+    def feed(state, count):
+        nonlocal number, items
+        for _ in range(count):
+            if number % every == 0:
+                items = plan(state, number)
+            batch = parallel.replicate(batch_of(items[number % every]))
+            state, metrics = program(state, TrainingData(index=batch, images=images), key)
+            number += 1
+        return state, metrics
+
+    return feed
+
+
 def given_batch(key, batch):
-    """The `sample` of a streamed step: its batch was drawn on the host."""
+    """The `sample` of a step whose batch was drawn on the host."""
     return batch
 
 

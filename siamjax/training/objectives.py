@@ -22,11 +22,12 @@ def make(config, batch):
     """
     on_batches = set(config) - {"name"}  # The options of each batch loss stand under its name.
     name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", "ranking", *on_batches)})
-    if name == "cross_entropy" and batch.mode == "pairs":
+    of_pairs = batch.mode in ("pairs", "assigned")
+    if name == "cross_entropy" and of_pairs:
         return cross_entropy_of_pairs
     if name == "cross_entropy":
         return functools.partial(cross_entropy, across_groups=batch.across_groups)
-    if batch.mode == "pairs":
+    if of_pairs:
         raise ValueError(f"loss.name={name!r} looks for its pairs in the batch; set batch.mode='identities'")
     if name == "ranking":
         return functools.partial(ranking, across_groups=batch.across_groups)

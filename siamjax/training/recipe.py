@@ -4,12 +4,15 @@ import functools
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from siamjax import augment, encoders, heads, parallel, sampling
 from siamjax.choices import choose
 from siamjax.data import source
 from siamjax.data.dataset import Dataset
+from siamjax.evaluation.scorer import Scorer
+from siamjax.mining import assignment
 from siamjax.training import feed, objectives
 from siamjax.training.state import Model
 from siamjax.training.step import TrainingData, train_step
@@ -32,13 +35,15 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
     """
     index, lying, fetch = source.make(config.data, train)
     stream = train is not None and config.data.stream
-    sample, images = choose("batch.mode", config.batch.mode, {"pairs": _pairs, "identities": _identities})(
-        config.batch, index, config.data.turns
-    )
+    modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
+    sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
+    assigned = config.batch.mode == "assigned"
+    if assigned:
+        plan, every = _plan(config, train, model)
     step = functools.partial(
         train_step,
         model=model,
-        sample=feed.given_batch if stream else sample,
+        sample=feed.given_batch if stream or assigned else sample,
         fetch=feed.given_images if stream else fetch,
         augment=make_augment(config),
         objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
@@ -49,9 +54,12 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
     def made(key, first, last):
         if stream:
             return feed.streamed(step, sample, index, lying, key, first, last)
+        if assigned:
+            batch_of = functools.partial(_batch_of, train)
+            return feed.replanned(step, plan, batch_of, lying, key, first, every)
         return feed.resident(step, TrainingData(index=index, images=lying), key)
 
-    at_once = 1 if stream else parallel.steps_at_once(config.train.log_every, config.train.validate_every)
+    at_once = 1 if stream or assigned else parallel.steps_at_once(config.train.log_every, config.train.validate_every)
     return Recipe(made, images, at_once)
 
 
@@ -85,6 +93,52 @@ def _identities(batch, index, turns):
     images = batch.identities * batch.per_identity
     parallel.check_divisible(images, "batch.identities × batch.per_identity")
     return sample, images
+
+
+def _assigned(batch, index, turns):
+    if np.max(index.images) < 2 or len(index.images) < 2:
+        raise ValueError("pairs need an identity with two images, and another identity; the training data has not both")
+    if turns > 1 or batch.pairs % 2:
+        raise ValueError("batch.mode='assigned' needs data.turns=1, and an even number of batch.pairs")
+    parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
+    return None, 2 * batch.pairs
+
+
+def _plan(config, train, model):
+    """What plans the batches of `feed.replanned`, and for how many steps."""
+    if train is None or config.data.stream:
+        raise ValueError("batch.mode='assigned' compares all training images: it needs data in memory, not glyphs")
+    settings, pairs = config.batch.assigned, config.batch.pairs
+    epoch = -(-2 * len(train) // pairs)
+    every = settings.epochs * epoch
+    if config.train.validate_every % every:
+        raise ValueError(
+            f"train.validate_every={config.train.validate_every} must be a multiple of {every}, the steps between two "
+            f"assignments (batch.assigned.epochs={settings.epochs} × {epoch} steps for {len(train)} images): a run "
+            "that was cut off goes on from there"
+        )
+
+    def plan(state, number):
+        scorer = Scorer(model, *parallel.first(state.judged()))
+        embeddings = scorer.embed(train.images)
+        rng = np.random.default_rng([config.seed, number])
+        negatives = assignment.hard_negatives(
+            lambda rows, columns: scorer.score_all(embeddings[rows], embeddings[columns]),
+            train.label,
+            rng,
+            rounds=settings.epochs,
+            noise=settings.noise * settings.decay ** (number // every),
+            block=settings.block,
+        )
+        epochs = [assignment.pairs(assignment.derangement(train.label, rng), row, pairs, rng) for row in negatives]
+        # Scores may differ in their last bits: all processes take the main one's plan.
+        return parallel.from_main(lambda: np.concatenate(epochs))
+
+    return plan, every
+
+
+def _batch_of(train, items):
+    return sampling.Batch(item=items, label=train.label[items], group=train.group[items])
 
 
 def _affine(config):

@@ -1,0 +1,76 @@
+"""A long-tailed cut of a data set: few identities have many images, most have one or two; some are never enrolled."""
+
+import numpy as np
+
+from siamjax.data.dataset import Dataset, part_of
+
+# Identities with 1, 2, ... images among the 5,004 of the humpback whale competition (2018), as its kernels counted
+# them; those with more share what is left.
+_WHALES = (2073, 1285, 568, 273, 172, 136)
+_OF_WHALES = 5004
+_MOST = 16  # training images of an identity
+_NEW = 0.276  # share of the queries whose identity is not among those that were trained on, as in the competition
+_NEW_IMAGES = 4  # queries of such an identity
+
+
+def cut(dataset: Dataset, seed: int = 0) -> dict[str, Dataset]:
+    """Training images, and queries that ask which of their identities they show, if any.
+
+    41 % of the known identities keep a single image to train on, 26 % two, 11 % three, and so on, as many as in the
+    humpback whale competition. Queries of a known identity come from sources 16 to 19: two to validate, two to test;
+    new identities validate or test, never both.
+
+    Args:
+      dataset: identities with an image from each of the sources 0..19, such as Omniglot's characters.
+      seed: of the choice.
+
+    Returns:
+      "train", whose identities are 0..k-1; "gallery", the same; and "validation" and "test", where these have the same
+      numbers, and new identities higher ones.
+    """
+    rng = np.random.default_rng(seed)
+    identities = int(dataset.label.max()) + 1
+    new_queries = 4 * _NEW / (1 - _NEW)  # for each known identity, of both parts together
+    known = int(identities / (1 + new_queries / _NEW_IMAGES))
+    order = rng.permutation(identities)
+    # Known identities come first in number, in every part.
+    dataset = _relabelled(dataset, np.argsort(order))
+    kept = _counts(known)[dataset.label.clip(max=known - 1)]
+    nth = _nth_of_label(dataset, rng)
+    is_known = dataset.label < known
+    half = known + (identities - known) // 2
+    parts = {
+        "train": is_known & (nth < kept),
+        "validation": np.where(is_known, np.isin(dataset.source, (16, 17)), dataset.label < half),
+        "test": np.where(is_known, np.isin(dataset.source, (18, 19)), dataset.label >= half),
+    }
+    asked = is_known | (dataset.source >= 20 - _NEW_IMAGES)
+    made = {part: part_of(dataset, np.flatnonzero(chosen & asked)) for part, chosen in parts.items()}
+    return made | {"gallery": made["train"]}
+
+
+def _counts(known):
+    """int [known]: how many images each known identity keeps."""
+    edges = np.round(np.cumsum(_WHALES) / _OF_WHALES * known).astype(int)
+    counts = np.full(known, 0)
+    for number, (start, stop) in enumerate(zip([0, *edges[:-1]], edges, strict=True), start=1):
+        counts[start:stop] = number
+    rest = known - edges[-1]
+    counts[edges[-1] :] = np.linspace(len(_WHALES) + 1, _MOST, rest).astype(int)
+    return counts
+
+
+def _relabelled(dataset, number):
+    label = number[dataset.label].astype(np.int32)
+    return Dataset(
+        dataset.images, label, dataset.group, dataset.source, dataset.group_names, dataset.names, dataset.ink
+    )
+
+
+def _nth_of_label(dataset, rng):
+    """int [n]: the place of each image in a random order of its identity's, sources 0..15 first."""
+    order = np.lexsort([rng.random(len(dataset)), dataset.source >= 16, dataset.label])
+    label = dataset.label[order]
+    nth = np.empty(len(dataset), int)
+    nth[order] = np.arange(len(dataset)) - np.searchsorted(label, label)
+    return nth
