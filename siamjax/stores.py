@@ -21,6 +21,8 @@ from siamjax import files
 # graph (HNSW), and, compressed, through a graph of cells. See docs/gallery.md for what each costs.
 _ALL, _FLAT, _GRAPH = 20_000, 50_000, 2_000_000
 _LOOK_UP = 4  # times as many are looked up as are asked for, and then scored
+_LEFT = 1000  # images that may be missing in an index, or be in it though they are gone
+_NOTHING = {"last": -1}
 _COLUMNS = ("identity", "path", "thumbnail")
 
 FORMAT = 2  # of gallery.json
@@ -53,6 +55,7 @@ class FolderStore:
         """
         self._place, self._about, self._scorer, self._metric = place, about, scorer, metric
         self._index = read_index(place) or about | {"parts": [], "next": 0, "lookup": None}
+        self._opened = None, None  # the file of an index of FAISS, and the index
         self._load()
 
     def __len__(self) -> int:
@@ -71,7 +74,13 @@ class FolderStore:
                 check_same(self._place, index, self._about)
                 self._index = index
                 self._load()
-            yield
+            try:
+                yield
+            except BaseException:
+                # What was not written whole is not there.
+                self._load()
+                self._tidy()
+                raise
 
     def add(self, embeddings: np.ndarray, rows: list[dict[str, str]]):
         """Adds embeddings [n, d], each with its row; to be called while `changing`."""
@@ -97,15 +106,16 @@ class FolderStore:
 
     def best(self, queries: np.ndarray, count: int) -> list[Best]:
         """The `count` that score highest against each of `queries` [q, d], or all that there are."""
-        if self._lookup is None:
+        if not self._lookups:
             scores = self._scorer.score_all(queries, self._embeddings)
             chosen = np.broadcast_to(np.arange(len(self)), scores.shape)
         else:
             look_up = min(_LOOK_UP * count, len(self))
-            _, found = self._lookup.search(_for_metric(queries, self._metric), look_up)
+            vectors = _for_metric(queries, self._metric)
+            found = np.concatenate([lookup.search(vectors, look_up)[1] for lookup in self._lookups], axis=1)
             position = np.searchsorted(self._numbers, found).clip(max=len(self) - 1)
             there = self._numbers[position] == found  # Others were removed since, or fewer were found.
-            chosen = np.where(there, position, position[:, :1])
+            chosen = np.where(there, position, 0)
             scores = score_each(self._scorer, queries, self._embeddings[chosen])
             scores[~there] = -np.inf
         return [self._sorted(row, numbers, count) for row, numbers in zip(scores, chosen, strict=True)]
@@ -136,7 +146,7 @@ class FolderStore:
                     self._append(file["numbers"], file["embeddings"], json.loads(file["columns"].tobytes()))
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise ValueError(f"{path} is damaged ({error})") from error
-        self._lookup = self._open_lookup()
+        self._look_up(self._index["lookup"])
 
     def _append(self, numbers, embeddings, columns):
         self._numbers = np.concatenate([self._numbers, numbers])
@@ -155,9 +165,12 @@ class FolderStore:
 
     def _commit(self, parts, following):
         index = self._index | {"parts": parts, "next": following}
-        self._lookup, index["lookup"] = self._covered()
+        index["lookup"] = self._covered()
+        self._look_up(index["lookup"])
         files.write(self._place / "gallery.json", json.dumps(index, indent=1).encode())
-        self._index = index
+        replaced, self._index = index["lookup"] != self._index["lookup"], index
+        if replaced:
+            self._tidy()
 
     def _tidy(self):
         """Deletes what nothing names any more: parts that were written anew, and of writers that were killed."""
@@ -178,33 +191,39 @@ class FolderStore:
             return None
         return faiss
 
-    def _open_lookup(self):
-        faiss, lookup = self._faiss(), self._index["lookup"]
+    def _look_up(self, entry):
+        """Opens the index that `gallery.json` has an `entry` of, and makes one of all that came after it."""
+        faiss, self._lookups = self._faiss(), []
         if faiss is None:
-            return None
-        if lookup is None:
-            return new_lookup(faiss, self._numbers, self._embeddings, self._metric)
-        return faiss.read_index(str(self._place / lookup["file"]))
+            return
+        if entry:
+            if entry["file"] != self._opened[0]:
+                self._opened = entry["file"], _read_lookup(faiss, self._place / entry["file"])
+            self._lookups.append(self._opened[1])
+        after = self._numbers > (entry or _NOTHING)["last"]
+        if after.any():
+            self._lookups.append(new_lookup(faiss, self._numbers[after], self._embeddings[after], self._metric, "flat"))
 
     def _covered(self):
-        """(lookup, its entry in gallery.json) of all images; built anew when it holds many that are gone, or should be
-        of another kind. Up to `_FLAT` images it is made on opening, and has no file."""
-        faiss = self._faiss()
-        if faiss is None:
-            return None, None
-        lookup, entry, kind = self._lookup, self._index["lookup"], _kind(len(self))
-        fits = lookup is not None and (entry or {"kind": "flat"})["kind"] == kind and lookup.ntotal < 1.1 * len(self)
-        if not fits:
-            lookup = new_lookup(faiss, self._numbers, self._embeddings, self._metric)
+        """The entry in `gallery.json` of an index that holds most images, and few that are gone: as it was, with more
+        in it, or new. None while all can be compared one by one."""
+        faiss, entry, kind = self._faiss(), self._index["lookup"], _kind(len(self))
+        if faiss is None or kind == "flat":
+            return None
+        after = self._numbers > (entry or _NOTHING)["last"]
+        held = self._opened[1].ntotal if entry else 0
+        gone = held - int(np.sum(~after))
+        if entry is None or entry["kind"] != kind or gone > _LEFT + held // 10:
+            lookup = new_lookup(faiss, self._numbers, self._embeddings, self._metric, kind)
+        elif np.sum(after) > _LEFT + held // 100:
+            lookup = self._opened[1]
+            lookup.add_with_ids(_for_metric(self._embeddings[after], self._metric), self._numbers[after])
         else:
-            known = faiss.vector_to_array(lookup.id_map)
-            missing = self._numbers > known.max()
-            lookup.add_with_ids(_for_metric(self._embeddings[missing], self._metric), self._numbers[missing])
-        if kind == "flat":
-            return lookup, None
+            return entry
         name = f"lookup-{uuid.uuid4().hex}.faiss"
-        files.write(self._place / name, faiss.serialize_index(lookup).tobytes())
-        return lookup, {"file": name, "kind": kind}
+        files.write(self._place / name, faiss.serialize_index(lookup))
+        self._opened = name, lookup
+        return {"file": name, "kind": kind, "last": int(self._numbers[-1])}
 
 
 class DatabaseStore:
@@ -234,7 +253,10 @@ class DatabaseStore:
         self._place, self._about, self._scorer, self._metric = place, about, scorer, metric
         self._database = lancedb.connect(about["database"], read_consistency_interval=datetime.timedelta(0))
         self._name = f"gallery_{about['network'][:16]}"
-        self._table = self._database.open_table(self._name) if self._database.table_exists(self._name) else None
+        try:
+            self._table = self._database.open_table(self._name)
+        except ValueError:  # LanceDB's way of saying that there is none.
+            self._table = None
 
     def __len__(self) -> int:
         return self._table.count_rows() if self._table else 0
@@ -360,10 +382,9 @@ def score_each(scorer, queries: np.ndarray, candidates: np.ndarray) -> np.ndarra
     return np.array(scorer.score_pairs(together, pairs.astype(np.int32))).reshape(count, each)
 
 
-def new_lookup(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, kind: str | None = None):
-    """A FAISS index of embeddings [n, d] under their numbers int64 [n]; its `kind` by their count, if None."""
+def new_lookup(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, kind: str):
+    """A FAISS index of embeddings [n, d] under their numbers int64 [n]: "flat", "hnsw" or "ivfpq"."""
     vectors, dimension = _for_metric(embeddings, metric), embeddings.shape[1]
-    kind = kind or _kind(len(numbers))
     if kind == "flat":
         lookup = faiss.IndexFlatL2(dimension)
     elif kind == "hnsw":
@@ -375,11 +396,20 @@ def new_lookup(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, 
         bytes_each = next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
         lookup = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, bytes_each, 8)
         lookup.nprobe = 64
-        chosen = np.random.default_rng(0).permutation(len(numbers))[: 40 * cells]
+        chosen = np.random.default_rng(0).permutation(len(numbers))[: max(40 * cells, 20_000)]
         lookup.train(vectors[np.sort(chosen)])
     lookup = faiss.IndexIDMap2(lookup)
     lookup.add_with_ids(vectors, numbers)
     return lookup
+
+
+def _read_lookup(faiss, path):
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
 
 
 def _kind(count):

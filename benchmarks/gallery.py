@@ -1,0 +1,156 @@
+"""What a gallery of 1,000 to a million images costs: enrolling, asking, memory, and what is found of the truly nearest.
+
+    python benchmarks/gallery.py --sizes 1000 100000 1000000
+
+Embeddings of 128 components are drawn: identities are directions, an image's is its identity's with noise. Every
+way of looking up runs in a process of its own, all on the same embeddings; 1,000 queries, one at a time, ask for ten.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+DIMENSION, QUERIES, K = 128, 1000, 10
+WAYS = ("all in JAX", "FAISS flat", "FAISS HNSW", "FAISS IVF-PQ", "LanceDB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one[0], int(options.one[1]))))
+        return
+    table = Table(title=f"{QUERIES} queries of {DIMENSION} components for the {K} likest, one at a time")
+    for column in ("images", "way", "enrol s", "open s", "one more s", "p50 ms", "p99 ms", "recall@10", "memory MB"):
+        table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
+    for size in options.sizes:
+        for way in options.ways:
+            if way == "FAISS IVF-PQ" and size < 10_000:
+                continue  # It has not enough to learn its codes from.
+            command = [sys.executable, __file__, "--one", way, str(size)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            row = json.loads(done.stdout.splitlines()[-1])
+            table.add_row(f"{size:,}", way, *row)
+        table.add_section()
+    Console(width=120).print(table)
+
+
+def measure(way, size):
+    """The cells of one row."""
+    from siamjax import stores
+
+    embeddings, queries = draw(size)
+    nearest = np.concatenate([truly_nearest(embeddings, part) for part in np.array_split(queries, 20)])
+    rows = [{"identity": f"i{n // 4}", "path": f"{n}", "thumbnail": ""} for n in range(size)]
+    kinds = {"FAISS flat": "flat", "FAISS HNSW": "hnsw", "FAISS IVF-PQ": "ivfpq"}
+    if way in kinds:
+        stores._ALL, stores._kind = 0, lambda count: kinds[way]
+    elif way == "all in JAX":
+        stores._ALL = size + 1
+    place = pathlib.Path(tempfile.mkdtemp())
+    about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(place / "database")}
+    if way != "LanceDB":
+        about["database"] = None
+    kind = stores.DatabaseStore if way == "LanceDB" else stores.FolderStore
+    try:
+        before = resident()
+        store = kind(place, about, Cosine(), "cosine")
+        enrol, _ = timed(lambda: enroll(store, embeddings, rows))
+        del store
+        opening, store = timed(lambda: kind(place, about, Cosine(), "cosine"))
+        found, seconds = [], []
+        store.best(queries[:1], K)
+        for query in queries:
+            took, (best,) = timed(lambda query=query: store.best(query[None], K))
+            seconds.append(took)
+            found.append([int(row["path"]) for row in best.rows])
+        memory = resident() - before
+        extra = {"identity": "extra", "path": "-1", "thumbnail": ""}
+        one_more, _ = timed(lambda: enroll(store, embeddings[:1], [extra]))
+    finally:
+        shutil.rmtree(place)
+    recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, nearest.tolist(), strict=True)])
+    p50, p99 = 1000 * np.quantile(seconds, (0.5, 0.99))
+    return [
+        *(f"{value:.1f}" for value in (enrol, opening, one_more)),
+        f"{p50:.2f}",
+        f"{p99:.2f}",
+        f"{recall:.3f}",
+        f"{memory:.0f}",
+    ]
+
+
+def enroll(store, embeddings, rows):
+    with store.changing():
+        store.add(embeddings, rows)
+
+
+def draw(size):
+    """Embeddings of `size` images, four of each identity, and of queries, further images of some of them."""
+    rng = np.random.default_rng(0)
+    identity = rng.normal(size=(-(-size // 4), DIMENSION)).astype(np.float32)
+    # Directions of a few dimensions, as networks make them, and not of all alike.
+    identity = identity @ (rng.normal(size=(DIMENSION, DIMENSION)) * 0.9 ** np.arange(DIMENSION)).astype(np.float32)
+    spread = 0.35 * identity.std()
+
+    def images(of):
+        noise = rng.normal(size=(len(of), DIMENSION)).astype(np.float32)
+        return identity[of] + spread * noise
+
+    return images(np.arange(size) // 4), images(rng.integers(len(identity), size=QUERIES))
+
+
+def truly_nearest(embeddings, queries):
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, embeddings)]
+    scores = unit[0] @ unit[1].T
+    best = np.argpartition(-scores, K - 1, axis=1)[:, :K]
+    return best
+
+
+class Cosine:
+    """The scores of a network with a cosine head, as `stores` asks for them."""
+
+    def __init__(self):
+        import jax
+
+        from siamjax import heads
+        from siamjax.evaluation.scorer import Scorer
+        from siamjax.training.state import Model
+
+        head = heads.make("distance", distance="cosine")
+        example = np.zeros((1, DIMENSION), np.float32)
+        params = head.init(jax.random.key(0), example, example)["params"]
+        scorer = Scorer(Model(None, head), {"encoder": {}, "head": params}, {})
+        self.score_pairs, self.score_all = scorer.score_pairs, scorer.score_all
+
+
+def timed(function):
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def resident():
+    """Memory of this process in MB."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    main()

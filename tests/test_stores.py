@@ -1,0 +1,187 @@
+"""Stores of a gallery with many images: what FAISS and LanceDB find is what comparing with all finds."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from siamjax import heads, stores
+from siamjax.evaluation.scorer import Scorer
+from siamjax.training.state import Model
+
+DIMENSION = 16
+COSINE, EUCLIDEAN = ("cosine", "cosine"), ("euclidean", "l2")
+
+
+def scorer_of(distance):
+    head = heads.make("distance", distance=distance)
+    example = np.zeros((1, DIMENSION), np.float32)
+    params = head.init(jax.random.key(0), example, example)["params"]
+    return Scorer(Model(None, head), {"encoder": {}, "head": params}, {})
+
+
+def drawn(count, seed=0):
+    rng = np.random.default_rng(seed)
+    identity = np.arange(count) // 3
+    centres = np.random.default_rng(1).normal(size=(10_000, DIMENSION))
+    embeddings = (centres[identity] + 0.2 * rng.normal(size=(count, DIMENSION))).astype(np.float32)
+    return embeddings * rng.uniform(0.5, 2, (count, 1)).astype(np.float32), [
+        {"identity": f"i{number}", "path": f"{place}", "thumbnail": f"thumbnails/{place}.jpg"}
+        for place, number in enumerate(identity)
+    ]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The kinds of index change with fewer images than elsewhere."""
+    for name, value in (("_ALL", 100), ("_FLAT", 300), ("_GRAPH", 5000), ("_LEFT", 10)):
+        monkeypatch.setattr(stores, name, value)
+
+
+def opened(place, head=COSINE, kind=stores.FolderStore):
+    database = str(place / "database") if kind is stores.DatabaseStore else None
+    about = {"format": stores.FORMAT, "run": "run", "network": "0123456789abcdef", "database": database}
+    place.mkdir(exist_ok=True)
+    return kind(place, about, scorer_of(head[0]), head[1])
+
+
+def add(store, embeddings, rows):
+    with store.changing():
+        store.add(embeddings, rows)
+
+
+def paths(found):
+    return [[row["path"] for row in best.rows] for best in found]
+
+
+def overlap(found, expected):
+    pairs = zip(paths(found), paths(expected), strict=True)
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
+
+
+@pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
+@pytest.mark.parametrize(("count", "kind"), [(90, None), (200, None), (1500, "hnsw"), (9000, "ivfpq")])
+def test_faiss_finds_what_comparing_with_all_finds(tmp_path, monkeypatch, small, head, count, kind):
+    embeddings, rows = drawn(count)
+    store = opened(tmp_path, head)
+    add(store, embeddings, rows)
+    entry = json.loads((tmp_path / "gallery.json").read_text())["lookup"]
+    assert (entry and entry["kind"]) == kind and len(store) == count
+    queries, _ = drawn(60, seed=5)
+    found, again = store.best(queries, 5), opened(tmp_path, head).best(queries, 5)
+    assert paths(found) == paths(again)
+    monkeypatch.setattr(stores, "_ALL", count)
+    everything = opened(tmp_path, head).best(queries, 5)
+    assert overlap(found, everything) > (0.93 if kind else 0.999)
+    for one, other in zip(found, everything, strict=True):
+        # The scores are the head's, whatever found them.
+        np.testing.assert_allclose(one.scores[0], other.scores[0], rtol=1e-4, atol=1e-4)
+        assert np.all(np.diff(one.scores) <= 0) and len(one.scores) == 5
+
+
+def test_an_index_goes_on_with_what_is_added_and_forgets_what_is_removed(tmp_path, small):
+    embeddings, rows = drawn(600)
+    store = opened(tmp_path)
+    add(store, embeddings, rows)
+    first = json.loads((tmp_path / "gallery.json").read_text())["lookup"]["file"]
+
+    def lookups():
+        return [path.name for path in tmp_path.glob("lookup-*")]
+
+    new = np.float32(np.eye(DIMENSION)[:1] * 50)
+    add(store, new, [{"identity": "new", "path": "new", "thumbnail": "t"}])
+    assert lookups() == [first]  # One more does not write the index anew.
+    for either in (store, opened(tmp_path)):
+        (best,) = either.best(new, 3)
+        assert best.rows[0]["identity"] == "new" and best.scores[0] > best.scores[1]
+    more, more_rows = drawn(30, seed=3)
+    add(store, more, [row | {"path": f"more{row['path']}"} for row in more_rows])
+    assert lookups() != [first] and len(lookups()) == 1
+    (best,) = store.best(more[:1], 3)
+    assert best.rows[0]["path"] == "more0"
+    with store.changing():
+        assert store.remove("new") == 1 and store.remove("i7") == 6 and store.remove("i7") == 0
+    for either in (store, opened(tmp_path)):
+        asked = either.best(np.concatenate([new, embeddings[21:24]]), 9)
+        found = {row["identity"] for best in asked for row in best.rows}
+        assert not found & {"new", "i7"} and either.identities()["i6"] == 6
+    for number in range(10, 40):
+        with store.changing():
+            store.remove(f"i{number}")
+    assert len(store) == 624 - 90 and len(lookups()) == 1
+    store = opened(tmp_path)
+    assert store._lookups[0].ntotal < 1.15 * len(store)
+
+
+def test_where_no_metric_says_all_are_scored(tmp_path, small):
+    embeddings, rows = drawn(400)
+    store = opened(tmp_path, ("l1", None))
+    add(store, embeddings, rows)
+    assert not list(tmp_path.glob("lookup-*"))
+    (best,) = store.best(embeddings[7:8], 4)
+    distance = np.abs(embeddings - embeddings[7]).sum(axis=1)
+    assert [int(row["path"]) for row in best.rows] == np.argsort(distance)[:4].tolist()
+
+
+def test_a_damaged_index_is_named(tmp_path, small):
+    store = opened(tmp_path)
+    add(store, *drawn(400))
+    (path,) = tmp_path.glob("lookup-*")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"lookup-\w+.faiss is damaged"):
+        opened(tmp_path)
+
+
+def test_what_could_not_be_written_is_not_there(tmp_path, monkeypatch):
+    embeddings, rows = drawn(60)
+    store = opened(tmp_path)
+    add(store, embeddings[:30], rows[:30])
+    before = sorted(path.name for path in tmp_path.iterdir())
+    write = stores.files.write
+
+    def full(path, content):
+        if path.name == "gallery.json":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(stores.files, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        add(store, embeddings[30:], rows[30:])
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    for either in (store, opened(tmp_path)):
+        assert len(either) == 30 and "40" not in paths(either.best(embeddings[40:41], 40))[0]
+    add(store, embeddings[30:], rows[30:])
+    assert len(opened(tmp_path)) == 60
+
+
+@pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
+def test_a_database_holds_the_same_gallery(tmp_path, head):
+    pytest.importorskip("lancedb")
+    embeddings, rows = drawn(300)
+    store = opened(tmp_path / "lance", head, stores.DatabaseStore)
+    assert len(store) == 0 and store.identities() == {}
+    rows[4]["identity"] = "O'Neill"
+    (tmp_path / "lance" / "thumbnails").mkdir()
+    (tmp_path / "lance" / rows[4]["thumbnail"]).touch()
+    add(store, embeddings[:200], rows[:200])
+    other = opened(tmp_path / "lance", head, stores.DatabaseStore)
+    add(other, embeddings[200:], rows[200:])
+    folder = opened(tmp_path / "folder", head)
+    add(folder, embeddings, rows)
+    queries, _ = drawn(40, seed=5)
+    for one, expected in zip(store.best(queries, 5), folder.best(queries, 5), strict=True):
+        np.testing.assert_allclose(one.scores, expected.scores, rtol=1e-4, atol=1e-4)
+        assert [row["path"] for row in one.rows] == [row["path"] for row in expected.rows]
+    assert len(store.best(queries[:1], 1000)[0].rows) == len(store) == 300
+    assert store.identities() == folder.identities()
+    with other.changing():
+        assert other.remove("O'Neill") == 1 and other.remove("O'Neill") == 0
+    assert len(store) == 299 and "O'Neill" not in store.identities()
+    assert not (tmp_path / "lance" / rows[4]["thumbnail"]).exists()
+
+
+def test_a_database_needs_a_metric(tmp_path):
+    with pytest.raises(ValueError, match="train with head.name='distance'"):
+        opened(tmp_path, ("l1", None), stores.DatabaseStore)
