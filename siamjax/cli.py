@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import sys
+import zipfile
 
 from absl import logging
 
@@ -47,6 +48,11 @@ def _parser():
     embed.add_argument("checkpoint")
     embed.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
     embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
+
+    probe = add("probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds")
+    probe.add_argument("embeddings", metavar="FILE.npz", help="as embed writes it")
+    probe.add_argument("targets", metavar="TABLE.csv", help="path,target; paths start from the table's folder")
+    probe.add_argument("--regression", action="store_true", help="targets are quantities, and figures R²; not classes")
 
     verify = add("verify", _verify, "are two images of the same identity?")
     verify.add_argument("checkpoint")
@@ -90,7 +96,7 @@ def _parser():
     export.add_argument("checkpoint")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
-    for command in (verify, pairs, identify, search, show):
+    for command in (probe, verify, pairs, identify, search, show):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -111,9 +117,38 @@ def _embed(options):
     paths, _ = _images(options.paths)
     embeddings = verifier.embed(verifier.read(paths), "embedding")
     buffer = io.BytesIO()
-    np.savez(buffer, embeddings=embeddings, paths=np.array([files.shown(path) for path in paths]))
+    np.savez(buffer, embeddings=embeddings, paths=np.array([files.shown(os.path.abspath(path)) for path in paths]))
     files.write(pathlib.Path(options.output), buffer.getvalue())
     print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+
+
+def _probe(options):
+    import numpy as np
+
+    from siamjax import report
+    from siamjax.evaluation import probe
+
+    place = pathlib.Path(options.targets)
+    rows = list(files.table(place, ("path", "target"), "path,target"))
+    try:
+        with np.load(options.embeddings) as file:
+            embeddings, paths = file["embeddings"], file["paths"].tolist()
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{options.embeddings} is not what `siamjax embed` writes ({error})") from error
+    number, chosen, targets = {path: number for number, path in enumerate(paths)}, [], []
+    for where, row in rows:
+        path = files.shown(os.path.abspath(place.parent / row["path"]))
+        if path not in number:
+            raise ValueError(f"{where}: {options.embeddings} holds no embedding of {path}")
+        try:
+            targets.append(float(row["target"]) if options.regression else row["target"])
+        except ValueError as error:
+            raise ValueError(f"{where}: target {row['target']!r} is no number, as --regression wants") from error
+        chosen.append(number[path])
+    figures = probe.cross_validated(embeddings[chosen], np.array(targets))
+    if options.json:
+        return print(json.dumps(figures))
+    report.figures(figures, f"{len(chosen)} images, five folds; {'R²' if options.regression else 'accuracy'}")
 
 
 def _verify(options):

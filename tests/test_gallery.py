@@ -220,6 +220,26 @@ def test_embed_writes_what_others_can_read(run, faces, tmp_path):
         np.testing.assert_allclose(file["embeddings"][2:3], expected, atol=1e-5)
 
 
+def test_probe_says_what_embeddings_tell_of_something_else(run, faces, tmp_path, capsys):
+    output, table = tmp_path / "out.npz", tmp_path / "targets.csv"
+    images = sorted(faces.glob("person0*/*.png"))
+    assert cli.main(["embed", str(run), str(faces), "-o", str(output)]) == 0
+    lines = [f"{path},{path.parent.name}" for path in images]
+    table.write_text("\n".join(["path,target", *lines]))
+    said(capsys)
+    assert cli.main(["probe", str(output), str(table), "--json"]) == 0
+    by_identity = json.loads(said(capsys))
+    assert by_identity["knn"] > 0.7 and by_identity["linear"] > 0.7
+    quantities = [f"{path},{np.asarray(Image.open(path)).mean()}" for path in images]
+    table.write_text("\n".join(["path,target", *quantities]))
+    assert cli.main(["probe", str(output), str(table), "--json", "--regression"]) == 0
+    assert json.loads(said(capsys))["linear"] > 0.5
+    table.write_text("\n".join(["path,target", *lines, "none.png,person"]))
+    for flags, message in (([], "none.png"), (["--regression"], "line 2: target 'person00' is no number")):
+        assert cli.main(["probe", str(output), str(table), *flags]) == 1
+        assert message in capsys.readouterr().err
+
+
 _WITHOUT_US = """
 import importlib.abc, json, sys
 class Refuse(importlib.abc.MetaPathFinder):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import sklearn.linear_model
+import sklearn.model_selection
 import sklearn.neighbors
 import sklearn.pipeline
 import sklearn.preprocessing
@@ -48,3 +49,17 @@ def measures(
         scaled = sklearn.pipeline.make_pipeline(sklearn.preprocessing.StandardScaler(), model)
         scores.append(float(scaled.fit(embeddings, targets).score(test_embeddings, test_targets)))
     return dict(zip(("knn", "linear"), scores, strict=True))
+
+
+def cross_validated(embeddings: np.ndarray, targets: np.ndarray, *, folds: int = 5, seed: int = 0) -> dict[str, float]:
+    """The means of `measures` over `folds` parts of the images, each judged by what was fitted on the others.
+
+    Raises:
+      ValueError: there are fewer images than folds; and see `measures`.
+    """
+    dealt = sklearn.model_selection.KFold(folds, shuffle=True, random_state=seed)
+    rows = [
+        measures(embeddings[train], targets[train], embeddings[test], targets[test])
+        for train, test in dealt.split(embeddings)
+    ]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

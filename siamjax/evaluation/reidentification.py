@@ -67,7 +67,8 @@ def map_at_5(found: Answers, threshold: float) -> np.ndarray:
     """The score float [q] of each query; "new" stands before the identities that score no more than `threshold`."""
     before = (found.scores > threshold).sum(axis=1)
     of_new = np.where(before < _PLACES, 1 / (before + 1), 0)
-    place = found.place + (found.place >= before)
+    place = found.place.clip(min=0)
+    place += place >= before
     return np.where(found.place < 0, of_new, np.where(place < _PLACES, 1 / (place + 1), 0))
 
 
