@@ -293,6 +293,8 @@ def _write(folder, count, load, skip_unreadable, tell):
         try:
             _fill(partial, count, load, skip_unreadable, tell)
             os.rename(partial, folder)
+        except RuntimeError as error:  # ArrayRecord's way of saying that a file cannot be written.
+            raise OSError(f"images cannot be kept in {folder.parent} ({error})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run: the latest, to go on from, and the best, to evaluate."""
 
+import contextlib
 import pathlib
 
 import jax
@@ -41,9 +42,17 @@ class Checkpoints:
             )
 
     def save(self, which: str, state: State, progress: dict):
-        """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk."""
+        """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk.
+
+        Raises:
+          OSError: this one, or the one before, cannot be written; those that are whole stay.
+        """
         if not self._managers:
             return
+        with self._writing():
+            self._save(which, state, progress)
+
+    def _save(self, which, state, progress):
         manager = self._managers[which]
         if which == "best":
             params, batch_stats = state.judged()
@@ -96,9 +105,22 @@ class Checkpoints:
                 manager.delete(later)
 
     def close(self):
-        """Waits until everything is on disk."""
-        for manager in self._managers.values():
-            manager.close()
+        """Waits until everything is on disk; raises as `save` does."""
+        with self._writing():
+            for manager in self._managers.values():
+                manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            folder, reason = self._managers["latest"].directory.parent, str(error)
+            reason = "No space left on device" if "No space left" in reason else reason[:200]
+            raise OSError(
+                f"checkpoints cannot be written in {folder} ({reason}): mend that; the same command goes on from the "
+                "latest one that is whole"
+            ) from error
 
 
 def _shapes(tree):

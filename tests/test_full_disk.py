@@ -1,0 +1,64 @@
+"""A full disk, for real: a small file system in memory, where the system lets us mount one."""
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from siamjax import experiment, files
+from siamjax.data import folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for 256 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("this system lets us mount no tmpfs: a full disk cannot be tried")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(small_disk):
+    path = small_disk / "gallery.json"
+    files.write(path, b"old")
+    with pytest.raises(OSError, match=r"No space left on device: '.*gallery.json'"):
+        files.write(path, os.urandom(2**20))
+    assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["gallery.json"]
+
+
+def test_images_that_cannot_be_kept_leave_nothing(small_disk, tmp_path):
+    for number in range(12):
+        (tmp_path / "people" / str(number)).mkdir(parents=True)
+        image = np.random.default_rng(number).integers(0, 256, (300, 300), np.uint8)
+        Image.fromarray(image).save(tmp_path / "people" / str(number) / "1.png")
+    settings = dict(size=200, channels=1, invert=False, skip_unreadable=False, tell=lambda line: None)
+    with pytest.raises(OSError, match="No space left on device"):
+        folder.prepare(tmp_path / "people", cache=small_disk, **settings)
+    assert not [name for name in os.listdir(small_disk) if not name.endswith(".lock")]
+    prepared = folder.prepare(tmp_path / "people", cache=tmp_path / "cache", **settings)
+    assert len(prepared.files) == 12
+
+
+def test_a_run_goes_on_once_there_is_room(small_disk):
+    config = default.get_config()
+    config.batch.update(identities=4, per_identity=2)
+    config.data.glyphs.update(alphabets=1, characters=20, test_alphabets=1)
+    config.train.update(steps=3, validate_every=1)
+    config.evaluation.update(trials=20, validation_trials=20, pairs=20)
+    with pytest.raises(
+        OSError, match=r"checkpoints cannot be written in .*run/checkpoints \(No space left on device\)"
+    ):
+        experiment.train(config, small_disk / "run")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    experiment.train(config, small_disk / "run")
+    assert (small_disk / "run" / "results.json").exists()
