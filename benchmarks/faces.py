@@ -6,17 +6,12 @@ The table gives means over the folds, with the standard deviation between them.
 """
 
 import argparse
-import json
-import pathlib
-import subprocess
-import sys
-import tempfile
 
 import numpy as np
+from launched import launch
 from rich.console import Console
 from rich.table import Table
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = ("faces_contrastive", "faces_triplet", "faces_binary", "faces")
 FOLDS = 5
 
@@ -40,24 +35,12 @@ def main():
 
 
 def measure(recipe, fold, options):
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [
-            sys.executable,
-            ROOT / "launch.py",
-            "--config",
-            ROOT / "configs" / f"{recipe}.py",
-            "--workdir",
-            workdir,
-        ]
-        settings = {"folder.path": options.folder, "folder.fold": fold, "data_dir": options.data_dir}
-        settings = [f"--config.data.{key}={value}" for key, value in settings.items()]
-        subprocess.run([*command, *settings], check=True, stdout=subprocess.DEVNULL)
-        results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
-        figures = json.loads((pathlib.Path(workdir) / "verification.json").read_text())
-    identification = next(row for name, row in results.items() if name.startswith("identification_test"))
-    test = figures["test"]
-    accuracies = (results["verification"]["accuracy"], identification["accuracy"])
-    return accuracies[0], test["auc"], test["eer"], accuracies[1], figures["retrieval"]["recall_at_1"]
+    places = (f"data.folder.path={options.folder}", f"data.data_dir={options.data_dir}")
+    run = launch(recipe, *places, f"data.folder.fold={fold}")
+    identification = next(row for name, row in run.results.items() if name.startswith("identification_test"))
+    test, retrieval = run.verification["test"], run.verification["retrieval"]
+    accuracies = (run.results["verification"]["accuracy"], identification["accuracy"])
+    return accuracies[0], test["auc"], test["eer"], accuracies[1], retrieval["recall_at_1"]
 
 
 if __name__ == "__main__":

@@ -10,10 +10,7 @@ untrained one.
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
-import tempfile
-import time
 
 import jax
 import ml_collections
@@ -51,26 +48,20 @@ def main():
 
 def measure(name, options):
     """Trains configs/`name`.py and returns its row of the table."""
-    settings = [
-        f"--config.data.manual_dir={options.manual_dir}",
-        f"--config.data.data_dir={options.data_dir}",
-        f"--config.seed={options.seed}",
-        f"--config.train.steps={options.steps}",
-        f"--config.train.validate_every={options.steps}",
-    ]
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [sys.executable, ROOT / "launch.py", "--config", ROOT / "configs" / f"{name}.py"]
-        start = time.monotonic()
-        subprocess.run([*command, "--workdir", workdir, *settings], check=True)
-        seconds = time.monotonic() - start
-        config = json.loads((pathlib.Path(workdir) / "config.json").read_text())
-        results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
+    run = launch(
+        name,
+        f"data.manual_dir={options.manual_dir}",
+        f"data.data_dir={options.data_dir}",
+        f"seed={options.seed}",
+        f"train.steps={options.steps}",
+        f"train.validate_every={options.steps}",
+    )
     return {
-        "loss": config["loss"]["name"],
-        "head": config["head"]["name"],
-        "untrained": untrained(config),
-        "trained": results["validation_within_alphabet_20way_1shot"]["accuracy"],
-        "seconds": seconds,
+        "loss": run.config["loss"]["name"],
+        "head": run.config["head"]["name"],
+        "untrained": untrained(run.config),
+        "trained": run.results["validation_within_alphabet_20way_1shot"]["accuracy"],
+        "seconds": run.seconds,
     }
 
 

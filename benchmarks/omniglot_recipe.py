@@ -7,18 +7,10 @@ its speed. Accuracy is on 10,000 one-shot trials within the five other ones, wit
 """
 
 import argparse
-import json
-import pathlib
-import subprocess
-import sys
-import tempfile
 
+from launched import launch
 from rich.console import Console
 from rich.table import Table
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from siamjax.training import metrics  # noqa: E402
 
 _VECTOR = (
     "encoder.name=pyramid",
@@ -72,15 +64,16 @@ def main():
 def measure(changes, options):
     """Steps, and accuracy without and with copies, of the recipe with `changes`."""
     short = 60
-    _, rows = launch((*changes, f"train.steps={short}", "train.log_every=20", "evaluation.copies=0"), short, options)
+    rows = train((*changes, f"train.steps={short}", "train.log_every=20", "evaluation.copies=0"), short, options).rows
     seconds = rows[-1]["seconds"] - rows[0]["seconds"]
     steps = max(100, int(60 * options.minutes * (rows[-1]["step"] - rows[0]["step"]) / seconds) // 100 * 100)
-    return steps, *launch((*changes, f"train.steps={steps}", "evaluation.copies=8"), steps, options)[0]
+    run = train((*changes, f"train.steps={steps}", "evaluation.copies=8"), steps, options)
+    return steps, run.rows[-1]["validation_one_shot"], run.results["within_alphabet_20way_1shot"]["accuracy"]
 
 
-def launch(settings, steps, options):
-    """((accuracy at the last validation, of the evaluation), rows of metrics) of one run."""
-    settings = (
+def train(settings, steps, options):
+    return launch(
+        "omniglot_fast",
         *settings,
         "data.splits=choose",
         f"data.manual_dir={options.manual_dir}",
@@ -88,13 +81,6 @@ def launch(settings, steps, options):
         f"train.validate_every={steps}",
         "evaluation.validation_trials=10000",
     )
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [sys.executable, ROOT / "launch.py", "--config", ROOT / "configs" / "omniglot_fast.py"]
-        settings = [f"--config.{setting}" for setting in settings]
-        subprocess.run([*command, "--workdir", workdir, *settings], check=True, stdout=subprocess.DEVNULL)
-        results = json.loads((pathlib.Path(workdir) / "results.json").read_text())
-        rows = metrics.read(pathlib.Path(workdir) / "metrics.csv")
-    return (rows[-1]["validation_one_shot"], results["within_alphabet_20way_1shot"]["accuracy"]), rows
 
 
 if __name__ == "__main__":
