@@ -10,16 +10,14 @@ untrained one.
 import argparse
 import json
 import pathlib
-import sys
 
 import jax
 import ml_collections
 import optax
+from launched import launch
 from rich.console import Console
 from rich.table import Table
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 LOSSES = ("angular", "contrastive", "multi_similarity", "ntxent", "supcon", "triplet")
 CONFIGS = ["omniglot", *(f"omniglot_{loss}" for loss in LOSSES)]
 
