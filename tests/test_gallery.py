@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 import safetensors
@@ -42,12 +44,10 @@ def faces(tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def run(faces, tmp_path_factory):
-    """A run folder of a small network that was trained on the faces for a few seconds."""
+def settings(faces, place):
+    """The configuration of a small network that learns the faces in a few seconds."""
     from configs import default
 
-    place = tmp_path_factory.mktemp("run")
     config = default.get_config()
     config.data.update(name="folder", data_dir=str(place / "data"), size=24)
     config.data.folder.path = str(faces)
@@ -57,7 +57,14 @@ def run(faces, tmp_path_factory):
     config.batch.update(identities=16, per_identity=4, per_group=16, across_groups=True)
     config.train.update(steps=120, validate_every=60)
     config.evaluation.update(trials=400, validation_trials=200, pairs=400, across_groups=True)
-    experiment.train(config, place / "run")
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    """The run folder of that network."""
+    place = tmp_path_factory.mktemp("run")
+    experiment.train(settings(faces, place), place / "run")
     return place / "run"
 
 
@@ -274,6 +281,29 @@ def test_an_exported_network_gives_the_same_numbers_where_siamjax_is_not(run, fa
     with safetensors.safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
         kernel = weights.get_tensor("encoder/params/Conv_0/kernel")
     np.testing.assert_array_equal(kernel, verifier.variables["encoder"]["params"]["Conv_0"]["kernel"])
+
+
+def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_path):
+    config = settings(faces, tmp_path)
+    config.encoder.update(name="local", width=4, embedding=36 * 4)
+    config.head.name, config.head.aligned.cells, config.loss.name = "aligned", 6, "ranking"
+    config.train.update(steps=4, validate_every=4)
+    experiment.train(config, tmp_path / "run")
+    gallery = Gallery(tmp_path / "gallery", tmp_path / "run")
+    images = [faces / f"person{number:02d}" / "0.png" for number in range(12)]
+    gallery.enroll(images, [image.parent.name for image in images])
+    verifier = gallery.verifier
+    found = gallery.search(verifier.read(images[:3]), 2)
+    assert [matches[0].identity for matches in found] == ["person00", "person01", "person02"]
+    assert verifier.metric is None and all(first.score > second.score for first, second in found)
+    assert cli.main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "out")]) == 0
+    encoder, head = (
+        jax.export.deserialize((tmp_path / "out" / f"{name}.stablehlo").read_bytes()) for name in ("encoder", "head")
+    )
+    embeddings = np.asarray(encoder.call(verifier.read(images)))
+    np.testing.assert_allclose(embeddings, verifier.embed(verifier.read(images)), atol=1e-5)
+    scores = verifier.score_pairs(embeddings, np.array([[0, 1], [2, 3]], np.int32))
+    np.testing.assert_allclose(head.call(embeddings[[0, 2]], embeddings[[1, 3]]), scores, rtol=1e-4, atol=1e-4)
 
 
 def _enroll_one(gallery, image, identity):
