@@ -1,0 +1,89 @@
+"""Training on assigned pairs: planned by the network as it is, again and again, and resumed where a plan begins."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from siamjax import optimizer, parallel
+from siamjax.data import Dataset
+from siamjax.training import recipe, state
+
+
+def long_tail():
+    """Thirty identities, a pattern each, with one to four noisy images."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(30), [1] * 12 + [2] * 8 + [3] * 6 + [4] * 4).astype(np.int32)
+    images = rng.integers(0, 256, (30, 12, 12, 1))[label] + rng.normal(0, 25, (len(label), 12, 12, 1))
+    nobody = np.zeros(len(label), np.int32)
+    return Dataset(images.clip(0, 255).astype(np.uint8), label, nobody, nobody, ("all",))
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = default.get_config()
+    config.data.name, config.augment.name = "omniglot", "none"
+    config.batch.update(mode="assigned", pairs=16)
+    config.batch.assigned.update(epochs=2, block=20)
+    config.encoder.update(name="conv4", width=4, embedding=8)
+    config.head.name = "four_feature"
+    return config
+
+
+@pytest.fixture(scope="module")
+def made(config):
+    train = long_tail()
+    config.train.validate_every = every = 2 * -(-2 * len(train) // 16)
+    model, transform = recipe.make_model(config), optimizer.make(config.optimizer, 100, 200)
+    start = state.create(model, jax.random.key(0), train.images.shape[1:], transform)
+    return recipe.make(config, train, model, transform), start, every
+
+
+def steps(feed, current, count):
+    losses = []
+    for _ in range(count):
+        current, metrics = feed(current, 1)
+        losses.append(float(parallel.first(metrics)["loss"]))
+    return current, losses
+
+
+def test_a_run_that_goes_on_where_a_plan_begins_takes_the_same_steps(made):
+    whole, start, every = made
+    assert whole.images == 32
+    key = jax.random.key(5)
+    between, _ = steps(whole.feed(key, 0, 3 * every), parallel.replicate(start), every)
+    saved = parallel.first(between)
+    after, losses = steps(whole.feed(key, 0, 3 * every), parallel.replicate(start), 2 * every)
+    resumed, again = steps(whole.feed(key, every, 3 * every), parallel.replicate(saved), every)
+    assert losses[every:] == again
+    jax.tree.map(np.testing.assert_array_equal, parallel.first(after), parallel.first(resumed))
+
+
+def test_it_learns_which_are_the_same(made):
+    whole, start, every = made
+    _, losses = steps(whole.feed(jax.random.key(5), 0, 12 * every), parallel.replicate(start), 12 * every)
+    assert np.mean(losses[-every:]) < 0.6 * np.mean(losses[:4])
+
+
+def test_validation_must_come_where_a_plan_begins(config, made):
+    _, _, every = made
+    config = config.copy_and_resolve_references()
+    config.train.validate_every = every + 1
+    with pytest.raises(ValueError, match=rf"train.validate_every={every + 1} must be a multiple of {every}, the steps"):
+        recipe.make(config, long_tail(), recipe.make_model(config), optimizer.make(config.optimizer, 100, 200))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.turns", 4, "needs data.turns=1, and an even number"),
+        ("data.stream", True, "it needs data in memory"),
+        ("loss.name", "ntxent", "set batch.mode='identities'"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(config, made, key, value, message):
+    config = config.copy_and_resolve_references()
+    part, name = key.split(".")
+    config[part][name] = value
+    with pytest.raises(ValueError, match=message):
+        recipe.make(config, long_tail(), recipe.make_model(config), optimizer.make(config.optimizer, 100, 200))
