@@ -72,6 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.photo.flip = 0.5  # probability of a mirror image
     config.augment.photo.light = 0.2  # change of contrast and of brightness, at most
     config.augment.photo.colour = 0.1  # change of each channel against the others, at most
+    config.augment.photo.erase = 0.0  # longest side of a rectangle that is hidden in training, as a share of the side
 
     config.encoder = ml_collections.ConfigDict()
     # "koch", "koch_scaled", "conv4", "conv5", "conv6", "pyramid", "local", "resnet12" or "faces"

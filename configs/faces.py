@@ -22,14 +22,16 @@ def get_config():
     config.augment.affine.shear = 0.1
     config.augment.affine.scale = 0.12
     config.augment.affine.shift = 0.06
+    config.augment.photo.erase = 0.6
     config.encoder.name = "pyramid"
     config.encoder.width = 16
     config.encoder.unit_length = True
     config.head.name = "distance"
     config.head.distance.distance = "cosine"
     config.loss.name = "ntxent"
+    config.loss.ntxent.temperature = 0.3
     config.optimizer.average = 0.99
-    config.train.steps = 400
+    config.train.steps = 200
     config.train.validate_every = 100
     config.train.keep = "last"
     config.evaluation.across_groups = True

@@ -107,7 +107,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     test = datasets["test"]
     model = recipe.make_model(config)
     trained = restore_best(model, test.images.shape[1:], workdir)
-    copies, distort = config.evaluation.copies, recipe.make_augment(config)
+    copies, distort = config.evaluation.copies, recipe.make_augment(config, hide=False)
     scorer = Scorer(model, trained.params, trained.batch_stats, copies=copies, distort=distort)
     # Sorted: all processes embed the same data set at a time.
     embeddings = {

@@ -43,7 +43,7 @@ def load(name: str, copies: int = 0) -> Scorer:
         tree = {name: file.get_tensor(name).astype(np.float32) for name in file.offset_keys()}
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     shape = (config.data.size, config.data.size, 1)
-    distort = recipe.make_augment(config)
+    distort = recipe.make_augment(config, hide=False)
     model, stats = recipe.make_model(config), tree.get("batch_stats", {})
     return Scorer(model, tree["params"], stats, copies=copies, distort=distort, image_shape=shape)
 

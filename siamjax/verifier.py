@@ -71,7 +71,7 @@ class Verifier:
                 (1, True) if config.data.name in _INK else (config.data.folder.channels, config.data.folder.invert)
             )
             self.image_shape = (config.data.size, config.data.size, channels)
-            self.model, distort = recipe.make_model(config), recipe.make_augment(config)
+            self.model, distort = recipe.make_model(config), recipe.make_augment(config, hide=False)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
         trained = experiment.restore_best(self.model, self.image_shape, run)

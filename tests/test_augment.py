@@ -106,7 +106,7 @@ def test_the_pen_thickens_and_thins_strokes():
 def test_photo_mirrors_and_changes_light_within_bounds_and_each_image_by_its_own_key():
     images = jnp.tile(jnp.linspace(0.2, 0.8, 6)[None, None, :, None], (64, 6, 1, 3))
     keys = jax.random.split(jax.random.key(0), 64)
-    got = np.asarray(augment.photo(keys, images, flip=0.5, light=0.2, colour=0.1))
+    got = np.asarray(augment.photo(keys, images, flip=0.5, light=0.2, colour=0.1, erase=0.0))
     assert got.min() >= 0 and got.max() <= 1
     mirrored = got[:, 0, 0, 0] > got[:, 0, -1, 0]
     assert 18 < mirrored.sum() < 46
@@ -114,6 +114,24 @@ def test_photo_mirrors_and_changes_light_within_bounds_and_each_image_by_its_own
     assert 0.65 < contrast.min() < 0.85 and 1.15 < contrast.max() < 1.35
     tint = got[:, 0, 2, 0] / got[:, 0, 2, 1]
     assert 0.8 < tint.min() < 0.95 and 1.05 < tint.max() < 1.25
-    alone = augment.photo(keys[5:6], images[5:6], flip=0.5, light=0.2, colour=0.1)
+    alone = augment.photo(keys[5:6], images[5:6], flip=0.5, light=0.2, colour=0.1, erase=0.0)
     np.testing.assert_allclose(alone[0], got[5], atol=1e-6)
-    np.testing.assert_allclose(augment.photo(keys, images, flip=0.0, light=0.0, colour=0.0), images, atol=1e-6)
+    np.testing.assert_allclose(
+        augment.photo(keys, images, flip=0.0, light=0.0, colour=0.0, erase=0.0), images, atol=1e-6
+    )
+
+
+def test_erasing_paints_one_rectangle_of_one_grey():
+    images = np.full((64, 20, 24, 3), 0.5, np.float32) + np.linspace(0, 0.01, 24)[None, None, :, None]
+    keys = jax.random.split(jax.random.key(1), 64)
+    got = np.asarray(augment.photo(keys, images, flip=0.0, light=0.0, colour=0.0, erase=0.5))
+    shares = []
+    for image, before in zip(got, images, strict=True):
+        hidden = np.abs(image - before).max(axis=2) > 1e-5
+        rows, columns = np.flatnonzero(hidden.any(axis=1)), np.flatnonzero(hidden.any(axis=0))
+        np.testing.assert_array_equal(hidden, np.outer(hidden.any(axis=1), hidden.any(axis=0)))
+        if len(rows):
+            assert np.ptp(image[hidden]) == 0
+            assert np.ptp(rows) < 0.5 * 20 and np.ptp(columns) < 0.5 * 24
+        shares.append(hidden.mean())
+    assert 0.02 < np.mean(shares) < 0.1 and max(shares) > 0.12

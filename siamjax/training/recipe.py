@@ -71,11 +71,13 @@ def make_model(config) -> Model:
     )
 
 
-def make_augment(config):
-    """The distortion that `config` names: (keys [n], images float [n, h, w, c]) -> images."""
-    return choose("augment.name", config.augment.name, {"affine": _affine, "photo": _photo, "none": _unchanged})(
-        config.augment
-    )
+def make_augment(config, hide: bool = True):
+    """The distortion that `config` names: (keys [n], images float [n, h, w, c]) -> images.
+
+    Unless they are to `hide` parts of the image, as in training, they only show it otherwise, as copies to average do.
+    """
+    table = {"affine": _affine, "photo": functools.partial(_photo, hide=hide), "none": _unchanged}
+    return choose("augment.name", config.augment.name, table)(config.augment)
 
 
 def _pairs(batch, index, turns):
@@ -145,12 +147,13 @@ def _affine(config):
     return functools.partial(augment.affine, **config.affine)
 
 
-def _photo(config):
+def _photo(config, hide):
     """Other views, then other light: what lies beyond the image stays dark."""
-    move = _affine(config)
+    move, options = _affine(config), dict(config.photo)
+    options["erase"] *= hide
 
     def distort(keys, images):
-        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 102), move(keys, images), **config.photo)
+        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 102), move(keys, images), **options)
 
     return distort
 
