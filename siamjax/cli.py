@@ -49,7 +49,9 @@ def _parser():
     embed.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
     embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
 
-    probe = add("probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds")
+    probe = add(
+        "probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds of images"
+    )
     probe.add_argument("embeddings", metavar="FILE.npz", help="as embed writes it")
     probe.add_argument("targets", metavar="TABLE.csv", help="path,target; paths start from the table's folder")
     probe.add_argument("--regression", action="store_true", help="targets are quantities, and figures R²; not classes")
@@ -133,10 +135,12 @@ def _probe(options):
     try:
         with np.load(options.embeddings) as file:
             embeddings, paths = file["embeddings"], file["paths"].tolist()
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{options.embeddings} is not what `siamjax embed` writes ({error})") from error
     number, chosen, targets = {path: number for number, path in enumerate(paths)}, [], []
     for where, row in rows:
+        if not row["path"] or not row["target"]:
+            raise ValueError(f"{where}: a path and a target are needed")
         path = files.shown(os.path.abspath(place.parent / row["path"]))
         if path not in number:
             raise ValueError(f"{where}: {options.embeddings} holds no embedding of {path}")

@@ -1,6 +1,7 @@
 """A whole run: configuration and run folder -> trained checkpoints, figures and pictures."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -43,7 +44,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     validation = datasets["validation"]
     trials = protocols.validation_trials(config.evaluation, validation)
     protocols.draw_pairs(config.evaluation, datasets)  # What evaluation would refuse is refused before the training.
-    made = recipe.make(config, datasets.get("train"), model, transform)
+    made = recipe.make(config, datasets.get("train"), model, transform, functools.partial(Scorer, model))
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     averaged = config.optimizer.average > 0
     start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)
@@ -77,8 +78,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
             progress=progress,
         )
     finally:
-        checkpoints.close()
         log.close()
+        checkpoints.close()
     parallel.from_main(lambda: report.curves(workdir))
     evaluate(config, workdir, datasets)
 

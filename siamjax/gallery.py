@@ -66,7 +66,7 @@ class Gallery:
             "format": stores.FORMAT,
             "run": str(pathlib.Path(run).resolve()) if run else index["run"],
             "network": self.verifier.fingerprint,
-            "database": database if index is None else database or index["database"],
+            "database": _address(database) if database or index is None else index["database"],
         }
         if index is not None:
             stores.check_same(self.place, index, about)
@@ -132,6 +132,8 @@ class Gallery:
         embeddings, count = self._embedded(images), 8 * k
         found: list[Identified | None] = [None] * len(images)
         while None in found:
+            if count > 8 * k:
+                k = min(k, len(self.identities()))
             asked = [number for number, one in enumerate(found) if one is None]
             for number, best in zip(asked, self._store.best(embeddings[asked], count), strict=True):
                 ranked = {match.identity: match for match in reversed(self._matches(best))}
@@ -153,6 +155,13 @@ class Gallery:
             Match(row["identity"], row["path"], float(score), float(probability), self.place / row["thumbnail"])
             for score, probability, row in zip(best.scores, probabilities, best.rows, strict=True)
         ]
+
+
+def _address(database):
+    """A folder by its full path: the gallery may be opened from elsewhere."""
+    if database is None or "://" in database:
+        return database
+    return str(pathlib.Path(database).expanduser().resolve())
 
 
 def _thumbnail(path):

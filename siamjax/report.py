@@ -181,8 +181,11 @@ def contact_sheet(query: str, matches: Sequence, path: str):
     with Image.open(query) as image:
         pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
     for match in matches:
-        with Image.open(match.thumbnail) as image:
-            pictures.append((np.asarray(image), f"{match.identity}\n{100 * match.probability:.1f} %"))
+        image = np.full((96, 96, 3), 230, np.uint8)  # Of what was enrolled elsewhere there may be no thumbnail here.
+        if match.thumbnail.exists():
+            with Image.open(match.thumbnail) as thumbnail:
+                image = np.asarray(thumbnail)
+        pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")

@@ -54,7 +54,10 @@ class FolderStore:
             says, and all are scored whatever their number.
         """
         self._place, self._about, self._scorer, self._metric = place, about, scorer, metric
-        self._index = read_index(place) or about | {"parts": [], "next": 0, "lookup": None}
+        self._start()
+
+    def _start(self):
+        self._index = read_index(self._place) or self._about | {"parts": [], "next": 0, "lookup": None}
         self._opened = None, None  # the file of an index of FAISS, and the index
         self._load()
 
@@ -77,8 +80,8 @@ class FolderStore:
             try:
                 yield
             except BaseException:
-                # What was not written whole is not there.
-                self._load()
+                # What was not written whole is not there; what was, is.
+                self._start()
                 self._tidy()
                 raise
 
@@ -110,15 +113,22 @@ class FolderStore:
             scores = self._scorer.score_all(queries, self._embeddings)
             chosen = np.broadcast_to(np.arange(len(self)), scores.shape)
         else:
-            look_up = min(_LOOK_UP * count, len(self))
-            vectors = _for_metric(queries, self._metric)
-            found = np.concatenate([lookup.search(vectors, look_up)[1] for lookup in self._lookups], axis=1)
-            position = np.searchsorted(self._numbers, found).clip(max=len(self) - 1)
-            there = self._numbers[position] == found  # Others were removed since, or fewer were found.
-            chosen = np.where(there, position, 0)
+            chosen, there = self._nearest(queries, count)
             scores = score_each(self._scorer, queries, self._embeddings[chosen])
             scores[~there] = -np.inf
         return [self._sorted(row, numbers, count) for row, numbers in zip(scores, chosen, strict=True)]
+
+    def _nearest(self, queries, count):
+        """Numbers int [q, m] of the rows that FAISS finds, and bool [q, m] which count: `count` at least, or all."""
+        vectors, look_up = _for_metric(queries, self._metric), _LOOK_UP * count
+        while True:
+            look_up = min(look_up, len(self))
+            found = np.concatenate([lookup.search(vectors, look_up)[1] for lookup in self._lookups], axis=1)
+            position = np.searchsorted(self._numbers, found).clip(max=len(self) - 1)
+            there = self._numbers[position] == found  # Others were removed since, or fewer were found.
+            if look_up == len(self) or np.all(there.sum(axis=1) >= count):
+                return np.where(there, position, 0), there
+            look_up *= _LOOK_UP
 
     def _sorted(self, scores, chosen, count):
         if count < len(scores):
@@ -229,7 +239,8 @@ class FolderStore:
 class DatabaseStore:
     """In a table of LanceDB, on disk or in an object store: memory holds none of it, and several machines may share it.
 
-    Its table is called after the network, so that networks do not mix.
+    The table is called after the network, so that networks do not mix. `gallery.json` says where the database is;
+    thumbnails lie beside it.
     """
 
     _SEARCHED = 100_000  # images from which on an index of the table (IVF-PQ) leads the search
@@ -239,6 +250,7 @@ class DatabaseStore:
 
         Raises:
           ImportError: LanceDB is not installed.
+          OSError: the database cannot be reached.
           ValueError: no metric follows the head's scores.
         """
         if metric is None:
@@ -251,21 +263,40 @@ class DatabaseStore:
         except ImportError as error:
             raise ImportError("a gallery in a database needs LanceDB: pip install 'siamjax[gallery]'") from error
         self._place, self._about, self._scorer, self._metric = place, about, scorer, metric
-        self._database = lancedb.connect(about["database"], read_consistency_interval=datetime.timedelta(0))
         self._name = f"gallery_{about['network'][:16]}"
-        try:
-            self._table = self._database.open_table(self._name)
-        except ValueError:  # LanceDB's way of saying that there is none.
+        with self._reaching():
+            self._database = lancedb.connect(about["database"], read_consistency_interval=datetime.timedelta(0))
             self._table = None
+            self._open()
+
+    def _open(self):
+        """The table, or None as long as nothing was enrolled, by whomever."""
+        if self._table is None:
+            try:
+                self._table = self._database.open_table(self._name)
+            except ValueError as error:
+                if "not found" not in str(error):
+                    raise
+        return self._table
+
+    @contextlib.contextmanager
+    def _reaching(self):
+        try:
+            yield
+        except RuntimeError as error:  # LanceDB's way of saying that something went wrong outside.
+            reason = str(error).splitlines()[0][:200]
+            raise OSError(f"the database {self._about['database']} cannot be read or written ({reason})") from error
 
     def __len__(self) -> int:
-        return self._table.count_rows() if self._table else 0
+        with self._reaching():
+            return self._open().count_rows() if self._open() else 0
 
     def identities(self) -> dict[str, int]:
         """Each identity, in the order of names, with the number of its images."""
         if not len(self):
             return {}
-        return counted(self._table.search().select(["identity"]).to_arrow()["identity"].to_pylist())
+        with self._reaching():
+            return counted(self._table.search().select(["identity"]).to_arrow()["identity"].to_pylist())
 
     @contextlib.contextmanager
     def changing(self):
@@ -276,36 +307,45 @@ class DatabaseStore:
                 files.write(self._place / "gallery.json", json.dumps(self._about, indent=1).encode())
             else:
                 check_same(self._place, index, self._about)
-            yield
+            with self._reaching():
+                yield
 
     def add(self, embeddings: np.ndarray, rows: list[dict[str, str]]):
-        """Adds embeddings [n, d], each with its row."""
+        """Adds embeddings [n, d], each with its row, all at once; to be called while `changing`."""
         import pyarrow
 
         dimension = embeddings.shape[1]
         vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), dimension)
         columns = {name: pyarrow.array([row[name] for row in rows], pyarrow.string()) for name in _COLUMNS}
         new = pyarrow.table({"vector": vectors} | columns)
-        if self._table is None:
+        if self._open() is None:
             self._table = self._database.create_table(self._name, schema=new.schema, exist_ok=True)
         self._table.add(new)
-        self._cover()
+        with contextlib.suppress(RuntimeError):  # The rows are there, and are found without an index, too.
+            self._cover()
 
     def remove(self, identity: str) -> int:
-        """Takes an identity out, with its thumbnails."""
+        """Takes an identity out, with its thumbnails; to be called while `changing`."""
         if not len(self):
             return 0
-        condition = f"identity = '{_quoted(identity)}'"
-        found = self._table.search().where(condition).select(["thumbnail"]).to_arrow()
+        condition = f"identity = {_quoted(identity)}"
+
+        def thumbnails(condition):
+            return self._table.search().where(condition).select(["thumbnail"]).to_arrow()["thumbnail"].to_pylist()
+
+        found = thumbnails(condition)
         self._table.delete(condition)
-        for name in set(found["thumbnail"].to_pylist()):
-            if not self._table.count_rows(f"thumbnail = '{_quoted(name)}'"):
+        for start in range(0, len(found), 500):
+            some = set(found[start : start + 500])
+            for name in some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")):
                 (self._place / name).unlink(missing_ok=True)
         return len(found)
 
     def best(self, queries: np.ndarray, count: int) -> list[Best]:
         """The `count` that score highest against each of `queries` [q, d], or all that there are."""
-        return [self._best(query, min(count, len(self))) for query in queries]
+        count = min(count, len(self))
+        with self._reaching():
+            return [self._best(query, count) for query in queries]
 
     def _best(self, query, count):
         search = self._table.search(query).distance_type(self._metric).limit(_LOOK_UP * count)
@@ -342,7 +382,7 @@ def read_index(place: pathlib.Path) -> dict | None:
     try:
         index = json.loads(path.read_text())
         if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']}, expected {FORMAT}")
+            raise ValueError(f"format {index['format']}, expected {FORMAT}: enroll the images anew")
         return index
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, or of another version ({error})") from error
@@ -425,4 +465,4 @@ def _for_metric(vectors, metric):
 
 
 def _quoted(text):
-    return text.replace("'", "''")
+    return "'" + text.replace("'", "''") + "'"

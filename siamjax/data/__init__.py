@@ -62,8 +62,10 @@ def _folder(config, train):
         skip_unreadable=own.skip_unreadable,
     )
     if config.name == "tfds":
+        from siamjax.data import named
+
         name = config.tfds.name
-        prepared = folder.prepare_named(config.tfds, data_dir=config.data_dir or None, **settings)
+        prepared = named.prepare(config.tfds, data_dir=config.data_dir or None, tell=print, **settings)
     elif own.path:
         name = own.path
         prepared = folder.prepare(own.path, **settings)

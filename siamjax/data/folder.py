@@ -1,7 +1,8 @@
-"""Images of one's own: of a folder, of a table that lists files, or of a data set of TFDS; prepared once."""
+"""Images of one's own: a folder, or a table that lists files, prepared once and then read as any other data set."""
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,7 +27,7 @@ _AT_ONCE = 1024  # images that are read before they are written
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file, or an image of a data set of TFDS called so, and what is known of it, by name."""
+    """An image file, or what stands for one, and what is known of it, by name."""
 
     path: pathlib.Path
     identity: str
@@ -177,108 +178,70 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
       ValueError: see `find`; or files cannot be read.
     """
     files = find(place)
-    known = [file.path.stat() for file in files]
-    rows = [
-        f"{os.fsencode(file.path.absolute())}{stat.st_size}{stat.st_mtime_ns}"
-        for file, stat in zip(files, known, strict=True)
-    ]
-    settings = (size, channels, invert, skip_unreadable)
-    return _prepare(files, lambda number: files[number].path.read_bytes(), rows, cache, settings, shown(place), tell)
+    stats = [file.path.stat() for file in files]
+    return keep(
+        [file.path for file in files],
+        describe=lambda number: dataclasses.astuple(files[number])[1:],
+        content=lambda number: files[number].path.read_bytes(),
+        known=[
+            f"{os.fsencode(file.path.absolute())}{stat.st_size}{stat.st_mtime_ns}{file}"
+            for file, stat in zip(files, stats, strict=True)
+        ],
+        name=shown(place),
+        cache=cache,
+        size=size,
+        channels=channels,
+        invert=invert,
+        skip_unreadable=skip_unreadable,
+        tell=tell,
+    )
 
 
-def prepare_named(
-    names, *, data_dir, cache, size: int, channels: int, invert: bool, skip_unreadable: bool, tell=print
+def keep(
+    paths: list[pathlib.Path],
+    *,
+    describe,
+    content,
+    known: list[str],
+    name: str,
+    cache,
+    size,
+    channels,
+    invert,
+    skip_unreadable,
+    tell,
 ) -> Prepared:
-    """As `prepare`, of a data set that TFDS knows by name, or that lies prepared in `data_dir`.
+    """Prepares images, or finds them prepared, as `prepare` says, wherever they come from.
 
     Args:
-      names: of the data set (`name`), of its splits ("" for all, or joined by "+"), and of its features: `image`,
-        `label`, and `group` and `source` or "".
-      data_dir: where TFDS keeps its data sets; None stands for TFDS's default.
+      paths: what the images are called.
+      describe: number of an image -> its identity, group and source; asked for only where nothing is prepared.
+      content: number of an image -> bytes of its file; likewise.
+      known: by what one content is told from another.
+      name: of them all.
       cache, size, channels, invert, skip_unreadable, tell: see `prepare`.
-
-    Raises:
-      ValueError: TFDS does not know the data set, cannot prepare it or read it at random; or a feature is not there.
     """
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(names.name, data_dir=data_dir)
-        builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # Whatever the data set's own code raises.
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"data.tfds.name={names.name!r}: TFDS cannot prepare it ({reason}). Many data sets need TensorFlow for "
-            "that, once: pip install tensorflow"
-        ) from error
-    features, info = builder.info.features, builder.info
-    for key in ("image", "label", "group", "source"):
-        if names[key] not in features and (names[key] or key in ("image", "label")):
-            raise ValueError(f"data.tfds.{key}={names[key]!r}: {names.name} has the features {', '.join(features)}")
-    if not isinstance(features[names.image], tfds.features.Image):
-        raise ValueError(f"data.tfds.image={names.image!r} of {names.name} is no image")
-    splits = {split: split for split in info.splits}
-    chosen = [choose("data.tfds.splits", split, splits) for split in (names.splits or "+".join(splits)).split("+")]
-    decoders = {names.image: tfds.decode.SkipDecoding()}
-    try:
-        sources = [builder.as_data_source(split, decoders=decoders) for split in chosen]
-    except NotImplementedError as error:
-        raise ValueError(
-            f"{names.name} in {builder.data_dir} was prepared in a format that cannot be read at random; delete it, or "
-            "prepare it with file_format='array_record'"
-        ) from error
-
-    def name_of(key, record, number):
-        if not names[key]:
-            return {"group": "", "source": str(number)}[key]
-        value, feature = record[names[key]], features[names[key]]
-        if isinstance(feature, tfds.features.ClassLabel):
-            return feature.int2str(int(value))
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-    items = [
-        (split, source, number) for split, source in zip(chosen, sources, strict=True) for number in range(len(source))
-    ]
-    files = []
-    for split, source, number in items:
-        record = source[number]
-        identity, group, shot = (name_of(key, record, len(files)) for key in ("label", "group", "source"))
-        files.append(File(pathlib.Path(f"{names.name}:{split}:{number}"), identity, group, shot))
-
-    def content(number):
-        _, source, place = items[number]
-        return source[place][names.image]
-
-    rows = [str(builder.data_dir), *(split for split, _, _ in items)]
-    settings = (size, channels, invert, skip_unreadable, names.image)
-    return _prepare(files, content, rows, cache, settings, names.name, tell)
-
-
-def _prepare(files, content, rows, cache, settings, name, tell):
-    """Of `files`, whose bytes are `content(number)`; `rows` tell one content from another, `settings` are of `read`."""
-    size, channels, invert, skip_unreadable = settings[:4]
     choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
-    digest = hashlib.sha256(json.dumps([settings, rows]).encode())
+    digest = hashlib.sha256(json.dumps([2, size, channels, invert, skip_unreadable, known]).encode())
     folder = pathlib.Path(cache).expanduser() / f"images-{digest.hexdigest()[:24]}"
     if not (folder / "files.json").exists():
 
         def load(number):
             data = content(number)
-            image = read(files[number].path, size, channels, invert, data)
-            return image, hashlib.sha256(data).hexdigest()
+            image = read(paths[number], size, channels, invert, data)
+            return image, [*describe(number), hashlib.sha256(data).hexdigest()]
 
-        _write(folder, len(files), load, skip_unreadable, tell)
+        _write(folder, len(paths), load, skip_unreadable, tell)
     rows = json.loads((folder / "files.json").read_text())
-    kept = tuple(files[row["file"]] for row in rows)
-    _report(kept, [row["digest"] for row in rows], name, tell)
+    files = tuple(File(paths[number], *said) for number, *said, _ in rows)
+    _report(files, [digest for *_, digest in rows], name, tell)
     reader = functools.cache(lambda: array_record_module.ArrayRecordReader(str(folder / "images.array_record")))
 
     def read_numbers(numbers):
         records = reader().read([int(number) for number in np.asarray(numbers).ravel()])
         return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, size, size, channels)
 
-    images = Images(read_numbers, (len(rows), size, size, channels))
-    return Prepared(images, kept, invert)
+    return Prepared(Images(read_numbers, (len(rows), size, size, channels)), files, invert)
 
 
 def _write(folder, count, load, skip_unreadable, tell):
@@ -293,10 +256,16 @@ def _write(folder, count, load, skip_unreadable, tell):
         try:
             _fill(partial, count, load, skip_unreadable, tell)
             os.rename(partial, folder)
-        except RuntimeError as error:  # ArrayRecord's way of saying that a file cannot be written.
-            raise OSError(f"images cannot be kept in {folder.parent} ({error})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(place):
+    try:
+        yield
+    except RuntimeError as error:  # ArrayRecord's way of saying that a file cannot be written.
+        raise OSError(f"images cannot be kept in {place.parent} ({error})") from error
 
 
 def _fill(partial, count, load, skip_unreadable, tell):
@@ -320,13 +289,15 @@ def _fill(partial, count, load, skip_unreadable, tell):
     ):
         for start in progress.track(range(0, count, _AT_ONCE)):
             numbers = range(start, min(start + _AT_ONCE, count))
-            for number, (image, digest) in zip(numbers, pool.map(tried, numbers), strict=True):
-                if digest is None:
+            for number, (image, said) in zip(numbers, pool.map(tried, numbers), strict=True):
+                if said is None:
                     unreadable.append(str(image))
-                else:
+                    continue
+                with _writing(partial):
                     writer.write(image.tobytes())
-                    rows.append({"file": number, "digest": digest})
-    writer.close()
+                rows.append([number, *said])
+    with _writing(partial):
+        writer.close()
     if unreadable and not skip_unreadable:
         more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
         raise ValueError(

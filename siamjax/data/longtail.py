@@ -1,5 +1,7 @@
 """A long-tailed cut of a data set: few identities have many images, most have one or two; some are never enrolled."""
 
+import dataclasses
+
 import numpy as np
 
 from siamjax.data.dataset import Dataset, part_of
@@ -34,7 +36,9 @@ def cut(dataset: Dataset, seed: int = 0) -> dict[str, Dataset]:
     known = int(identities / (1 + new_queries / _NEW_IMAGES))
     order = rng.permutation(identities)
     # Known identities come first in number, in every part.
-    dataset = _relabelled(dataset, np.argsort(order))
+    label = np.argsort(order).astype(np.int32)[dataset.label]
+    names = tuple(dataset.names[identity] for identity in order) if dataset.names else ()
+    dataset = dataclasses.replace(dataset, label=label, names=names)
     kept = _counts(known)[dataset.label.clip(max=known - 1)]
     nth = _nth_of_label(dataset, rng)
     is_known = dataset.label < known
@@ -58,13 +62,6 @@ def _counts(known):
     rest = known - edges[-1]
     counts[edges[-1] :] = np.linspace(len(_WHALES) + 1, _MOST, rest).astype(int)
     return counts
-
-
-def _relabelled(dataset, number):
-    label = number[dataset.label].astype(np.int32)
-    return Dataset(
-        dataset.images, label, dataset.group, dataset.source, dataset.group_names, dataset.names, dataset.ink
-    )
 
 
 def _nth_of_label(dataset, rng):

@@ -54,9 +54,13 @@ def measures(
 def cross_validated(embeddings: np.ndarray, targets: np.ndarray, *, folds: int = 5, seed: int = 0) -> dict[str, float]:
     """The means of `measures` over `folds` parts of the images, each judged by what was fitted on the others.
 
+    Images are dealt out, whatever they show: of several of one identity some are fitted on and some judged.
+
     Raises:
-      ValueError: there are fewer images than folds; and see `measures`.
+      ValueError: there are fewer than two images a fold; and see `measures`.
     """
+    if len(embeddings) < 2 * folds:
+        raise ValueError(f"{len(embeddings)} images are too few for {folds} folds; at least {2 * folds} are needed")
     dealt = sklearn.model_selection.KFold(folds, shuffle=True, random_state=seed)
     rows = [
         measures(embeddings[train], targets[train], embeddings[test], targets[test])

@@ -73,7 +73,7 @@ def map_at_5(found: Answers, threshold: float) -> np.ndarray:
 
 
 def fit_threshold(found: Answers) -> float:
-    """The threshold with the highest mean of `map_at_5` on these queries."""
+    """The threshold with the highest mean of `map_at_5` on these queries, among 2,000 that lie between their scores."""
     tried = np.unique(found.scores)
     tried = np.concatenate([[tried[0] - 1], (tried[:-1] + tried[1:]) / 2, [tried[-1] + 1]])
     tried = tried[np.unique(np.linspace(0, len(tried) - 1, _THRESHOLDS).astype(int))]

@@ -32,7 +32,7 @@ def hard_negatives(
     noise: float,
     block: int,
 ) -> np.ndarray:
-    """For each image one of another identity that scores high against it; every image is chosen once a round.
+    """For each image one of another identity that scores high against it; as a rule, each is chosen once a round.
 
     Of all ways to give every image a partner of its own, a round takes the one whose scores sum highest (linear
     assignment), so that no image of a popular kind is everyone's negative. Images are dealt out to blocks at random,
@@ -95,10 +95,10 @@ def pairs(partners: np.ndarray, negatives: np.ndarray, count: int, rng: np.rando
         raise ValueError("no identity has two images; what is the same can only be learned from two of one identity")
     each = count // 2
     steps = -(-len(negatives) // each)
-    first = {True: _cycled(paired, steps * each, rng), False: _cycled(np.arange(len(negatives)), steps * each, rng)}
-    halves = [(first[True], partners[first[True]]), (first[False], negatives[first[False]])]
-    parts = [side.reshape(steps, each) for a in (0, 1) for side in (halves[0][a], halves[1][a])]
-    return np.concatenate(parts, axis=1).astype(np.int32)
+    same = _cycled(paired, steps * each, rng)
+    different = _cycled(np.arange(len(negatives)), steps * each, rng)
+    parts = (same, different, partners[same], negatives[different])
+    return np.concatenate([part.reshape(steps, each) for part in parts], axis=1).astype(np.int32)
 
 
 def _cycled(values, length, rng):

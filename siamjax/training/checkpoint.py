@@ -116,7 +116,10 @@ class Checkpoints:
             yield
         except (ValueError, OSError) as error:
             folder, reason = self._managers["latest"].directory.parent, str(error)
-            reason = "No space left on device" if "No space left" in reason else reason[:200]
+            full = "No space left" in reason
+            if isinstance(error, ValueError) and not full:
+                raise  # Orbax tells of a full disk so, among other things.
+            reason = "No space left on device" if full else reason[:200]
             raise OSError(
                 f"checkpoints cannot be written in {folder} ({reason}): mend that; the same command goes on from the "
                 "latest one that is whole"

@@ -11,7 +11,6 @@ from siamjax import augment, encoders, heads, parallel, sampling
 from siamjax.choices import choose
 from siamjax.data import source
 from siamjax.data.dataset import Dataset
-from siamjax.evaluation.scorer import Scorer
 from siamjax.mining import assignment
 from siamjax.training import feed, objectives
 from siamjax.training.state import Model
@@ -27,8 +26,11 @@ class Recipe(NamedTuple):
     at_once: int
 
 
-def make(config, train: Dataset | None, model: Model, transform: optax.GradientTransformation) -> Recipe:
+def make(config, train: Dataset | None, model: Model, transform: optax.GradientTransformation, scorer=None) -> Recipe:
     """The training that `config` describes, on the data set `train` or, without one, on drawn alphabets.
+
+    `scorer` is needed where batches are planned by scores, mode "assigned": (params, batch_stats) -> what embeds images
+    and scores embeddings, as `evaluation.scorer.Scorer` does.
 
     Raises:
       ValueError: a name is unknown, or the data cannot fill the batches that are asked for.
@@ -39,7 +41,7 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
     assigned = config.batch.mode == "assigned"
     if assigned:
-        plan, every = _plan(config, train, model)
+        plan, every = _plan(config, train, scorer)
     step = functools.partial(
         train_step,
         model=model,
@@ -100,13 +102,16 @@ def _identities(batch, index, turns):
 def _assigned(batch, index, turns):
     if np.max(index.images) < 2 or len(index.images) < 2:
         raise ValueError("pairs need an identity with two images, and another identity; the training data has not both")
+    for key, least in (("epochs", 1), ("block", 2), ("noise", 0)):
+        if batch.assigned[key] < least:
+            raise ValueError(f"batch.assigned.{key}={batch.assigned[key]} must be at least {least}")
     if turns > 1 or batch.pairs % 2:
         raise ValueError("batch.mode='assigned' needs data.turns=1, and an even number of batch.pairs")
     parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
     return None, 2 * batch.pairs
 
 
-def _plan(config, train, model):
+def _plan(config, train, scorer):
     """What plans the batches of `feed.replanned`, and for how many steps."""
     if train is None or config.data.stream:
         raise ValueError("batch.mode='assigned' compares all training images: it needs data in memory, not glyphs")
@@ -121,11 +126,11 @@ def _plan(config, train, model):
         )
 
     def plan(state, number):
-        scorer = Scorer(model, *parallel.first(state.judged()))
-        embeddings = scorer.embed(train.images)
+        judge = scorer(*parallel.first(state.judged()))
+        embeddings = judge.embed(train.images)
         rng = np.random.default_rng([config.seed, number])
         negatives = assignment.hard_negatives(
-            lambda rows, columns: scorer.score_all(embeddings[rows], embeddings[columns]),
+            lambda rows, columns: judge.score_all(embeddings[rows], embeddings[columns]),
             train.label,
             rng,
             rounds=settings.epochs,

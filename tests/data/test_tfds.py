@@ -1,6 +1,8 @@
 """Data sets that TFDS knows: one of its own kind, written here, prepared and read by name."""
 
 import io
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ class Signatures(tfds.core.GeneratorBasedBuilder):
 
     name = "test_signatures"
     VERSION = tfds.core.Version("1.0.0")
+    writer_of_first = 0
 
     def _info(self):
         features = {
@@ -35,7 +38,8 @@ class Signatures(tfds.core.GeneratorBasedBuilder):
                 png = io.BytesIO()  # As bytes, TFDS stores it without TensorFlow.
                 Image.fromarray(np.full((20, 30, 3), 20 * writer + shot, np.uint8)).save(png, "png")
                 png.seek(0)
-                yield f"{writer}-{shot}", {"picture": png, "writer": writer, "site": f"s{writer % 2}", "length": shot}
+                number = writer or self.writer_of_first
+                yield f"{writer}-{shot}", {"picture": png, "writer": number, "site": f"s{writer % 2}", "length": shot}
 
 
 @pytest.fixture
@@ -68,6 +72,30 @@ def test_one_split_alone(config):
     parts = data.load(config)
     assert sum(len(dataset) for dataset in parts.values()) == 20
     assert {dataset.images[:, 8, 8].max() % 20 for dataset in parts.values()} == {3}
+
+
+def test_what_is_prepared_is_taken_again_until_the_data_changes(config, monkeypatch):
+    first = data.load(config)
+    read = tfds.core.data_sources.array_record.ArrayRecordDataSource.__getitem__
+    asked = []
+    monkeypatch.setattr(
+        tfds.core.data_sources.array_record.ArrayRecordDataSource,
+        "__getitem__",
+        lambda self, number: asked.append(number) or read(self, number),
+    )
+    again = data.load(config)
+    assert not asked and again["test"].names == first["test"].names
+    np.testing.assert_array_equal(again["test"].images, first["test"].images)
+    (file,) = pathlib.Path(config.data_dir).glob("test_signatures/*/*first*.array_record*")
+    os.utime(file, (1, 1))
+    data.load(config)
+    assert len(asked) >= 40
+
+
+def test_an_image_without_a_label_is_refused(config, monkeypatch):
+    monkeypatch.setattr(Signatures, "writer_of_first", -1)
+    with pytest.raises(ValueError, match="4 of 40 images cannot be read: test_signatures:first:.* has no label"):
+        data.load(config)
 
 
 @pytest.mark.parametrize(

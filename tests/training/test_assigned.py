@@ -1,5 +1,7 @@
 """Training on assigned pairs: planned by the network as it is, again and again, and resumed where a plan begins."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from configs import default
 from siamjax import optimizer, parallel
 from siamjax.data import Dataset
+from siamjax.evaluation.scorer import Scorer
 from siamjax.training import recipe, state
 
 
@@ -36,7 +39,7 @@ def made(config):
     config.train.validate_every = every = 2 * -(-2 * len(train) // 16)
     model, transform = recipe.make_model(config), optimizer.make(config.optimizer, 100, 200)
     start = state.create(model, jax.random.key(0), train.images.shape[1:], transform)
-    return recipe.make(config, train, model, transform), start, every
+    return recipe.make(config, train, model, transform, functools.partial(Scorer, model)), start, every
 
 
 def steps(feed, current, count):
@@ -76,6 +79,7 @@ def test_validation_must_come_where_a_plan_begins(config, made):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("batch.assigned", {"block": 1}, "batch.assigned.block=1 must be at least 2"),
         ("data.turns", 4, "needs data.turns=1, and an even number"),
         ("data.stream", True, "it needs data in memory"),
         ("loss.name", "ntxent", "set batch.mode='identities'"),
@@ -84,6 +88,6 @@ def test_validation_must_come_where_a_plan_begins(config, made):
 def test_what_does_not_go_with_it_is_refused(config, made, key, value, message):
     config = config.copy_and_resolve_references()
     part, name = key.split(".")
-    config[part][name] = value
+    config[part].update({name: value})
     with pytest.raises(ValueError, match=message):
         recipe.make(config, long_tail(), recipe.make_model(config), optimizer.make(config.optimizer, 100, 200))
