@@ -196,6 +196,31 @@ def test_an_identity_that_is_added_is_found_and_one_that_is_removed_is_not(galle
     assert len(kept) == 20 and len(list(gallery.glob("part-*"))) == 1
 
 
+def test_a_gallery_in_a_database_answers_like_one_in_its_folder(run, faces, filled, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("lancedb")
+    monkeypatch.chdir(tmp_path)
+    images = [str(faces / f"person{identity:02d}" / "0.png") for identity in range(20)]
+    assert cli.main(["enroll", "gallery", "--checkpoint", str(run), "--database", "base", *images]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    asked = [str(faces / f"person{identity:02d}" / "4.png") for identity in range(24)]
+    rows = []
+    for place in (str(tmp_path / "gallery"), str(filled)):
+        said(capsys)
+        assert cli.main(["identify", place, *asked, "--json"]) == 0
+        rows.append(json.loads(said(capsys)))
+    for one, other in zip(*rows, strict=True):
+        assert one["identity"] == other["identity"]
+        assert [match["identity"] for match in one["ranked"]] == [match["identity"] for match in other["ranked"]]
+    assert not list(tmp_path.glob("elsewhere/*"))
+    for thumbnail in tmp_path.glob("gallery/thumbnails/*"):
+        thumbnail.unlink()  # As on another machine.
+    assert cli.main(["search", str(tmp_path / "gallery"), asked[0], "-o", "sheet.png"]) == 0
+    assert (tmp_path / "elsewhere" / "sheet.png").exists()
+    assert cli.main(["enroll", str(tmp_path / "gallery"), "--database", "other", *images]) == 1
+    assert "keeps its images in" in capsys.readouterr().err
+
+
 def test_search_draws_a_contact_sheet_of_the_likest(filled, faces, tmp_path, capsys):
     query, sheet = str(faces / "person07" / "0.png"), tmp_path / "sheet.png"
     assert cli.main(["search", str(filled), query, "-k", "7", "-o", str(sheet)]) == 0

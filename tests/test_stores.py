@@ -114,6 +114,53 @@ def test_an_index_goes_on_with_what_is_added_and_forgets_what_is_removed(tmp_pat
     assert store._lookups[0].ntotal < 1.15 * len(store)
 
 
+def test_those_that_are_gone_do_not_crowd_out_others(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(stores, "_LEFT", 200)
+    embeddings, rows = drawn(700)
+    for number in range(100):
+        embeddings[number], rows[number]["identity"] = embeddings[0] + 0.001 * number, "crowd"
+    store = opened(tmp_path)
+    add(store, embeddings, rows)
+    with store.changing():
+        assert store.remove("crowd") == 100
+    for either in (store, opened(tmp_path)):
+        assert either._lookups[0].ntotal == 700
+        (best,) = either.best(embeddings[:1], 5)
+        assert len(best.rows) == 5 and all(row["identity"] != "crowd" for row in best.rows)
+
+
+@pytest.mark.parametrize("failing", ["lookup-", "gallery.json"])
+def test_a_failed_write_leaves_the_index_as_it_was(tmp_path, small, monkeypatch, failing):
+    embeddings, rows = drawn(650)
+    store = opened(tmp_path)
+    add(store, embeddings[:600], rows[:600])
+    write = stores.files.write
+
+    def full(path, content):
+        if path.name.startswith(failing):
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(stores.files, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        add(store, embeddings[600:], rows[600:])
+    monkeypatch.setattr(stores.files, "write", write)
+    add(store, embeddings[600:], rows[600:])
+    for either in (store, opened(tmp_path)):
+        found = paths(either.best(embeddings[600:610], 5))
+        assert all(len(set(row)) == 5 for row in found) and len(either) == 650
+        assert [row[0] for row in found] == [str(number) for number in range(600, 610)]
+
+
+def test_an_interrupt_after_the_last_write_keeps_what_was_written(tmp_path):
+    embeddings, rows = drawn(30)
+    store = opened(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.changing():
+        store.add(embeddings, rows)
+        raise KeyboardInterrupt
+    assert len(store) == len(opened(tmp_path)) == 30
+
+
 def test_where_no_metric_says_all_are_scored(tmp_path, small):
     embeddings, rows = drawn(400)
     store = opened(tmp_path, ("l1", None))
@@ -180,6 +227,32 @@ def test_a_database_holds_the_same_gallery(tmp_path, head):
         assert other.remove("O'Neill") == 1 and other.remove("O'Neill") == 0
     assert len(store) == 299 and "O'Neill" not in store.identities()
     assert not (tmp_path / "lance" / rows[4]["thumbnail"]).exists()
+
+
+def test_a_database_finds_by_its_index_once_there_are_many(tmp_path, monkeypatch):
+    pytest.importorskip("lancedb")
+    monkeypatch.setattr(stores.DatabaseStore, "_SEARCHED", 1000)
+    embeddings, rows = drawn(3000)
+    early = opened(tmp_path / "lance", COSINE, stores.DatabaseStore)
+    store = opened(tmp_path / "lance", COSINE, stores.DatabaseStore)
+    add(store, embeddings[:2500], rows[:2500])
+    assert len(early) == 2500  # It was opened before there was anything.
+    add(store, embeddings[2500:], rows[2500:])
+    (index,) = store._table.list_indices()
+    assert store._table.index_stats(index.name).num_unindexed_rows <= 500
+    folder = opened(tmp_path / "folder")
+    add(folder, embeddings, rows)
+    queries, _ = drawn(60, seed=5)
+    assert overlap(store.best(queries, 5), folder.best(queries, 5)) > 0.9
+
+
+def test_a_database_that_cannot_be_reached_is_named(tmp_path):
+    pytest.importorskip("lancedb")
+    (tmp_path / "file").touch()
+    about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(tmp_path / "file" / "below")}
+    with pytest.raises(OSError, match="file/below"):
+        store = stores.DatabaseStore(tmp_path / "gallery", about, scorer_of("cosine"), "cosine")
+        add(store, *drawn(30))
 
 
 def test_a_database_needs_a_metric(tmp_path):
