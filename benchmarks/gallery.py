@@ -9,6 +9,7 @@ Memory is what the process holds more, once the gallery is open and has answered
 
 import argparse
 import ctypes
+import functools
 import json
 import pathlib
 import resource
@@ -73,7 +74,7 @@ def measure(way, size):
     scorer = Cosine()
     try:
         store = kind(place, about, scorer, "cosine")
-        enrol, _ = timed(lambda: enroll(store, embeddings, rows))
+        enrol, _ = timed(functools.partial(enroll, store, embeddings, rows))
         del store, rows, embeddings
         scorer.score_all(queries[:1], queries)  # JAX's own memory is not the gallery's.
         before = resident()
