@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
     config.data.stream = False  # whether training images (not glyphs) are read step by step, beyond memory
     config.data.turns = 1  # 4: each alphabet of a batch is turned at random, as a new one; 8: or mirrored, too
+    config.data.variants = 1  # 2: each identity comes as a new one, too, all its images stretched and bent alike
     config.data.glyphs = ml_collections.ConfigDict()
     config.data.glyphs.seed = 0  # of the alphabets to validate and test on, and of those that join
     config.data.glyphs.alphabets = 4  # new ones at every training step

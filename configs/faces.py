@@ -13,8 +13,10 @@ def get_config():
     config = default.get_config()
     config.data.name = "folder"
     config.data.size = 56
-    config.batch.identities = 16
+    config.data.variants = 2
+    config.batch.identities = 32
     config.batch.per_identity = 5
+    config.batch.per_group = 32
     config.batch.across_groups = True
     config.augment.name = "photo"
     config.augment.affine.probability = 0.8

@@ -90,6 +90,27 @@ def photo(
     return jax.vmap(change)(keys, images)
 
 
+def vary(keys: chex.PRNGKey, images: chex.Array) -> chex.Array:
+    """Makes another identity of one, where all its images come with the same key: stretched, bent, of another tone.
+
+    Where few identities are known, as many again keep a network from learning these by heart. What it does to one image
+    it does to all of the identity: unlike a distortion, it tells apart.
+
+    Args:
+      keys: PRNG keys [n], one an identity, repeated for its images.
+      images: float [n, h, w, c], in 0..1.
+
+    Returns:
+      float [n, h, w, c], in 0..1.
+    """
+    chex.assert_rank(images, 4)
+    images = affine(keys, images, probability=1.0, rotation=0.0, shear=0.15, scale=0.25, shift=0.08, bend=0.03, pen=0.0)
+    tone = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 104), minval=-0.7, maxval=0.7))(keys)
+    # Black stays black, and has no slope.
+    lit = images > 1e-4
+    return jnp.where(lit, jnp.where(lit, images, 1.0) ** jnp.exp(tone)[:, None, None, None], 0.0)
+
+
 def _rectangle(place_key, size_key, shape, longest):
     """bool [h, w]: the points of a rectangle with its centre anywhere, each side up to `longest` of the image's."""
     centre, half = jax.random.uniform(place_key, (2,)), longest / 2 * jax.random.uniform(size_key, (2,))

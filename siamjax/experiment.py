@@ -232,6 +232,7 @@ def _check_numbers(config):
         )
     choose("train.keep", config.train.keep, dict.fromkeys(("best", "last")))
     choose("data.turns", config.data.turns, dict.fromkeys((1, 4, 8)))
+    choose("data.variants", config.data.variants, dict.fromkeys((1, 2)))
     for key, value in (
         ("optimizer.average", config.optimizer.average),
         ("data.glyphs.share", config.data.glyphs.share),

@@ -54,6 +54,24 @@ def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
     return Index(image=image, images=images, label=label, labels=labels, group=group, weight=weight)
 
 
+def with_variants(index: Index) -> Index:
+    """The tables with every identity once more, under a number that is greater by their number, and the same images."""
+    known = len(index.images)
+    stretched = np.full((len(index.labels), 2 * index.label.shape[1]), 0, np.int32)
+    for group, count in enumerate(index.labels):
+        own = index.label[group, :count]
+        stretched[group] = own[0]
+        stretched[group, : 2 * count] = np.concatenate([own, own + known])
+    return Index(
+        image=np.concatenate([index.image, index.image]),
+        images=np.concatenate([index.images, index.images]),
+        label=stretched,
+        labels=2 * index.labels,
+        group=np.concatenate([index.group, index.group]),
+        weight=index.weight,
+    )
+
+
 def grid_index(groups: int, labels: int, images: int) -> Index:
     """The tables of a regular world: `groups` groups of `labels` identities of `images` images, numbered in order."""
     label = np.arange(groups * labels, dtype=np.int32)

@@ -121,6 +121,20 @@ def test_photo_mirrors_and_changes_light_within_bounds_and_each_image_by_its_own
     )
 
 
+def test_a_variant_changes_all_images_of_an_identity_alike():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(0, 1, (2, 16, 16, 1)), jnp.float32).at[:, :, :3].set(0)
+    images = jnp.concatenate([images, images])
+    keys = jnp.repeat(jax.random.split(jax.random.key(0), 2), 2)
+    got = augment.vary(keys, images)
+    again = augment.vary(keys[jnp.array([0, 0])], images[:2])
+    np.testing.assert_allclose(got[:2], again, atol=1e-6)
+    assert np.abs(got[0] - got[2]).mean() > 0.05 and np.abs(got[0] - images[0]).mean() > 0.05
+    assert got.min() >= 0 and got.max() <= 1
+    slope = jax.grad(lambda x: augment.vary(keys, x).sum())(images)
+    assert np.isfinite(slope).all()
+
+
 def test_erasing_paints_one_rectangle_of_one_grey():
     images = np.full((64, 20, 24, 3), 0.5, np.float32) + np.linspace(0, 0.01, 24)[None, None, :, None]
     keys = jax.random.split(jax.random.key(1), 64)

@@ -174,3 +174,16 @@ def test_data_without_two_images_of_anybody_is_refused():
         sampling.check_identities(sampling.make_index(single), 2, per_identity=2, per_group=9)
     with pytest.raises(ValueError, match=r"batch.identities=20 × batch.per_identity=4 images .* has 53"):
         sampling.check_identities(sampling.make_index(long_tail()), 20, per_identity=4, per_group=4)
+
+
+def test_variants_are_identities_of_their_own_with_the_same_images():
+    label = np.array([0, 0, 1, 1, 1, 2, 2], np.int32)
+    group = np.array([0, 0, 0, 0, 0, 1, 1], np.int32)
+    images = np.zeros((7, 2, 2, 1), np.uint8)
+    index = sampling.with_variants(sampling.make_index(Dataset(images, label, group, group, ("a", "b"))))
+    batch = sampling.identities(jax.random.key(0), index, count=6, per_identity=2, per_group=9)
+    assert sorted(set(np.asarray(batch.label).tolist())) == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(label[batch.item], batch.label % 3)
+    np.testing.assert_array_equal(group[batch.item], batch.group)
+    few = sampling.identities(jax.random.key(1), index, count=2, per_identity=2, per_group=1)
+    assert sorted(few.group[::2].tolist()) == [0, 1]

@@ -36,6 +36,9 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
       ValueError: a name is unknown, or the data cannot fill the batches that are asked for.
     """
     index, lying, fetch = source.make(config.data, train)
+    known = None
+    if config.data.variants > 1:
+        known, index = len(index.images), sampling.with_variants(index)
     stream = train is not None and config.data.stream
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
@@ -51,6 +54,7 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
         objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
         optimizer=transform,
         average=config.optimizer.average,
+        known=known,
     )
 
     def made(key, first, last):
@@ -113,8 +117,10 @@ def _assigned(batch, index, turns):
 
 def _plan(config, train, scorer):
     """What plans the batches of `feed.replanned`, and for how many steps."""
-    if train is None or config.data.stream:
-        raise ValueError("batch.mode='assigned' compares all training images: it needs data in memory, not glyphs")
+    if train is None or config.data.stream or config.data.variants > 1:
+        raise ValueError(
+            "batch.mode='assigned' compares all training images: it needs data in memory, not glyphs, and no variants"
+        )
     settings, pairs = config.batch.assigned, config.batch.pairs
     epoch = -(-2 * len(train) // pairs)
     every = settings.epochs * epoch

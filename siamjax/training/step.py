@@ -9,6 +9,7 @@ import optax
 
 from siamjax import parallel
 from siamjax.augment import turn as turned
+from siamjax.augment import vary
 from siamjax.sampling import Batch, Index
 from siamjax.training.state import Model, State, average_of
 
@@ -42,6 +43,7 @@ def train_step(
     objective,
     optimizer: optax.GradientTransformation,
     average: float = 0.0,
+    known: int | None = None,
 ):
     """One step on one batch; the numbers do not depend on how many devices share the work.
 
@@ -55,6 +57,7 @@ def train_step(
       augment: (keys [m], images float [m, h, w, c]) -> images.
       objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
       optimizer: optax transformation.
+      known: from this label on, identities are variants of others, see `augment.vary`; None for no variants.
       average: by how much the running mean of the weights keeps to its old value, 0..1; 0 for none.
 
     Returns:
@@ -62,10 +65,15 @@ def train_step(
     """
     sample_key, fetch_key, augment_key = step_keys(key, state.step)
     batch = sample(sample_key, data.index)
-    item, turn, keys = parallel.own_share((batch.item, batch.turn, jax.random.split(augment_key, len(batch.item))))
+    keys = jax.random.split(augment_key, len(batch.item))
+    item, turn, label, keys = parallel.own_share((batch.item, batch.turn, batch.label, keys))
     images = fetch(fetch_key, data.images, item)
     noise = jax.vmap(jax.random.fold_in, (0, None))(keys, 101)
-    images = augment(keys, (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255)
+    images = (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255
+    if known is not None:
+        others = vary(jax.vmap(jax.random.fold_in, (None, 0))(augment_key, label), images)
+        images = jnp.where((label >= known)[:, None, None, None], others, images)
+    images = augment(keys, images)
 
     def loss_of(params):
         # Each image brings its own noise, so that the number of devices changes nothing.
