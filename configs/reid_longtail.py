@@ -2,7 +2,8 @@
 
     python launch.py --config configs/reid_longtail.py
 
-A four-feature head on pairs; negatives are the hardest ones, by linear assignment, scored anew every few epochs.
+A four-feature head on pairs; negatives are the hardest ones, by linear assignment, scored anew every few epochs. MAP@5
+with "new" as an answer 55.0 after three minutes on two CPU cores, plain triplets 49.5; see docs/results.md.
 """
 
 from configs import default
