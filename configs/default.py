@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch.assigned.noise = 10.0  # added to the scores at first, at most: pairs are drawn rather at random
     config.batch.assigned.decay = 0.5  # of the noise, every time images are scored
     config.batch.assigned.block = 1024  # images that are assigned to one another
-    config.batch.identities = 40  # mode identities: identities a step
+    config.batch.identities = 40  # mode identities: identities a step; all of them, where there are fewer
     config.batch.per_identity = 4  # mode identities: images of each
     config.batch.per_group = 20  # mode identities: most identities of one alphabet
     config.batch.across_groups = False  # whether a head's different pairs may be of two alphabets

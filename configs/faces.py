@@ -33,7 +33,7 @@ def get_config():
     config.loss.name = "ntxent"
     config.loss.ntxent.temperature = 0.3
     config.optimizer.average = 0.99
-    config.train.steps = 200
+    config.train.steps = 300
     config.train.validate_every = 100
     config.train.keep = "last"
     config.evaluation.across_groups = True

@@ -45,6 +45,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     trials = protocols.validation_trials(config.evaluation, validation)
     protocols.draw_pairs(config.evaluation, datasets)  # What evaluation would refuse is refused before the training.
     made = recipe.make(config, datasets.get("train"), model, transform, functools.partial(Scorer, model))
+    asked = config.batch.identities * config.batch.per_identity
+    if config.batch.mode == "identities" and made.images < asked and parallel.is_main_process():
+        report.note(f"batches are of {made.images} images, not {asked}: the training data has no more identities")
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     averaged = config.optimizer.average > 0
     start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)

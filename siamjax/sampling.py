@@ -146,24 +146,19 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, t
     return Batch(item=item, label=label, group=group, turn=_turn(keys[6], group, groups, turns))
 
 
-def check_identities(index: Index, identities: int, per_identity: int, per_group: int):
-    """Raises ValueError unless the data set can fill a P×K batch."""
+def most_identities(index: Index, per_identity: int, per_group: int) -> int:
+    """The largest P of a P×K batch that the data set can fill.
+
+    Raises:
+      ValueError: no identity has two images, or there is a single identity.
+    """
     if np.max(index.images) < 2:
         raise ValueError("no identity has two images; what is the same can only be learned from two of one identity")
+    if len(index.images) < 2:
+        raise ValueError("the data set has a single identity; what is different can only be learned from two")
     if few_images(index, per_identity):
-        most = int(np.minimum(index.images, per_identity).sum())
-        if most < identities * per_identity:
-            raise ValueError(
-                f"batch.identities={identities} × batch.per_identity={per_identity} images a batch, but taking at most "
-                f"{per_identity} of each identity the data set has {most}; lower batch.identities"
-            )
-        return
-    available = int(np.minimum(index.labels, per_group).sum())
-    if available < identities:
-        raise ValueError(
-            f"batch.identities={identities}, but at most {per_group} (batch.per_group) from each of "
-            f"{len(index.labels)} groups make {available}"
-        )
+        return int(np.minimum(index.images, per_identity).sum()) // per_identity
+    return int(np.minimum(index.labels, per_group).sum())
 
 
 def few_images(index: Index, per_identity: int) -> bool:
@@ -188,8 +183,8 @@ def identities(
 
     Args:
       key: PRNG key.
-      index: tables of the data set; see `check_identities`.
-      count: P, the number of identities.
+      index: tables of the data set.
+      count: P, the number of identities; at most `most_identities`.
       per_identity: K, the images of each.
       per_group: most identities taken from one group.
       turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.

@@ -95,11 +95,12 @@ def _pairs(batch, index, turns):
 
 def _identities(batch, index, turns):
     shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
-    sampling.check_identities(index, batch.identities, **shape)
+    count = min(batch.identities, sampling.most_identities(index, **shape))
     few = sampling.few_images(index, batch.per_identity)
-    sample = functools.partial(sampling.identities, count=batch.identities, turns=turns, few=few, **shape)
-    images = batch.identities * batch.per_identity
-    parallel.check_divisible(images, "batch.identities × batch.per_identity")
+    sample = functools.partial(sampling.identities, count=count, turns=turns, few=few, **shape)
+    images = count * batch.per_identity
+    name = "batch.identities" if count == batch.identities else f"the {count} identities that there are"
+    parallel.check_divisible(images, f"{name} × batch.per_identity")
     return sample, images
 
 
