@@ -6,7 +6,8 @@ import pathlib
 from siamjax import host
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-os.environ["XLA_FLAGS"] = host.settings(os.environ).get("XLA_FLAGS", os.environ["XLA_FLAGS"])  # As the command runs.
+# As the command runs: with its kernels, and its folder for compiled programs, which all processes and runs share.
+os.environ.update({name: value for name, value in host.settings(os.environ).items() if name != "GLIBC_TUNABLES"})
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
