@@ -50,10 +50,10 @@ def _parser():
     embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
 
     probe = add(
-        "probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds of images"
+        "probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds of groups"
     )
     probe.add_argument("embeddings", metavar="FILE.npz", help="as embed writes it")
-    probe.add_argument("targets", metavar="TABLE.csv", help="path,target; paths start from the table's folder")
+    probe.add_argument("targets", metavar="TABLE.csv", help="path,target[,group]; paths start from its folder")
     probe.add_argument("--regression", action="store_true", help="targets are quantities, and figures R²; not classes")
 
     verify = add("verify", _verify, "are two images of the same identity?")
@@ -98,6 +98,8 @@ def _parser():
     export.add_argument("checkpoint")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
+    for command in (identify, search, remove, show):
+        command.add_argument("--checkpoint", help="the network, if its run has been moved")
     for command in (probe, verify, pairs, identify, search, show):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -131,13 +133,14 @@ def _probe(options):
     from siamjax.evaluation import probe
 
     place = pathlib.Path(options.targets)
-    rows = list(files.table(place, ("path", "target"), "path,target"))
+    rows = list(files.table(place, ("path", "target"), "path,target[,group]"))
     try:
         with np.load(options.embeddings) as file:
             embeddings, paths = file["embeddings"], file["paths"].tolist()
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{options.embeddings} is not what `siamjax embed` writes ({error})") from error
     number, chosen, targets = {path: number for number, path in enumerate(paths)}, [], []
+    groups = []
     for where, row in rows:
         if not row["path"] or not row["target"]:
             raise ValueError(f"{where}: a path and a target are needed")
@@ -149,7 +152,8 @@ def _probe(options):
         except ValueError as error:
             raise ValueError(f"{where}: target {row['target']!r} is no number, as --regression wants") from error
         chosen.append(number[path])
-    figures = probe.cross_validated(embeddings[chosen], np.array(targets))
+        groups.append(row.get("group") or path)
+    figures = probe.cross_validated(embeddings[chosen], np.array(targets), np.array(groups))
     if options.json:
         return print(json.dumps(figures))
     report.figures(figures, f"{len(chosen)} images, five folds; {'R²' if options.regression else 'accuracy'}")
@@ -196,14 +200,15 @@ def _enroll(options):
         identities = [options.identity] * len(paths)
     gallery = Gallery(options.gallery, options.checkpoint, options.database)
     gallery.enroll(paths, identities)
-    added = f"{len(paths)} images of {len(set(identities))} identities"
+    names = sorted(set(identities))
+    added = f"{len(paths)} images of {len(names)} identities" + (f" ({', '.join(names)})" if len(names) <= 5 else "")
     print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")
 
 
 def _identify(options):
     from siamjax.gallery import Gallery
 
-    gallery = Gallery(options.gallery)
+    gallery = Gallery(options.gallery, options.checkpoint)
     found = gallery.identify(gallery.verifier.read(options.images), options.k)
     if options.json:
         rows = [
@@ -221,7 +226,7 @@ def _search(options):
     from siamjax import report
     from siamjax.gallery import Gallery
 
-    gallery = Gallery(options.gallery)
+    gallery = Gallery(options.gallery, options.checkpoint)
     (matches,) = gallery.search(gallery.verifier.read([options.image]), options.k)
     report.contact_sheet(options.image, matches, options.output)
     if options.json:
@@ -234,14 +239,14 @@ def _search(options):
 def _remove(options):
     from siamjax.gallery import Gallery
 
-    removed = Gallery(options.gallery).remove(options.identity)
+    removed = Gallery(options.gallery, options.checkpoint).remove(options.identity)
     print(f"{options.gallery}: {removed} images of {options.identity} taken out")
 
 
 def _list(options):
     from siamjax.gallery import Gallery
 
-    identities = Gallery(options.gallery).identities()
+    identities = Gallery(options.gallery, options.checkpoint).identities()
     if options.json:
         return print(json.dumps(identities))
     for identity, images in identities.items():

@@ -61,6 +61,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     # Nothing is written before these lines, so that a configuration that cannot run leaves nothing behind.
     parallel.from_main(lambda: _check_same_identities(workdir, datasets))
     if config.train.start and not (workdir / "checkpoints").exists():
+        if not (pathlib.Path(config.train.start) / "checkpoints").is_dir():
+            raise ValueError(
+                f"train.start={config.train.start!r} holds no checkpoint; name the folder of a trained run"
+            )
         trained = restore_best(model, validation.images.shape[1:], pathlib.Path(config.train.start))
         start = state.from_weights(start, trained.params, trained.batch_stats)
     parallel.from_main(lambda: _write_start(workdir, config, datasets))
@@ -178,7 +182,8 @@ def _report_figures(config, workdir, dataset, verified, found):
         _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
     report.figures(figures, f"{len(verified.same)} test pairs, whatever the threshold")
     if found:
-        report.figures(found, f"{len(dataset)} test images, each asked for among the others or in the gallery")
+        against = "in the gallery, where 'new' is an answer" if "map_at_5_of_new" in found else "among the others"
+        report.figures(found, f"{len(dataset)} test images, each asked for {against}")
     report.verification(workdir, dataset, verified)
 
 

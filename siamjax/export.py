@@ -70,10 +70,11 @@ def _card(verifier, embeddings):
         "embeddings": {"shape": ["b", embeddings.shape[1]], "dtype": "float32"},
         "decision": {
             "same": "score > threshold",
-            "probability": "1 / (1 + exp(-(slope * score + offset)))",
+            "probability": "1 / (1 + exp(-slope * (score - threshold))), slope: above or below",
             "threshold": verifier.decision.threshold,
-            "slope": verifier.decision.slope,
-            "offset": verifier.decision.offset,
+            "below": verifier.decision.below,
+            "above": verifier.decision.above,
+            # Distorted ones of each image; this encoder takes the image alone, so that its scores are a little others.
             "fitted_on_embeddings_averaged_over_copies": verifier.config.evaluation.copies,
         },
         "config": json.loads(verifier.config.to_json()),

@@ -50,7 +50,8 @@ class Gallery:
         """Opens the gallery in `place`, or a new one, which needs the network of the `run` folder.
 
         With a `database`, the address of one of LanceDB (a folder, or such as "s3://bucket/folder"), embeddings and
-        names are kept there: for more than memory holds, or several machines. An existing gallery knows its own.
+        names are kept there: for more than memory holds, or several machines. All galleries of one network in one
+        database are the same. An existing gallery knows its own.
 
         Raises:
           FileNotFoundError: there is no gallery in `place`, and no `run` is given; or the run is not there.
@@ -60,7 +61,13 @@ class Gallery:
         self.place = pathlib.Path(place).expanduser()
         index = stores.read_index(self.place)
         if index is None and run is None:
-            raise FileNotFoundError(f"{self.place} holds no gallery; create one with --checkpoint RUNFOLDER")
+            raise FileNotFoundError(
+                f"{self.place} holds no gallery; create one: siamjax enroll GALLERY --checkpoint RUNFOLDER IMAGES"
+            )
+        if run is None and not pathlib.Path(index["run"]).exists():
+            raise FileNotFoundError(
+                f"{self.place} needs the network in {index['run']}, which is not there; say where with --checkpoint"
+            )
         self.verifier = Verifier(run or index["run"])
         about = {
             "format": stores.FORMAT,

@@ -14,6 +14,7 @@ import re
 import jax
 import jax.flatten_util
 import numpy as np
+import rich
 import rich.progress
 from jax import lax
 from jax.experimental import multihost_utils
@@ -214,7 +215,7 @@ def map_chunks(function, arguments, items, chunk: int, description: str = "") ->
     arguments = replicate(arguments)
     parts = []
     starts = range(0, count, chunk)
-    hidden = not (description and is_main_process())
+    hidden = not (description and is_main_process() and rich.get_console().is_terminal)
     for start in rich.progress.track(starts, description, transient=True, disable=hidden):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
         part = replicate(jax.tree.map(lambda x, rows=rows: x[rows], items))

@@ -181,10 +181,12 @@ def contact_sheet(query: str, matches: Sequence, path: str):
     with Image.open(query) as image:
         pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
     for match in matches:
-        image = np.full((96, 96, 3), 230, np.uint8)  # Of what was enrolled elsewhere there may be no thumbnail here.
-        if match.thumbnail.exists():
-            with Image.open(match.thumbnail) as thumbnail:
-                image = np.asarray(thumbnail)
+        # What was enrolled elsewhere has no thumbnail here, but perhaps its file.
+        place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.exists()), None)
+        image = np.full((96, 96, 3), 230, np.uint8)
+        if place:
+            with Image.open(place) as opened:
+                image = np.asarray(upright(opened, "RGB", 200))
         pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -195,7 +197,8 @@ def contact_sheet(query: str, matches: Sequence, path: str):
             image, title = pictures.pop(0)
             axis.imshow(image)
             axis.set_title(title, fontsize=8)
-    figure.savefig(path, dpi=100)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100, format="png")
 
 
 def _cell(image, frame, ink):

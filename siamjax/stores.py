@@ -174,7 +174,7 @@ class FolderStore:
         return {"file": name, "images": len(numbers)}
 
     def _commit(self, parts, following):
-        index = self._index | {"parts": parts, "next": following}
+        index = self._index | {"run": self._about["run"], "parts": parts, "next": following}
         index["lookup"] = self._covered()
         self._look_up(index["lookup"])
         files.write(self._place / "gallery.json", json.dumps(index, indent=1).encode())
@@ -250,7 +250,7 @@ class DatabaseStore:
 
         Raises:
           ImportError: LanceDB is not installed.
-          OSError: the database cannot be reached.
+          OSError: the database cannot be reached, or what was enrolled is not in it.
           ValueError: no metric follows the head's scores.
         """
         if metric is None:
@@ -267,7 +267,10 @@ class DatabaseStore:
         with self._reaching():
             self._database = lancedb.connect(about["database"], read_consistency_interval=datetime.timedelta(0))
             self._table = None
-            self._open()
+            if self._open() is None and read_index(place) is not None:
+                raise FileNotFoundError(
+                    f"the database {about['database']}, which holds the images of {place}, is not there"
+                )
 
     def _open(self):
         """The table, or None as long as nothing was enrolled, by whomever."""
@@ -303,12 +306,12 @@ class DatabaseStore:
         """Alone with the gallery's folder; the database itself takes care of writers elsewhere."""
         with alone(self._place):
             index = read_index(self._place)
-            if index is None:
-                files.write(self._place / "gallery.json", json.dumps(self._about, indent=1).encode())
-            else:
+            if index is not None:
                 check_same(self._place, index, self._about)
             with self._reaching():
                 yield
+            if index != self._about:
+                files.write(self._place / "gallery.json", json.dumps(self._about, indent=1).encode())
 
     def add(self, embeddings: np.ndarray, rows: list[dict[str, str]]):
         """Adds embeddings [n, d], each with its row, all at once; to be called while `changing`."""

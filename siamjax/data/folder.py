@@ -14,9 +14,10 @@ import shutil
 
 import filelock
 import numpy as np
+import rich
 import rich.progress
 from array_record.python import array_record_module
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
@@ -132,7 +133,8 @@ def read(
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
     ) as error:
-        raise ValueError(f"{shown(path)} cannot be read as an image: {shown(error)}") from error
+        known = "" if isinstance(error, UnidentifiedImageError) else f": {shown(error)}"
+        raise ValueError(f"{shown(path)} cannot be read as an image{known}") from error
     if invert:
         image = ImageOps.invert(image)
     image = ImageOps.pad(
@@ -285,6 +287,7 @@ def _fill(partial, count, load, skip_unreadable, tell):
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeRemainingColumn(),
             transient=True,
+            disable=not rich.get_console().is_terminal,
         ) as progress,
     ):
         for start in progress.track(range(0, count, _AT_ONCE)):

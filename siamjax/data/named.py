@@ -66,6 +66,8 @@ def prepare(names, *, data_dir: str | None, **settings) -> folder.Prepared:
 
 
 def _builder(names, data_dir):
+    if not names.name:
+        raise ValueError("data.tfds.name is empty: name a data set of TFDS")
     try:
         builder = tfds.builder(names.name, data_dir=data_dir)
         builder.download_and_prepare(file_format="array_record")

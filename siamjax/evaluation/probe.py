@@ -51,19 +51,31 @@ def measures(
     return dict(zip(("knn", "linear"), scores, strict=True))
 
 
-def cross_validated(embeddings: np.ndarray, targets: np.ndarray, *, folds: int = 5, seed: int = 0) -> dict[str, float]:
-    """The means of `measures` over `folds` parts of the images, each judged by what was fitted on the others.
+def cross_validated(
+    embeddings: np.ndarray, targets: np.ndarray, groups: np.ndarray, *, folds: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """The means of `measures` over `folds` parts of the groups, each judged by what was fitted on the others.
 
-    Images are dealt out, whatever they show: of several of one identity some are fitted on and some judged.
+    Args:
+      embeddings: float [n, d].
+      targets: [n], see `measures`.
+      groups: [n]; what is of one group is in one fold. Where targets belong to identities, as ages do, groups must be
+        identities: otherwise the same person is fitted on and judged, and a target need but be recalled.
+      folds: number of parts.
+      seed: of the dealing.
 
     Raises:
-      ValueError: there are fewer than two images a fold; and see `measures`.
+      ValueError: there are fewer groups or images than fill the folds; and see `measures`.
     """
-    if len(embeddings) < 2 * folds:
-        raise ValueError(f"{len(embeddings)} images are too few for {folds} folds; at least {2 * folds} are needed")
-    dealt = sklearn.model_selection.KFold(folds, shuffle=True, random_state=seed)
+    number = len(np.unique(groups))
+    if number < folds or len(embeddings) < 2 * folds:
+        raise ValueError(
+            f"{len(embeddings)} images of {number} groups are too few for {folds} folds; at least {2 * folds} images "
+            f"of {folds} groups are needed"
+        )
+    dealt = sklearn.model_selection.GroupKFold(folds, shuffle=True, random_state=seed)
     rows = [
         measures(embeddings[train], targets[train], embeddings[test], targets[test])
-        for train, test in dealt.split(embeddings)
+        for train, test in dealt.split(embeddings, groups=groups)
     ]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

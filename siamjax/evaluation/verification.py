@@ -57,14 +57,16 @@ def fit_threshold(scores: np.ndarray, same: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """How scores become answers: same where score > `threshold`; probability 1 / (1 + exp(−(slope · score + offset))).
+    """How scores become answers: same where score > `threshold`, and a probability that is ½ there.
+
+    It is 1 / (1 + exp(−slope · (score − threshold))), with the slope `above` or `below`.
 
     Fitted on pairs of which as many are the same as are different: where fewer are, the probability is too high.
     """
 
     threshold: float
-    slope: float
-    offset: float
+    below: float
+    above: float
 
     def same(self, scores: np.ndarray) -> np.ndarray:
         """bool [n]."""
@@ -72,14 +74,16 @@ class Decision:
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """float64 [n], of "same"."""
-        return scipy.special.expit(self.slope * np.asarray(scores, np.float64) + self.offset)
+        beyond = np.asarray(scores, np.float64) - self.threshold
+        return scipy.special.expit(np.where(beyond > 0, self.above, self.below) * beyond)
 
 
 def fit(scores: np.ndarray, same: np.ndarray) -> Decision:
-    """The threshold of `fit_threshold`, and Platt's calibration of the scores.
+    """The threshold of `fit_threshold`, and the calibration of the scores on either side of it.
 
     Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score, whose targets
-    stand a little inside 0 and 1, so that it stays finite where the scores tell all pairs apart.
+    stand a little inside 0 and 1, so that it stays finite where the scores tell all pairs apart. Here it goes through ½
+    at the threshold, so that answer and probability agree, and is as steep on either side as the pairs there say.
 
     Raises:
       ValueError: the pairs are not of both kinds.
@@ -87,18 +91,21 @@ def fit(scores: np.ndarray, same: np.ndarray) -> Decision:
     same = np.asarray(same)
     _check_kinds(same)
     scores = np.asarray(scores, np.float64)
+    threshold = fit_threshold(scores, same)
     count = np.where(same, same.sum(), (~same).sum())
-    right = (count + 1) / (count + 2)
-    # Each pair counts as both kinds, with the weights of its target. Centred and scaled, the search converges.
-    centre, spread = scores.mean(), scores.std() or 1.0
-    model = sklearn.linear_model.LogisticRegression(C=np.inf)
-    model.fit(
-        np.tile((scores - centre) / spread, 2)[:, None],
-        np.concatenate([same, ~same]),
-        sample_weight=np.concatenate([right, 1 - right]),
-    )
-    slope = float(model.coef_[0, 0]) / spread
-    return Decision(fit_threshold(scores, same), slope, float(model.intercept_[0]) - slope * centre)
+    beyond, right = scores - threshold, (count + 1) / (count + 2)
+    return Decision(threshold, *(_slope(beyond[side], same[side], right[side]) for side in (beyond <= 0, beyond > 0)))
+
+
+def _slope(beyond, same, right):
+    """The steepness, not below 0, that explains best which are the same; `right` is how sure each is."""
+    if not len(beyond) or not np.any(beyond):
+        return 0.0
+    # Scaled, the search converges; each pair counts as both kinds, with the weights of its target.
+    scale = np.abs(beyond).mean()
+    model = sklearn.linear_model.LogisticRegression(C=np.inf, fit_intercept=False)
+    model.fit(np.tile(beyond / scale, 2)[:, None], np.r_[same, ~same], sample_weight=np.r_[right, 1 - right])
+    return max(0.0, float(model.coef_[0, 0]) / scale)
 
 
 def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,8 @@ def train(
             pending = (metrics, number)
             if number == first + count:
                 _fetch(*pending)  # The first step compiles: its time is no measure of speed.
-                bar.console.print(f"compiled in {time.monotonic() - clock:.0f} s; training to step {config.steps}")
+                way = f"from step {first} to {config.steps}" if first else f"to step {config.steps}"
+                bar.console.print(f"compiled in {time.monotonic() - clock:.0f} s; training {way}")
                 clock, counted = time.monotonic(), number
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:

@@ -86,6 +86,20 @@ def test_calibrated_probabilities_are_the_shares_that_are_the_same():
         inside = (probability >= low) & (probability < low + 0.2)
         np.testing.assert_allclose(probability[inside].mean(), same[inside].mean(), atol=0.03)
     assert (decision.same(1e4 * scores - 7e5) == same).mean() > 0.79
+    np.testing.assert_array_equal(decision.same(scores), decision.probability(scores) > 0.5)
+
+
+def test_answer_and_probability_agree_where_the_scores_are_no_logistic_ones():
+    """Most same pairs far above, a few far below; different ones in between: a single curve would cross ½ elsewhere."""
+    rng = np.random.default_rng(0)
+    same = np.arange(4000) % 2 == 0
+    scores = np.where(same, np.where(rng.random(4000) < 0.8, rng.normal(5, 0.3, 4000), rng.normal(-2, 2, 4000)), 0)
+    scores = np.where(same, scores, rng.normal(-5, 2.5, 4000))
+    decision = verification.fit(scores, same)
+    probability = decision.probability(scores)
+    np.testing.assert_array_equal(decision.same(scores), probability > 0.5)
+    for side in (probability > 0.5, probability < 0.5):
+        np.testing.assert_allclose(probability[side].mean(), same[side].mean(), atol=0.05)
 
 
 def test_calibration_stays_finite_where_the_scores_tell_all_pairs_apart():
