@@ -4,6 +4,9 @@
 
 FOLDER holds a folder for each identity; see docs/your-images.md. A fifth of the identities is held out to test on, a
 fifth to validate: `--config.data.folder.fold=0` to 4 chooses which.
+
+94.2 % verification, an EER of 5.5 % and 95.9 % one-shot identification on people never seen, having learned from 18 of
+ORL's (mean of five folds; docs/results.md).
 """
 
 from configs import default

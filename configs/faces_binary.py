@@ -3,6 +3,8 @@
     python launch.py --config configs/faces_binary.py --config.data.folder.path=FOLDER
 
 See configs/faces.py for what FOLDER holds, and for a stronger recipe.
+
+75.1 % verification on people never seen, from 18 of ORL's (five folds; docs/results.md).
 """
 
 from configs import faces_contrastive

@@ -216,6 +216,9 @@ def test_a_gallery_in_a_database_answers_like_one_in_its_folder(run, faces, fill
         thumbnail.unlink()  # As on another machine.
     assert cli.main(["search", str(tmp_path / "gallery"), asked[0], "-o", "sheet.png"]) == 0
     assert (tmp_path / "elsewhere" / "sheet.png").exists()
+    (tmp_path / "base").rename(tmp_path / "away")
+    assert cli.main(["list", str(tmp_path / "gallery")]) == 1
+    assert "base, which holds the images of" in capsys.readouterr().err
     assert cli.main(["enroll", str(tmp_path / "gallery"), "--database", "other", *images]) == 1
     assert "keeps its images in" in capsys.readouterr().err
 
@@ -396,6 +399,18 @@ def test_a_gallery_of_another_network_is_refused(gallery, run, faces, tmp_path, 
     assert len(Gallery(gallery)) == 20
 
 
+def test_a_network_that_was_moved_is_said_once(gallery, run, faces, tmp_path, capsys):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    index = json.loads((gallery / "gallery.json").read_text())
+    (gallery / "gallery.json").write_text(json.dumps(index | {"run": str(tmp_path / "gone")}))
+    image = str(faces / "person03" / "2.png")
+    assert cli.main(["identify", str(gallery), image]) == 1
+    assert "gone, which is not there; say where with --checkpoint" in capsys.readouterr().err
+    assert cli.main(["identify", str(gallery), image, "--checkpoint", str(moved)]) == 0
+    assert cli.main(["enroll", str(gallery), image, "--checkpoint", str(moved)]) == 0
+    assert cli.main(["identify", str(gallery), image]) == 0
+
+
 def test_a_bad_image_among_others_enrolls_none(gallery, faces, tmp_path, capsys):
     (tmp_path / "cut.png").write_bytes((faces / "person00" / "0.png").read_bytes()[:300])
     command = ["enroll", str(gallery), str(faces / "person33" / "0.png"), str(tmp_path / "cut.png")]
@@ -418,7 +433,7 @@ def test_one_line_says_what_is_wrong(run, filled, faces, tmp_path, capsys):
         (["verify", str(old), image, image], "old is of another version, or damaged"),
         (["verify", str(unjudged), image, image], "evaluate the run first"),
         (["verify", str(run), image, str(tmp_path / "no.png")], "no.png is not there"),
-        (["list", str(tmp_path / "none")], "holds no gallery; create one with --checkpoint"),
+        (["list", str(tmp_path / "none")], "holds no gallery; create one: siamjax enroll GALLERY --checkpoint"),
         (["list", str(tmp_path / "file")], "is a file; name a folder"),
         (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),
         (["remove", str(filled), "nobody"], "holds no identity 'nobody'"),
