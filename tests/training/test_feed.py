@@ -21,7 +21,7 @@ OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 KEY = jax.random.key(3)
 
 
-def step(sample, fetch):
+def step(sample, fetch, **changed):
     return functools.partial(
         train_step,
         model=MODEL,
@@ -30,6 +30,7 @@ def step(sample, fetch):
         augment=functools.partial(augment.affine, probability=0.5, rotation=10.0, shear=0.3, scale=0.2, shift=0.05),
         objective=functools.partial(functools.partial(objectives.cross_entropy, across_groups=False), MODEL.head),
         optimizer=OPTIMIZER,
+        **changed,
     )
 
 
@@ -102,3 +103,21 @@ def test_several_steps_at_once_are_the_same_steps(lying, expected):
     current, metrics = lying(start(), 6)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, (parallel.first(current), parallel.first(metrics)), expected[5])
+
+
+def test_only_identities_that_are_variants_are_varied(expected):
+    """`with_variants` numbers them from 8 on; before, all is as it was."""
+    first = expected[0][0]
+    index = sampling.with_variants(INDEX)
+    assert index.images.shape == (16,) and index.labels.tolist() == [8, 8]
+    losses = {}
+    for known, tables in ((8, INDEX), (0, INDEX), (8, index)):
+        data = TrainingData(index=tables, images=IMAGES)
+        resident = feed.resident(step(SAMPLE, lambda key, images, item: images[item], known=known), data, KEY)
+        current, metrics = resident(start(), 1)
+        losses[known, tables is index] = float(parallel.first(metrics)["loss"])
+        if (known, tables is index) == (8, False):
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), parallel.first(current), first
+            )
+    assert len({round(loss, 5) for loss in losses.values()}) == 3
