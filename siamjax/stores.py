@@ -352,7 +352,7 @@ class DatabaseStore:
 
     def _best(self, query, count):
         search = self._table.search(query).distance_type(self._metric).limit(_LOOK_UP * count)
-        found = search.nprobes(32).refine_factor(4).to_arrow()
+        found = search.nprobes(64).refine_factor(4).to_arrow()
         vectors = np.stack(found["vector"].to_numpy())
         scores = score_each(self._scorer, query[None], vectors[None])[0]
         order = np.argsort(-scores, kind="stable")[:count]
@@ -366,7 +366,9 @@ class DatabaseStore:
             return
         indices = self._table.list_indices()
         if not indices:
-            self._table.create_index("vector", config=IvfPq(distance_type=self._metric))
+            (vector,) = self._table.head(1)["vector"].to_pylist()
+            codes = IvfPq(distance_type=self._metric, num_sub_vectors=_codes(len(vector)))
+            self._table.create_index("vector", config=codes)
         elif self._table.index_stats(indices[0].name).num_unindexed_rows > self._SEARCHED // 10:
             self._table.optimize()
 
@@ -434,16 +436,20 @@ def new_lookup(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, 
         lookup = faiss.IndexHNSWFlat(dimension, 32)
         lookup.hnsw.efConstruction, lookup.hnsw.efSearch = 80, 128
     else:
-        # A graph leads to the cells; of each component group of 4 (or the greatest divisor below) a byte remains.
+        # A graph leads to the cells.
         cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(numbers)))))
-        bytes_each = next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
-        lookup = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, bytes_each, 8)
+        lookup = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, _codes(dimension), 8)
         lookup.nprobe = 64
         chosen = np.random.default_rng(0).permutation(len(numbers))[: max(40 * cells, 20_000)]
         lookup.train(vectors[np.sort(chosen)])
     lookup = faiss.IndexIDMap2(lookup)
     lookup.add_with_ids(vectors, numbers)
     return lookup
+
+
+def _codes(dimension):
+    """Bytes that remain of a vector where it is compressed: one for four components, or for a few more."""
+    return next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
 
 
 def _read_lookup(faiss, path):
