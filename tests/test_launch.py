@@ -171,7 +171,7 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "identities"]),
         (["--config.train.log_every=0"], ["train.log_every=0 must be positive"]),
         (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
-        (["--config.batch.identities=400"], ["batch.identities=400", "make 80"]),
+        (["--config.batch.mode=assigned"], ["batch.mode='assigned'", "not glyphs"]),
         (["--config.evaluation.trials=30"], ["evaluation.trials=30", "multiple of evaluation.ways=20"]),
         (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none holds no checkpoint"]),
     ],

@@ -166,7 +166,7 @@ def test_decode_takes_one_bit_drawings_and_refuses_other_sizes(members):
 
 
 def test_unknown_split_and_size(tmp_path):
-    with pytest.raises(ValueError, match=r"data\.splits='vinyals'.*koch, lake, small1, small2"):
+    with pytest.raises(ValueError, match=r"data\.splits='vinyals'.*koch, lake, longtail, small1, small2"):
         omniglot.load(str(tmp_path), None, "vinyals", 28)
     with pytest.raises(ValueError, match=r"data\.size=106.*1 to 105"):
         omniglot.load(str(tmp_path), None, "koch", 106)
