@@ -35,5 +35,5 @@ def omniglot_dirs(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     """What takes longest comes first, so that no worker is left with it alone at the end."""
-    longest = ("test_processes.py", "test_launch.py")
+    longest = ("test_processes.py", "test_launch.py", "test_recipe.py", "test_gallery.py")
     items.sort(key=lambda item: item.path.name not in longest)
