@@ -56,7 +56,7 @@ def main():
 
 def measure(way, size):
     """The cells of one row."""
-    from siamjax import stores
+    from siamjax import database, stores
 
     embeddings, queries = draw(size)
     nearest = np.concatenate([truly_nearest(embeddings, part) for part in np.array_split(queries, 20)])
@@ -70,7 +70,7 @@ def measure(way, size):
     about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(place / "database")}
     if way != "LanceDB":
         about["database"] = None
-    kind = stores.DatabaseStore if way == "LanceDB" else stores.FolderStore
+    kind = database.DatabaseStore if way == "LanceDB" else stores.FolderStore
     scorer = Cosine()
     try:
         store = kind(place, about, scorer, "cosine")

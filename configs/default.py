@@ -8,9 +8,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # of first weights, batches and distortions
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = (
-        "glyphs"  # "glyphs" (drawn, needs no file), "omniglot", "folder", "tfds"; or "mnist", to judge by
-    )
+    config.data.name = "glyphs"  # drawn, needs no file; or "omniglot", "folder", "tfds"; or "mnist", to evaluate on
     config.data.size = 28  # side of the images, pixels; Omniglot has 105
     config.data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
     config.data.data_dir = ""  # where prepared data lies; "" is ~/tensorflow_datasets

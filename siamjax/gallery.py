@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from siamjax import database as databases
 from siamjax import files, stores
 from siamjax.data.folder import upright
 from siamjax.verifier import Verifier
@@ -77,7 +78,7 @@ class Gallery:
         }
         if index is not None:
             stores.check_same(self.place, index, about)
-        store = stores.FolderStore if about["database"] is None else stores.DatabaseStore
+        store = stores.FolderStore if about["database"] is None else databases.DatabaseStore
         self._store = store(self.place, about, self.verifier, self.verifier.metric)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from siamjax import heads, stores
+from siamjax import database, heads, stores
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training.state import Model
 
@@ -40,8 +40,8 @@ def small(monkeypatch):
 
 
 def opened(place, head=COSINE, kind=stores.FolderStore):
-    database = str(place / "database") if kind is stores.DatabaseStore else None
-    about = {"format": stores.FORMAT, "run": "run", "network": "0123456789abcdef", "database": database}
+    address = str(place / "database") if kind is database.DatabaseStore else None
+    about = {"format": stores.FORMAT, "run": "run", "network": "0123456789abcdef", "database": address}
     place.mkdir(exist_ok=True)
     return kind(place, about, scorer_of(head[0]), head[1])
 
@@ -207,13 +207,13 @@ def test_what_could_not_be_written_is_not_there(tmp_path, monkeypatch):
 def test_a_database_holds_the_same_gallery(tmp_path, head):
     pytest.importorskip("lancedb")
     embeddings, rows = drawn(300)
-    store = opened(tmp_path / "lance", head, stores.DatabaseStore)
+    store = opened(tmp_path / "lance", head, database.DatabaseStore)
     assert len(store) == 0 and store.identities() == {}
     rows[4]["identity"] = "O'Neill"
     (tmp_path / "lance" / "thumbnails").mkdir()
     (tmp_path / "lance" / rows[4]["thumbnail"]).touch()
     add(store, embeddings[:200], rows[:200])
-    other = opened(tmp_path / "lance", head, stores.DatabaseStore)
+    other = opened(tmp_path / "lance", head, database.DatabaseStore)
     add(other, embeddings[200:], rows[200:])
     folder = opened(tmp_path / "folder", head)
     add(folder, embeddings, rows)
@@ -231,10 +231,10 @@ def test_a_database_holds_the_same_gallery(tmp_path, head):
 
 def test_a_database_finds_by_its_index_once_there_are_many(tmp_path, monkeypatch):
     pytest.importorskip("lancedb")
-    monkeypatch.setattr(stores.DatabaseStore, "_SEARCHED", 1000)
+    monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 1000)
     embeddings, rows = drawn(3000)
-    early = opened(tmp_path / "lance", COSINE, stores.DatabaseStore)
-    store = opened(tmp_path / "lance", COSINE, stores.DatabaseStore)
+    early = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
+    store = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
     add(store, embeddings[:2500], rows[:2500])
     assert len(early) == 2500  # It was opened before there was anything.
     add(store, embeddings[2500:], rows[2500:])
@@ -251,10 +251,10 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path):
     (tmp_path / "file").touch()
     about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(tmp_path / "file" / "below")}
     with pytest.raises(OSError, match="file/below"):
-        store = stores.DatabaseStore(tmp_path / "gallery", about, scorer_of("cosine"), "cosine")
+        store = database.DatabaseStore(tmp_path / "gallery", about, scorer_of("cosine"), "cosine")
         add(store, *drawn(30))
 
 
 def test_a_database_needs_a_metric(tmp_path):
     with pytest.raises(ValueError, match="train with head.name='distance'"):
-        opened(tmp_path, ("l1", None), stores.DatabaseStore)
+        opened(tmp_path, ("l1", None), database.DatabaseStore)

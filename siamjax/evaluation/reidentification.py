@@ -48,11 +48,11 @@ def answers(
     if len(known) < _PLACES:
         raise ValueError(f"{len(known)} identities are enrolled; a list of {_PLACES} needs as many")
     order = np.argsort(label, kind="stable")
-    starts = np.searchsorted(label[order], np.arange(len(known)))
+    starts, gallery = np.searchsorted(label[order], np.arange(len(known))), gallery[order]
     best, place = [], []
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
-        scores = np.maximum.reduceat(np.asarray(score(queries[rows], gallery[order]), np.float64), starts, axis=1)
+        scores = np.maximum.reduceat(np.asarray(score(queries[rows], gallery), np.float64), starts, axis=1)
         right = known[None, :] == query_label[rows, None]
         scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is no hit.
         top = np.argpartition(-scores, _PLACES - 1, axis=1)[:, :_PLACES]

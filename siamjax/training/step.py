@@ -57,8 +57,8 @@ def train_step(
       augment: (keys [m], images float [m, h, w, c]) -> images.
       objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
       optimizer: optax transformation.
-      known: from this label on, identities are variants of others, see `augment.vary`; None for no variants.
       average: by how much the running mean of the weights keeps to its old value, 0..1; 0 for none.
+      known: from this label on, identities are variants of others, see `augment.vary`; None for no variants.
 
     Returns:
       The state after the step, and metrics as float scalars.

@@ -1,0 +1,53 @@
+"""Indexes of FAISS: which embeddings are nearest, without comparing with all."""
+
+import pathlib
+
+import numpy as np
+
+
+def make(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, kind: str):
+    """A FAISS index of embeddings [n, d] under their numbers int64 [n]: "flat", "hnsw" or "ivfpq"."""
+    vectors, dimension = for_metric(embeddings, metric), embeddings.shape[1]
+    if kind == "flat":
+        lookup = faiss.IndexFlatL2(dimension)
+    elif kind == "hnsw":
+        lookup = faiss.IndexHNSWFlat(dimension, 32)
+        lookup.hnsw.efConstruction, lookup.hnsw.efSearch = 80, 128
+    else:
+        # A graph leads to the cells.
+        cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(numbers)))))
+        lookup = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, codes(dimension), 8)
+        lookup.nprobe = 64
+        chosen = np.random.default_rng(0).permutation(len(numbers))[: max(40 * cells, 20_000)]
+        lookup.train(vectors[np.sort(chosen)])
+    lookup = faiss.IndexIDMap2(lookup)
+    lookup.add_with_ids(vectors, numbers)
+    return lookup
+
+
+def codes(dimension):
+    """Bytes that remain of a vector where it is compressed: one for four components, or for a few more."""
+    return next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
+
+
+def read(faiss, path: pathlib.Path):
+    """The index in a file.
+
+    Raises:
+      FileNotFoundError: the file is not there.
+      ValueError: it is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there")
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+
+
+def for_metric(vectors, metric):
+    """Vectors whose Euclidean distances order as the metric does."""
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if metric == "l2":
+        return vectors
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
