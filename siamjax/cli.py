@@ -44,6 +44,13 @@ def _parser():
         command.set_defaults(run=run)
         return command
 
+    for command in (*_network_commands(add), *_gallery_commands(add)):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _network_commands(add):
+    """Adds the commands that need a network alone; returns those that can print JSON."""
     embed = add("embed", _embed, "write embeddings of images to an .npz file: embeddings [n, d], paths [n]")
     embed.add_argument("checkpoint")
     embed.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
@@ -66,6 +73,14 @@ def _parser():
     pairs.add_argument("list", metavar="LIST", help="CSV file path_a,path_b,same; or LFW's pairs.txt")
     pairs.add_argument("--images", metavar="FOLDER", help="that the list's paths start from; default: the list's own")
 
+    export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
+    export.add_argument("checkpoint")
+    export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    return probe, verify, pairs
+
+
+def _gallery_commands(add):
+    """Adds the commands on galleries; returns those that can print JSON."""
     enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
     enroll.add_argument("gallery")
     enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
@@ -94,15 +109,10 @@ def _parser():
 
     show = add("list", _list, "the identities of a gallery, with their numbers of images")
     show.add_argument("gallery")
-    export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
-    export.add_argument("checkpoint")
-    export.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
     for command in (identify, search, remove, show):
         command.add_argument("--checkpoint", help="the network, if its run has been moved")
-    for command in (probe, verify, pairs, identify, search, show):
-        command.add_argument("--json", action="store_true", help="print JSON")
-    return parser
+    return identify, search, show
 
 
 def _positive(text):
