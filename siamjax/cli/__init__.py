@@ -8,7 +8,7 @@ import sys
 
 from absl import logging
 
-from siamjax import host
+from siamjax import __version__, host
 from siamjax.cli import gallery, network
 
 
@@ -32,6 +32,7 @@ def command():
 
 def _parser():
     parser = argparse.ArgumentParser(prog="siamjax", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"siamjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name, run, about):
