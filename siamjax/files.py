@@ -28,20 +28,51 @@ def write(path: pathlib.Path, content: bytes):
 def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV file with a head, each with its place, "FILE, line N"; `expected` describes the columns.
 
+    Blanks around values are dropped, and rows without a value are passed over; a value that is left out at the end of a
+    row is "".
+
     Raises:
-      ValueError: a column of `needed` is missing.
+      ValueError: a column of `needed` is missing, or the head names a column twice; by its line, a row with more values
+        than columns, or one whose quotes are not as CSV has them.
     """
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file, restkey="more")
-        found = reader.fieldnames or ()
-        missing = [name for name in needed if name not in found]
-        if missing:
+    rows = _rows(path)
+    _, head = next(rows, ("", []))
+    missing = [name for name in needed if name not in head]
+    if missing:
+        raise ValueError(
+            f"{shown(path)}: column {missing[0]!r} is missing; expected {expected}, found "
+            f"{shown(','.join(head)) or 'nothing'}"
+        )
+    twice = [name for name in head if name and head.count(name) > 1]
+    if twice:
+        raise ValueError(f"{shown(path)}: {head.count(twice[0])} columns are called {twice[0]!r}; keep one of them")
+    for where, values in rows:
+        if any(values[len(head) :]):
             raise ValueError(
-                f"{shown(path)}: column {missing[0]!r} is missing; expected {expected}, found "
-                f"{','.join(found) or 'nothing'}"
+                f"{where}: {len(values)} values for {len(head)} columns; put values that hold commas in double quotes"
             )
-        for row in reader:
-            yield f"{shown(path)}, line {reader.line_num}", row
+        values += [""] * (len(head) - len(values))
+        yield where, dict(zip(head, values, strict=False))
+
+
+def _rows(path):
+    """(place, values) of each row of a CSV file that has a value."""
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(file, strict=True, skipinitialspace=True)
+        while True:
+            where = f"{shown(path)}, line {reader.line_num + 1}"
+            try:
+                values = next(reader, None)
+            except csv.Error as error:
+                raise ValueError(f"{where}: not valid CSV ({error}); check the double quotes from here on") from error
+            if values is None:
+                return
+            # CSV allows it, but no path or name has one, and a quote that is left open takes in the rows that follow.
+            if any("\n" in value or "\r" in value for value in values):
+                raise ValueError(f"{where}: a value goes on in the next line; close the double quote that opens it")
+            values = [value.strip() for value in values]
+            if any(values):
+                yield where, values
 
 
 def shown(value) -> str:

@@ -27,11 +27,13 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
     A CSV file has the columns path_a, path_b and same (1 or 0, true or false), and paths relative to `images`, or to
     the file itself. Any other file is read as LFW's pairs.txt: "folds pairs" (or "pairs", for a single fold), then for
     each fold as many lines "name number number" of the same person as lines "name number name number" of different
-    ones; the image is name/name_0001.jpg. Huang et al. (2007), http://vis-www.cs.umass.edu/lfw/README.txt.
+    ones; the image is name/name_0001.jpg. Words are separated by tabs, or by blanks where a line has no tab.
+    Huang et al. (2007), http://vis-www.cs.umass.edu/lfw/README.txt.
 
     Raises:
       FileNotFoundError: the file, or an image, is not there.
-      ValueError: a column is missing, or a line is not as it should be.
+      ValueError: a column is missing; a line is not as it should be; or the numbers in the first line of LFW's list are
+        not those of the lines that follow, so that the folds would be others than meant.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -56,7 +58,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
 def _of_csv(path):
     rows = []
     for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same"):
-        same = (row["same"] or "").strip().lower()
+        same = row["same"].lower()
         if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
             raise ValueError(f"{where}: expected two paths, and 1 or 0, found {row['same']!r}")
         rows.append((where, row["path_a"], row["path_b"], same in _YES, 0))
@@ -64,22 +66,35 @@ def _of_csv(path):
 
 
 def _of_lfw(path):
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    head = lines[0].split() if lines else []
-    if len(head) not in (1, 2) or not all(word.isdigit() for word in head):
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    head = lines[0].split()
+    if len(head) not in (1, 2) or not all(word.isdecimal() for word in head):
         raise ValueError(f"{shown(path)}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
-    pairs = int(head[-1])
+    folds, pairs = (1, *map(int, head))[-2:]
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         where = f"{shown(path)}, line {number}"
-        words = line.split()
-        if not words:
+        words = [word.strip() for word in line.strip().split("\t")] if "\t" in line.strip() else line.split()
+        if not any(words):
             continue
         same = len(words) == 3
         numbers = words[1:] if same else words[1::2]
-        if len(words) not in (3, 4) or not all(word.isdigit() for word in numbers):
+        if len(words) not in (3, 4) or not all(word.isdecimal() for word in numbers):
             raise ValueError(f"{where}: expected 'name number [name] number', found {line!r}")
+        fold, place = divmod(len(rows), 2 * pairs) if pairs else (0, 0)
+        if same != (place < pairs) and fold < folds:
+            kinds = ("the same person", "different people")
+            raise ValueError(
+                f"{where}: found a pair of {kinds[not same]}, where pair {place + 1} of fold {fold + 1} is one of "
+                f"{kinds[same]}: line 1, {lines[0].strip()!r}, asks each fold for {pairs} same pairs, then {pairs} "
+                "different ones. Put back the missing lines, or correct line 1"
+            )
         names = (words[0], words[0 if same else 2])
         files = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
-        rows.append((where, *files, same, len(rows) // (2 * pairs) if pairs else 0))
+        rows.append((where, *files, same, fold))
+    if len(rows) != 2 * pairs * folds:
+        raise ValueError(
+            f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, asks for {2 * pairs * folds}: "
+            f"{folds} fold(s) of {pairs} same and {pairs} different ones. Complete the file, or correct line 1"
+        )
     return rows

@@ -51,6 +51,9 @@ def test_lfws_list_with_its_folds(people, tmp_path_factory):
         ("p.txt", "Bob 1 2\n", "line 1: expected LFW's 'folds pairs'"),
         ("p.txt", "1 1\nBob 1\n", "line 2: expected 'name number"),
         ("p.txt", "1 1\nBob 1 x\n", "line 2: expected 'name number"),
+        ("p.txt", "1 1\nBob 1 ²\n", "line 2: expected 'name number"),
+        ("p.csv", 'path_a,path_b,same\n"a,b,1\nc,d,1\n', "p.csv, line 2: not valid CSV .*check the double quotes"),
+        ("p.csv", "path_a,path_b,same\nLee, Ann.png,b,1\n", "p.csv, line 2: 4 values for 3 columns"),
     ],
 )
 def test_wrong_lists_are_refused_by_line(people, name, text, message):
@@ -59,3 +62,44 @@ def test_wrong_lists_are_refused_by_line(people, name, text, message):
         pair_list.read(people / name)
     with pytest.raises(FileNotFoundError, match="none.csv is not there"):
         pair_list.read(people / "none.csv")
+
+
+def lfw(head, folds, pairs, drop=None):
+    """LFW's list with `head` as its first line, without line number `drop` (the head is 1)."""
+    fold = ["Bob\t1\t2"] * pairs + ["Bob\t1\tAnn_Lee\t1"] * pairs
+    lines = [head, *(fold * folds)]
+    return "".join(f"{line}\n" for number, line in enumerate(lines, start=1) if number != drop)
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        (lfw("10\t300", 4, 5), "line 7: found a pair of different people, where pair 6 of fold 1 is one of the same"),
+        (
+            lfw("4\t3", 4, 5),
+            "line 5: found a pair of the same person, where pair 4 of fold 1 is one of different people",
+        ),
+        (lfw("4\t5", 4, 5, drop=14), "line 16: found .*different people, where pair 5 of fold 2 is one of the same"),
+        (lfw("4\t5", 4, 5, drop=41), "p.txt: found 39 pairs, but line 1, .*asks for 40: 4 fold"),
+        (lfw("4\t5", 2, 5), "found 20 pairs, but line 1, .*asks for 40"),
+        (lfw("4\t5", 5, 5), "found 50 pairs, but line 1, .*asks for 40"),
+        (lfw("20", 4, 5), "line 7: found a pair of different people"),
+        (lfw("4\t0", 4, 5), "line 2: .*asks each fold for 0 same pairs"),
+    ],
+)
+def test_lfws_lists_whose_first_line_does_not_fit_the_others_are_refused(people, text, message):
+    (people / "p.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        pair_list.read(people / "p.txt")
+
+
+def test_lfws_list_as_other_systems_write_it(people):
+    (people / "Bob").rename(people / "Bob Roe")
+    for number in range(1, 4):
+        (people / "Bob Roe" / f"Bob_{number:04d}.jpg").rename(people / "Bob Roe" / f"Bob Roe_{number:04d}.jpg")
+    (people / "p.txt").write_text(
+        "\ufeff1\t1 \r\n Bob Roe \t1\t 3\t\r\n\r\nBob Roe\t2\t Ann_Lee\t1\r\n", encoding="utf-8"
+    )
+    pairs = pair_list.read(people / "p.txt")
+    assert pairs.second[0].name == "Bob Roe_0003.jpg" and pairs.second[1].name == "Ann_Lee_0001.jpg"
+    np.testing.assert_array_equal(pairs.same, [True, False])
