@@ -268,8 +268,8 @@ def _check_same_run(config, workdir):
     if changed:
         values = "; ".join(f"{key} was {was}, now {now}" for key, was, now in changed)
         raise ValueError(
-            f"{path} is of another run: {values}. Use a new --workdir, go on with the same values, or evaluate with "
-            "--mode evaluate"
+            f"{path} is of another run: {values}. Resume with the same values, or evaluate with --mode evaluate; to "
+            f"train on with others, use a new --workdir and start from this run with --config.train.start={workdir}"
         )
 
 

@@ -65,7 +65,10 @@ def _card(verifier, embeddings):
             "dtype": "uint8",
             "colour": "RGB" if channels == 3 else "grey",
             "inverted": verifier.invert,
-            "made": "upright, transparent parts white, inverted if so, resized with its aspect kept, centred on black",
+            "made": "of the file, in this order, by functions of Pillow: decoded (JPEG by Image.draft), turned upright "
+            "as EXIF says, 8 bits, transparent parts white, grey or RGB, inverted if so, resized and padded with black",
+            "draft": ["RGB" if channels == 3 else "L", [2 * height, 2 * height]],
+            "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },
         "embeddings": {"shape": ["b", embeddings.shape[1]], "dtype": "float32"},
         "decision": {

@@ -15,7 +15,7 @@ import jax.export
 import numpy as np
 import pytest
 import safetensors
-from PIL import Image
+from PIL import Image, ImageOps
 
 from siamjax import cli, experiment
 from siamjax.gallery import Gallery
@@ -312,9 +312,27 @@ def test_an_exported_network_gives_the_same_numbers_where_siamjax_is_not(run, fa
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert card["images"]["shape"] == ["b", 24, 24, 1]
     assert card["decision"]["threshold"] == verifier.decision.threshold
+    for name, size in (
+        ("large.png", (90, 61)),
+        ("small.png", (13, 20)),
+        ("equal.png", (24, 24)),
+        ("large.jpg", (300, 400)),
+    ):
+        face(3, 0, size).save(tmp_path / name)
+        np.testing.assert_array_equal(_made(tmp_path / name, card["images"]), verifier.read([tmp_path / name])[0])
     with safetensors.safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
         kernel = weights.get_tensor("encoder/params/Conv_0/kernel")
     np.testing.assert_array_equal(kernel, verifier.variables["encoder"]["params"]["Conv_0"]["kernel"])
+
+
+def _made(path, card):
+    """An image as the card says that it is made: in grey, upright and opaque already."""
+    with Image.open(path) as image:
+        image.draft(card["draft"][0], card["draft"][1])
+        image, size, resize = image.convert("L"), tuple(card["shape"][1:3]), card["resize"]
+        kind = "filter_of_larger" if max(image.size) > size[0] else "filter_of_others"
+        assert resize["function"] == "ImageOps.pad"
+        return np.asarray(ImageOps.pad(image, size, getattr(Image.Resampling, resize[kind])))[..., None]
 
 
 def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_path):

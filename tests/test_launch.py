@@ -115,6 +115,7 @@ def test_another_configuration_does_not_overwrite_a_run(finished):
     code, _, errors = finish(launch("--workdir", workdir, "--config.seed=5"))
     assert code == 1
     assert "seed was 0, now 5" in errors and "--workdir" in errors and "Traceback" not in errors
+    assert f"--config.train.start={workdir}" in errors
 
 
 def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):

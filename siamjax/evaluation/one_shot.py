@@ -102,7 +102,8 @@ def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed
     images = [numbers for numbers in images if len(numbers) > shots]
     if len(images) < ways:
         raise TooFewImages(
-            f"{ways}-way {shots}-shot trials need {ways} identities of {shots + 1} images; {len(images)} have"
+            f"{ways}-way {shots}-shot trials need {ways} identities with at least {shots + 1} images each; found "
+            f"{len(images)}"
         )
     support = np.empty((trials, ways, shots), np.int32)
     query = np.empty((trials, 1), np.int32)

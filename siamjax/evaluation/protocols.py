@@ -10,6 +10,10 @@ from siamjax.data.dataset import Dataset
 from siamjax.evaluation import one_shot, result, verification
 
 _MOST_WAYS = 100  # identities in a trial of identification
+_REMEDY = (
+    "Give identities a second image, or add identities; with images of your own, fewer data.folder.folds give each "
+    "part more of them, and another data.folder.fold or data.folder.seed gives it others"
+)
 
 
 def check(settings):
@@ -22,10 +26,11 @@ def check(settings):
             )
 
 
-def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
+def validation_trials(settings, dataset: Dataset, part: str = "validation") -> one_shot.Trials:
     """The one-shot trials by which training is judged; `settings` is the configuration's `evaluation`.
 
-    Within groups; where no group has identities enough that share two sources, among all identities.
+    Within groups; where no group has identities enough that share two sources, among all identities. `part` is what
+    messages call the data set.
 
     Raises:
       TooFewImages: there are not two identities with two images each.
@@ -35,7 +40,10 @@ def validation_trials(settings, dataset: Dataset) -> one_shot.Trials:
         return one_shot.within_group(dataset, trials=trials, ways=settings.ways, seed=seed)
     except one_shot.TooFewImages:
         ways = _ways(dataset, settings.ways)
-        return one_shot.between_groups(dataset, trials=trials, ways=ways, shots=1, seed=seed)
+        try:
+            return one_shot.between_groups(dataset, trials=trials, ways=ways, shots=1, seed=seed)
+        except one_shot.TooFewImages as error:
+            raise one_shot.TooFewImages(f"the {part} data is too small: {error}. {_REMEDY}") from error
 
 
 def _ways(dataset, most):
@@ -66,7 +74,7 @@ def draw_pairs(settings, datasets):
             drawn[part] = verification.draw_pairs(datasets[part], **arguments)
         except ValueError as error:
             reason = str(error).replace("batch.", "evaluation.")
-            raise ValueError(f"there are no pairs of the {part} data to verify: {reason}") from error
+            raise ValueError(f"there are no pairs of the {part} data to verify: {reason}. {_REMEDY}") from error
     return drawn
 
 

@@ -6,7 +6,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from siamjax.evaluation import protocols
+from siamjax.data.dataset import part_of
+from siamjax.evaluation import one_shot, protocols
 
 
 class Oracle:
@@ -49,7 +50,7 @@ def test_every_protocol_is_run_or_says_why_not(datasets):
     ]
     assert all(outcomes[name].accuracy == 1 for name in right)
     assert "20-way trials within a group need 20" in outcomes["koch_400_trials"]
-    assert "20-way 5-shot trials need 20 identities of 6 images" in outcomes["between_20way_5shot"]
+    assert "20-way 5-shot trials need 20 identities with at least 6 images each" in outcomes["between_20way_5shot"]
 
 
 def test_the_threshold_comes_from_the_validation_pairs(datasets):
@@ -67,6 +68,16 @@ def test_trials_between_groups_take_the_larger_set_where_there_is_one(datasets):
     outcomes = dict(protocols.run(config(), datasets, embeddings, Oracle()))
     assert outcomes["between_5way_1shot"].accuracy == 0
     assert outcomes["within_alphabet_4way_1shot"].accuracy == 1
+
+
+def test_a_part_that_is_too_small_is_named_with_a_remedy(drawn):
+    single = part_of(drawn, np.unique(drawn.label, return_index=True)[1])
+    with pytest.raises(
+        one_shot.TooFewImages, match="the validation data is too small: 2-way .*found 0. .*folder.folds"
+    ):
+        protocols.validation_trials(config().evaluation, single)
+    with pytest.raises(ValueError, match="no pairs of the test data to verify: .* Give identities a second image"):
+        protocols.draw_pairs(config().evaluation, {"validation": drawn, "test": single})
 
 
 @pytest.mark.parametrize("key", ["trials", "validation_trials"])
