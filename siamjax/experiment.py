@@ -112,6 +112,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     parallel.from_main(lambda: _check_trained(workdir))
     datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: _check_same_identities(workdir, datasets))
+    decision = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir))
     test = datasets["test"]
     model = recipe.make_model(config)
     trained = restore_best(model, test.images.shape[1:], workdir)
@@ -121,7 +122,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     embeddings = {
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
-    verified = protocols.verify(config.evaluation, datasets, embeddings, scorer)
+    verified = protocols.verify(config.evaluation, datasets, embeddings, scorer, decision)
     right = verified.decision.same(verified.scores) == verified.same
     outcomes = {"verification": result.of(right, config.evaluation.seed)}
     outcomes |= dict(protocols.run(config, datasets, embeddings, scorer))
@@ -158,6 +159,15 @@ def restore_best(model: state.Model, image_shape: tuple[int, int, int], workdir:
     if restored is None:
         raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
     return restored[0]
+
+
+def _decision_of(workdir):
+    """The run's own threshold and calibration."""
+    path = workdir / "verification.json"
+    if not path.is_file():
+        raise ValueError(f"there is no validation data to fit a threshold on, and no {path}; evaluate the run first")
+    report.note("no validation data to fit a threshold on: pairs are verified by that of the run")
+    return verification.Decision(**json.loads(path.read_text())["decision"])
 
 
 def _report(config, workdir, step, outcomes):
@@ -201,7 +211,7 @@ def _check_same_identities(workdir, datasets):
         return
     before = json.loads(path.read_text())
     trained = set(before["train"])
-    for part in ("validation", "test"):
+    for part in datasets.keys() & {"validation", "test"}:
         moved = sorted(trained & set(datasets[part].names))
         if moved:
             raise ValueError(

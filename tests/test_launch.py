@@ -110,6 +110,21 @@ def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished,
     assert json.loads((workdir / "results_config.json").read_text())["evaluation"]["seed"] == 1
 
 
+def test_mnists_test_files_alone_are_judged_by_the_runs_own_threshold(finished, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "moved")
+    rng, digits = np.random.default_rng(0), tmp_path / "digits"
+    digits.mkdir()
+    (digits / "t10k-images-idx3-ubyte").write_bytes(bytes(16) + rng.bytes(10_000 * 28 * 28))
+    label = (np.arange(10_000) % 10).astype(np.uint8)
+    (digits / "t10k-labels-idx1-ubyte").write_bytes(bytes(8) + label.tobytes())
+    asked = ("--config.data.name=mnist", f"--config.data.manual_dir={digits}")
+    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", *asked))
+    assert code == 0, errors
+    assert "verified by that of the run" in output
+    results = json.loads((workdir / "results.json").read_text())
+    assert set(results) == {"verification", *(f"between_10way_{shots}shot" for shots in (1, 5))}
+
+
 def test_another_configuration_does_not_overwrite_a_run(finished):
     workdir, _ = finished
     code, _, errors = finish(launch("--workdir", workdir, "--config.seed=5"))

@@ -24,11 +24,13 @@ def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, D
 
     Args:
       data_dir: where a download is kept; None stands for TFDS's default, `~/tensorflow_datasets`.
-      manual_dir: folder with the four files `t10k-images-idx3-ubyte.gz` and so on, packed or not; None downloads them.
+      manual_dir: folder with the four files `t10k-images-idx3-ubyte.gz` and so on, packed or not, or with the two test
+        files alone; None downloads them.
       size: side of the images in pixels; they have 28, and are resized bilinearly to others.
 
     Returns:
       "validation" and "test": ink 255 on paper 0, each digit an identity, all of one group, each image its own source.
+      No "validation" where `manual_dir` has neither of the training files.
 
     Raises:
       FileNotFoundError: a file is not in `manual_dir`, or the download failed.
@@ -36,7 +38,12 @@ def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, D
     """
     cache = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "mnist"
     folder = pathlib.Path(manual_dir).expanduser() if manual_dir else None
-    return {part: checked(_dataset(folder, cache, size, *names), f"mnist {part}") for part, names in _FILES.items()}
+    parts = {part: names for part, names in _FILES.items() if part == "test" or not folder or _any(folder, names)}
+    return {part: checked(_dataset(folder, cache, size, *names), f"mnist {part}") for part, names in parts.items()}
+
+
+def _any(folder, names):
+    return any((folder / f"{name}{ending}").is_file() for name in names[:2] for ending in ("", ".gz"))
 
 
 def _dataset(folder, cache, size, images, labels, count):

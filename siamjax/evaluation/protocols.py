@@ -69,7 +69,7 @@ def draw_pairs(settings, datasets):
     """
     arguments = dict(pairs=settings.pairs, across_groups=settings.across_groups, seed=settings.seed)
     drawn = {}
-    for part in ("validation", "test"):
+    for part in (part for part in ("validation", "test") if part in datasets):
         try:
             drawn[part] = verification.draw_pairs(datasets[part], **arguments)
         except ValueError as error:
@@ -78,13 +78,18 @@ def draw_pairs(settings, datasets):
     return drawn
 
 
-def verify(settings, datasets, embeddings, scorer) -> Verified:
-    """Koch's table 1: pairs of the test data, judged by what fits the validation pairs best; arguments as in `run`."""
+def verify(settings, datasets, embeddings, scorer, decision: verification.Decision | None = None) -> Verified:
+    """Koch's table 1: pairs of the test data, judged by what fits the validation pairs best; arguments as in `run`.
+
+    Where there is no "validation" data, `decision` judges them.
+    """
     scored = {}
     for part, (pairs, same) in draw_pairs(settings, datasets).items():
         scored[part] = pairs, same, scorer.score_pairs(embeddings[part], pairs)
-    _, same, scores = scored["validation"]
-    return Verified(*scored["test"], verification.fit(scores, same))
+    if "validation" in scored:
+        _, same, scores = scored["validation"]
+        decision = verification.fit(scores, same)
+    return Verified(*scored["test"], decision)
 
 
 def run(config, datasets, embeddings, scorer):
@@ -92,7 +97,7 @@ def run(config, datasets, embeddings, scorer):
 
     Args:
       config: the whole configuration; its `evaluation` part says how many trials, and the seed that draws them.
-      datasets: "validation", "test", and optionally "few_shot" or "gallery", see `data.load`.
+      datasets: "test", and optionally "validation", "few_shot" or "gallery", see `data.load`.
       embeddings: float32 [n, d] of each data set.
       scorer: the trained model's `Scorer`.
 
@@ -102,6 +107,8 @@ def run(config, datasets, embeddings, scorer):
     settings = config.evaluation
 
     def outcome(part, draw, seed=settings.seed, **trials):
+        if part not in datasets:
+            return f"there is no {part} data"
         try:
             drawn = draw(datasets[part], seed=seed, **trials)
         except one_shot.TooFewImages as error:

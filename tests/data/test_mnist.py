@@ -31,6 +31,15 @@ def test_digits_are_identities_of_one_group(folder):
     assert mnist.load(None, str(folder), 14)["test"].images.shape == (10_000, 14, 14, 1)
 
 
+def test_the_two_test_files_alone_will_do(folder, tmp_path):
+    for path in folder.glob("t10k-*"):
+        (tmp_path / path.name).symlink_to(path)
+    assert mnist.load(None, str(tmp_path), 28).keys() == {"test"}
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(bytes(60_008))
+    with pytest.raises(FileNotFoundError, match="neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz"):
+        mnist.load(None, str(tmp_path), 28)
+
+
 def test_a_damaged_or_absent_file_is_named(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from siamjax.data.dataset import part_of
-from siamjax.evaluation import one_shot, protocols
+from siamjax.evaluation import one_shot, protocols, verification
 
 
 class Oracle:
@@ -59,6 +59,16 @@ def test_the_threshold_comes_from_the_validation_pairs(datasets):
     verified = protocols.verify(config().evaluation, datasets, embeddings, Oracle())
     assert (verified.decision.same(verified.scores) == verified.same).mean() == 0.5
     assert verified.decision.same(verified.scores + 5).tolist() == verified.same.tolist()
+
+
+def test_without_validation_data_pairs_are_judged_by_a_decision_that_is_given(datasets):
+    del datasets["validation"]
+    embeddings = embeddings_of(datasets, {"test": 0.0})
+    given = verification.Decision(threshold=2.0, below=1.0, above=1.0)
+    verified = protocols.verify(config().evaluation, datasets, embeddings, Oracle(), given)
+    assert verified.decision is given and not verified.decision.same(verified.scores).any()
+    outcomes = dict(protocols.run(config(), datasets, embeddings, Oracle()))
+    assert outcomes["validation_within_alphabet_4way_1shot"] == "there is no validation data"
 
 
 def test_trials_between_groups_take_the_larger_set_where_there_is_one(datasets):
