@@ -8,14 +8,13 @@ import pathlib
 
 import jax
 import ml_collections
-import optax
 
 from siamjax import data, files, optimizer, parallel, report
 from siamjax.choices import choose
 from siamjax.evaluation import one_shot, protocols, reidentification, result, retrieval, verification
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
-from siamjax.training.checkpoint import Checkpoints
+from siamjax.training.checkpoint import Checkpoints, check_trained, restore_best
 from siamjax.training.metrics import MetricsLog
 
 # May differ when a run goes on: where the data lies says nothing about what it is.
@@ -109,7 +108,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     """
     _check_processes(config)
     _check_numbers(config)
-    parallel.from_main(lambda: _check_trained(workdir))
+    parallel.from_main(lambda: check_trained(workdir))
     datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: _check_same_identities(workdir, datasets))
     decision = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir))
@@ -142,23 +141,6 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     scores = scorer.score_trials(embeddings["test"], trials)
     if parallel.is_main_process():
         report.trials(workdir, test, trials, scores)
-
-
-def restore_best(model: state.Model, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> state.State:
-    """The best checkpoint of the run in `workdir`, on the host; `image_shape` is [h, w, c].
-
-    Raises:
-      FileNotFoundError: `workdir` holds no checkpoint.
-      ValueError: the checkpoint is not of this model, or is damaged.
-    """
-    parallel.from_main(lambda: _check_trained(workdir))
-    like = jax.eval_shape(lambda: state.create(model, jax.random.key(0), image_shape, optax.identity()))
-    checkpoints = Checkpoints(workdir, read_only=True)
-    restored = checkpoints.restore("best", like.replace(opt_state=()))
-    checkpoints.close()
-    if restored is None:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
-    return restored[0]
 
 
 def _decision_of(workdir):
@@ -218,11 +200,6 @@ def _check_same_identities(workdir, datasets):
                 f"{path}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} first): identities "
                 "were added or removed since, and are dealt out anew. Use a new --workdir, or put back what was there"
             )
-
-
-def _check_trained(workdir):
-    if not (workdir / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
 
 
 def _check_folder(workdir):

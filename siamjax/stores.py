@@ -149,12 +149,8 @@ class FolderStore:
         self._numbers, self._embeddings = np.zeros(0, np.int64), None
         self._columns = {name: [] for name in COLUMNS}
         for part in self._index["parts"]:
-            path = self._place / part["file"]
-            try:
-                with np.load(path) as file:
-                    self._append(file["numbers"], file["embeddings"], json.loads(file["columns"].tobytes()))
-            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise ValueError(f"{path} is damaged ({error})") from error
+            with reading(self._place / part["file"]) as file:
+                self._append(file["numbers"], file["embeddings"], json.loads(file["columns"].tobytes()))
         self._look_up(self._index["lookup"])
 
     def _append(self, numbers, embeddings, columns):
@@ -255,6 +251,48 @@ def read_index(place: pathlib.Path) -> dict | None:
         return index
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, or of another version ({error})") from error
+
+
+def identities(place: pathlib.Path) -> dict[str, int]:
+    """Each identity of the gallery in `place`, in the order of names, with the number of its images; loads no network.
+
+    Raises:
+      FileNotFoundError: there is no gallery.
+      ValueError, OSError: the gallery is damaged, or its database cannot be reached.
+    """
+    index = read_index(place)
+    if index is None:
+        raise FileNotFoundError(
+            f"{place} holds no gallery; create one: siamjax enroll GALLERY --checkpoint RUNFOLDER IMAGES"
+        )
+    if index["database"] is not None:
+        from siamjax.database import DatabaseStore
+
+        return DatabaseStore(place, index, None, "l2").identities()
+    names = []
+    try:
+        for part in index["parts"]:
+            with reading(place / part["file"]) as file:
+                names += json.loads(file["columns"].tobytes())["identity"]
+    except FileNotFoundError:
+        if read_index(place) == index:
+            raise
+        return identities(place)  # A writer has put others in their place since the index was read.
+    return counted(names)
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path):
+    """The arrays of a part of a gallery.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            yield file
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
 
 
 def check_same(place: pathlib.Path, index: dict, about: dict):

@@ -11,12 +11,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from siamjax import experiment
-from siamjax.data import images
+from siamjax.data import folder
 from siamjax.evaluation.scorer import Scorer
 from siamjax.evaluation.verification import Decision
 from siamjax.files import shown
-from siamjax.training import recipe
+from siamjax.training.checkpoint import restore_best
+from siamjax.training.model import make_augment, make_model
 
 _INK = ("omniglot", "glyphs", "mnist")  # data sets of grey images with ink 255 on paper 0
 
@@ -39,7 +39,7 @@ class Verifier:
     Attributes:
       config: the run's configuration.
       model: encoder and head; `variables`: their weights, {"encoder": ..., "head": ...}.
-      image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `data.images.read`.
+      image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `folder.read`.
       decision: the `Decision` on scores.
       metric: "l2" or "cosine", if the nearest embeddings by it are those that score highest; or None.
       fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
@@ -71,10 +71,10 @@ class Verifier:
                 (1, True) if config.data.name in _INK else (config.data.folder.channels, config.data.folder.invert)
             )
             self.image_shape = (config.data.size, config.data.size, channels)
-            self.model, distort = recipe.make_model(config), recipe.make_augment(config, hide=False)
+            self.model, distort = make_model(config), make_augment(config, hide=False)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
-        trained = experiment.restore_best(self.model, self.image_shape, run)
+        trained = restore_best(self.model, self.image_shape, run)
         params, statistics = trained.params, trained.batch_stats
         self.variables = {
             "encoder": {"params": params["encoder"], "batch_stats": statistics},
@@ -102,7 +102,7 @@ class Verifier:
         def one(path):
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"{shown(path)} is not there, or no file")
-            return images.read(path, self.image_shape[0], self.image_shape[2], self.invert)
+            return folder.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(one, paths)))

@@ -3,12 +3,13 @@
 import argparse
 import dataclasses
 import json
+import pathlib
 
-from siamjax.cli.images import find
+from siamjax.cli import images
 
 
 def add_commands(add):
-    """Adds the commands on galleries; returns those that can print JSON."""
+    """Adds the commands on galleries."""
     enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
     enroll.add_argument("gallery")
     enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
@@ -16,20 +17,18 @@ def add_commands(add):
         "--database", metavar="ADDRESS", help="of a new gallery: keep it in LanceDB, in a folder or at s3://..."
     )
     enroll.add_argument("--identity", help="of all images given; without it, an image is of the folder that it lies in")
-    enroll.add_argument(
-        "paths", nargs="+", metavar="PATH", help="an image, a folder of them, or a folder of such folders"
-    )
+    enroll.add_argument("paths", nargs="+", metavar="PATH", help=f"{images.HELP}; or a folder of such folders")
 
     identify = add("identify", _identify, "who is this? ranked identities, or unknown")
     identify.add_argument("gallery")
-    identify.add_argument("images", nargs="+", metavar="IMAGE")
+    identify.add_argument("images", nargs="+", metavar="PATH", help=images.HELP)
     identify.add_argument("-k", type=_positive, default=5, help="identities to name (default 5)")
 
-    search = add("search", _search, "which enrolled images look like this one? writes a contact sheet")
+    search = add("search", _search, "which enrolled images look like this one?")
     search.add_argument("gallery")
     search.add_argument("image", metavar="IMAGE")
     search.add_argument("-k", type=_positive, default=10, help="images to find (default 10)")
-    search.add_argument("-o", "--output", default="search.png", metavar="FILE.png", help="default search.png")
+    search.add_argument("-o", "--output", metavar="FILE.png", help="draw them on a contact sheet")
 
     remove = add("remove", _remove, "take an identity out of a gallery")
     remove.add_argument("gallery")
@@ -40,7 +39,6 @@ def add_commands(add):
 
     for command in (identify, search, remove, show):
         command.add_argument("--checkpoint", help="the network, if its run has been moved")
-    return identify, search, show
 
 
 def _positive(text):
@@ -53,62 +51,86 @@ def _positive(text):
 def _enroll(options):
     from siamjax.gallery import Gallery
 
-    paths, identities = find(options.paths)
+    paths, identities = images.find(options.paths)
     if options.identity is not None:
         identities = [options.identity] * len(paths)
     gallery = Gallery(options.gallery, options.checkpoint, options.database)
     gallery.enroll(paths, identities)
     names = sorted(set(identities))
+    if options.json:
+        held = {"images": len(gallery), "identities": len(gallery.identities())}
+        return print(json.dumps({"added": {name: identities.count(name) for name in names}, "holds": held}))
     added = f"{len(paths)} images of {len(names)} identities" + (f" ({', '.join(names)})" if len(names) <= 5 else "")
     print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")
 
 
 def _identify(options):
+    import numpy as np
+
     from siamjax.gallery import Gallery
 
     gallery = Gallery(options.gallery, options.checkpoint)
-    found = gallery.identify(gallery.verifier.read(options.images), options.k)
+    rows = []
+    for part in images.read("identify", gallery.verifier, images.find(options.images)[0]):
+        good = [image for _, image, error in part if error is None]
+        found = iter(gallery.identify(np.stack(good), options.k) if good else [])
+        answers = [(path, None if error else next(found), error) for path, _, error in part]
+        rows += [_answer(*answer) for answer in answers]
+        if not options.json:
+            _print_answers(answers)
     if options.json:
-        rows = [
-            {"image": image, "identity": one.identity, "ranked": [_row(match) for match in one.ranked]}
-            for image, one in zip(options.images, found, strict=True)
-        ]
-        return print(json.dumps(rows))
-    for image, one in zip(options.images, found, strict=True):
-        print(f"{image}: {one.identity or 'unknown'}")
-        for match in one.ranked:
-            print(f"  {100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}")
+        print(json.dumps(rows))
+    return 2 if any("error" in row for row in rows) else 0
+
+
+def _answer(path, found, error):
+    if error:
+        return {"image": path, "identity": None, "ranked": [], "error": error}
+    return {"image": path, "identity": found.identity, "ranked": [_row(match) for match in found.ranked]}
+
+
+def _print_answers(answers):
+    for path, found, error in answers:
+        if error is None:
+            print(f"{path}: {found.identity or 'unknown'}")
+            for match in found.ranked:
+                print(f"  {100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}")
 
 
 def _search(options):
-    from siamjax import report
     from siamjax.gallery import Gallery
 
     gallery = Gallery(options.gallery, options.checkpoint)
     (matches,) = gallery.search(gallery.verifier.read([options.image]), options.k)
-    report.contact_sheet(options.image, matches, options.output)
+    if options.output:
+        from siamjax import report
+
+        report.contact_sheet(options.image, matches, options.output)
     if options.json:
         return print(json.dumps([_row(match) for match in matches]))
     for match in matches:
         print(f"{100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}  {match.path}")
-    print(f"wrote {options.output}")
+    if options.output:
+        print(f"wrote {options.output}")
 
 
 def _remove(options):
     from siamjax.gallery import Gallery
 
     removed = Gallery(options.gallery, options.checkpoint).remove(options.identity)
+    if options.json:
+        return print(json.dumps({"identity": options.identity, "removed": removed}))
     print(f"{options.gallery}: {removed} images of {options.identity} taken out")
 
 
 def _list(options):
-    from siamjax.gallery import Gallery
+    from siamjax import stores
 
-    identities = Gallery(options.gallery, options.checkpoint).identities()
+    held = stores.identities(pathlib.Path(options.gallery).expanduser())
     if options.json:
-        return print(json.dumps(identities))
-    for identity, images in identities.items():
-        print(f"{images:6d}  {identity}")
+        return print(json.dumps(held))
+    for identity, count in held.items():
+        print(f"{count:6d}  {identity}")
 
 
 def _row(match):

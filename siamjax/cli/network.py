@@ -1,5 +1,6 @@
 """The commands on a network alone: `verify`, `pairs`, `embed`, `probe` and `export`."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -8,14 +9,14 @@ import pathlib
 import zipfile
 
 from siamjax import files
-from siamjax.cli.images import find
+from siamjax.cli import images
 
 
 def add_commands(add):
-    """Adds the commands that need a network alone; returns those that can print JSON."""
+    """Adds the commands that need a network alone."""
     embed = add("embed", _embed, "write embeddings of images to an .npz file: embeddings [n, d], paths [n]")
     embed.add_argument("checkpoint")
-    embed.add_argument("paths", nargs="+", metavar="PATH", help="an image, or a folder of images")
+    embed.add_argument("paths", nargs="+", metavar="PATH", help=images.HELP)
     embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
 
     probe = add(
@@ -25,7 +26,7 @@ def add_commands(add):
     probe.add_argument("targets", metavar="TABLE.csv", help="path,target[,group]; paths start from its folder")
     probe.add_argument("--regression", action="store_true", help="targets are quantities, and figures R²; not classes")
 
-    verify = add("verify", _verify, "are two images of the same identity?")
+    verify = add("verify", _verify, "are two images of the same identity? exit status 0: yes, 1: no, 2: trouble")
     verify.add_argument("checkpoint")
     verify.add_argument("first", metavar="IMAGE")
     verify.add_argument("second", metavar="IMAGE")
@@ -34,11 +35,11 @@ def add_commands(add):
     pairs.add_argument("checkpoint")
     pairs.add_argument("list", metavar="LIST", help="CSV file path_a,path_b,same; or LFW's pairs.txt")
     pairs.add_argument("--images", metavar="FOLDER", help="that the list's paths start from; default: the list's own")
+    pairs.add_argument("-o", "--output", metavar="FILE.csv", help="write path_a,path_b,same,score,probability,accepted")
 
     export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
     export.add_argument("checkpoint")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
-    return probe, verify, pairs
 
 
 def _embed(options):
@@ -47,12 +48,23 @@ def _embed(options):
     from siamjax.verifier import Verifier
 
     verifier = Verifier(options.checkpoint)
-    paths, _ = find(options.paths)
-    embeddings = verifier.embed(verifier.read(paths), "embedding")
-    buffer = io.BytesIO()
-    np.savez(buffer, embeddings=embeddings, paths=np.array([files.shown(os.path.abspath(path)) for path in paths]))
+    paths, embeddings, wrong = [], [], 0
+    for part in images.read("embed", verifier, images.find(options.paths)[0]):
+        good = [(path, image) for path, image, error in part if error is None]
+        wrong += len(part) - len(good)
+        if good:
+            paths += [files.shown(os.path.abspath(path)) for path, _ in good]
+            embeddings.append(verifier.embed(np.stack([image for _, image in good]), "embedding"))
+    if not paths:
+        return 2
+    embeddings, buffer = np.concatenate(embeddings), io.BytesIO()
+    np.savez(buffer, embeddings=embeddings, paths=np.array(paths))
     files.write(pathlib.Path(options.output), buffer.getvalue())
-    print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+    if options.json:
+        print(json.dumps({"output": options.output, "images": len(paths), "components": embeddings.shape[1]}))
+    else:
+        print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+    return 2 if wrong else 0
 
 
 def _probe(options):
@@ -93,11 +105,13 @@ def _verify(options):
 
     answer = Verifier(options.checkpoint).verify(options.first, options.second)
     if options.json:
-        return print(json.dumps(dataclasses.asdict(answer)))
-    print(
-        f"{'same' if answer.same else 'different'}: probability of the same {100 * answer.probability:.1f} %, score "
-        f"{answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
-    )
+        print(json.dumps(dataclasses.asdict(answer)))
+    else:
+        print(
+            f"{'same' if answer.same else 'different'}: probability of the same {100 * answer.probability:.1f} %, "
+            f"score {answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
+        )
+    return 0 if answer.same else 1
 
 
 def _pairs(options):
@@ -109,21 +123,47 @@ def _pairs(options):
     from siamjax.verifier import Verifier
 
     verifier, pairs = Verifier(options.checkpoint), pair_list.read(options.list, options.images)
-    images, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
-    embeddings = verifier.embed(verifier.read(images.tolist()), "embedding")
+    paths, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
+    embeddings = verifier.embed(verifier.read(paths.tolist()), "embedding")
     scores = verifier.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
-    figures = {"accuracy": float((verifier.decision.same(scores) == pairs.same).mean())}
+    accepted, same = verifier.decision.same(scores), np.asarray(pairs.same, bool)
+    counts = {
+        "true_accepts": int(np.sum(accepted & same)),
+        "false_rejects": int(np.sum(~accepted & same)),
+        "false_accepts": int(np.sum(accepted & ~same)),
+        "true_rejects": int(np.sum(~accepted & ~same)),
+    }
+    figures = {"accuracy": float((accepted == same).mean())}
     if pairs.fold.max() > 0:
         figures["folds_accuracy"], figures["folds_standard_error"] = verification.folds(scores, pairs.same, pairs.fold)
     figures |= verification.measures(scores, pairs.same)
+    if options.output:
+        _write_scores(options.output, pairs, scores, verifier.decision)
+    threshold = verifier.decision.threshold
     if options.json:
-        return print(json.dumps(figures))
+        return print(json.dumps(figures | {"threshold": threshold} | counts))
     report.figures(figures, f"{len(scores)} pairs of {options.list}; accuracy at the threshold of the run")
+    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    print(f"at the threshold {threshold:.3f}: {told}")
+    if options.output:
+        print(f"wrote {options.output}")
+
+
+def _write_scores(output, pairs, scores, decision):
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path_a", "path_b", "same", "score", "probability", "accepted"])
+    values = (pairs.first, pairs.second, pairs.same, scores, decision.probability(scores), decision.same(scores))
+    for first, second, same, score, probability, accepted in zip(*values, strict=True):
+        rows.writerow([first, second, int(same), f"{score:.9g}", f"{probability:.6g}", int(accepted)])
+    files.write(pathlib.Path(output), text.getvalue().encode(errors="surrogateescape"))
 
 
 def _export(options):
     from siamjax.export import export
 
-    place = export(options.checkpoint, options.output)
-    for path in sorted(place.iterdir()):
+    written = sorted(export(options.checkpoint, options.output).iterdir())
+    if options.json:
+        return print(json.dumps({str(path): path.stat().st_size for path in written}))
+    for path in written:
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

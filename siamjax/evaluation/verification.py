@@ -8,8 +8,6 @@ import dataclasses
 import jax
 import numpy as np
 import scipy.special
-import sklearn.linear_model
-import sklearn.metrics
 
 from siamjax import sampling
 from siamjax.data.dataset import Dataset, part_of
@@ -101,6 +99,8 @@ def _slope(beyond, same, right):
     """The steepness, not below 0, that explains best which are the same; `right` is how sure each is."""
     if not len(beyond) or not np.any(beyond):
         return 0.0
+    import sklearn.linear_model  # Fits only: what decides by a threshold that is known starts without it.
+
     # Scaled, the search converges; each pair counts as both kinds, with the weights of its target.
     scale = np.abs(beyond).mean()
     model = sklearn.linear_model.LogisticRegression(C=np.inf, fit_intercept=False)
@@ -114,6 +114,8 @@ def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: the pairs are not of both kinds.
     """
+    import sklearn.metrics
+
     _check_kinds(np.asarray(same))
     false_accepts, true_accepts, _ = sklearn.metrics.roc_curve(same, scores, drop_intermediate=False)
     return false_accepts, true_accepts
@@ -129,6 +131,8 @@ def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     Raises:
       ValueError: the pairs are not of both kinds.
     """
+    import sklearn.metrics
+
     false_accepts, true_accepts = roc(scores, same)
     # Misses fall and false accepts rise along the curve; between two points both are straight lines.
     excess = false_accepts - (1 - true_accepts)

@@ -4,10 +4,11 @@ import contextlib
 import pathlib
 
 import jax
+import optax
 import orbax.checkpoint as ocp
 
 from siamjax import parallel
-from siamjax.training.state import State
+from siamjax.training.state import Model, State, create
 
 
 class Checkpoints:
@@ -23,10 +24,9 @@ class Checkpoints:
         if not parallel.is_main_process():
             return
         options = ocp.CheckpointManagerOptions(
-            # Another process may be writing where this one only reads.
+            # Another process may be writing where this one only reads. Orbax's own `read_only` warns that it is.
             max_to_keep=None if read_only else 1,
             cleanup_tmp_directories=not read_only,
-            read_only=read_only,
             # Orbax waits for no other process; in return, it makes no folder.
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
@@ -124,6 +124,29 @@ class Checkpoints:
                 f"checkpoints cannot be written in {folder} ({reason}): mend that; the same command goes on from the "
                 "latest one that is whole"
             ) from error
+
+
+def restore_best(model: Model, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> State:
+    """The best checkpoint of the run in `workdir`, on the host; `image_shape` is [h, w, c].
+
+    Raises:
+      FileNotFoundError: `workdir` holds no checkpoint.
+      ValueError: the checkpoint is not of this model, or is damaged.
+    """
+    parallel.from_main(lambda: check_trained(workdir))
+    like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    restored = checkpoints.restore("best", like.replace(opt_state=()))
+    checkpoints.close()
+    if restored is None:
+        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
+    return restored[0]
+
+
+def check_trained(workdir: pathlib.Path):
+    """Raises FileNotFoundError where `workdir` is no folder of a run that was trained."""
+    if not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
 
 
 def _shapes(tree):

@@ -3,16 +3,17 @@
 import functools
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import optax
 
-from siamjax import augment, encoders, heads, parallel, sampling
+from siamjax import parallel, sampling
 from siamjax.choices import choose
 from siamjax.data import source
 from siamjax.data.dataset import Dataset
 from siamjax.mining import assignment
 from siamjax.training import feed, objectives
+from siamjax.training.model import make_augment as make_augment  # Both are part of a recipe.
+from siamjax.training.model import make_model as make_model
 from siamjax.training.state import Model
 from siamjax.training.step import TrainingData, train_step
 
@@ -67,23 +68,6 @@ def make(config, train: Dataset | None, model: Model, transform: optax.GradientT
 
     at_once = 1 if stream or assigned else parallel.steps_at_once(config.train.log_every, config.train.validate_every)
     return Recipe(made, images, at_once)
-
-
-def make_model(config) -> Model:
-    """The network that `config` names."""
-    head = config.head
-    return Model(
-        encoders.make(**config.encoder, axis_name=parallel.AXIS), heads.make(head.name, **head.get(head.name, {}))
-    )
-
-
-def make_augment(config, hide: bool = True):
-    """The distortion that `config` names: (keys [n], images float [n, h, w, c]) -> images.
-
-    Unless they are to `hide` parts of the image, as in training, they only show it otherwise, as copies to average do.
-    """
-    table = {"affine": _affine, "photo": functools.partial(_photo, hide=hide), "none": _unchanged}
-    return choose("augment.name", config.augment.name, table)(config.augment)
 
 
 def _pairs(batch, index, turns):
@@ -153,22 +137,3 @@ def _plan(config, train, scorer):
 
 def _batch_of(train, items):
     return sampling.Batch(item=items, label=train.label[items], group=train.group[items])
-
-
-def _affine(config):
-    return functools.partial(augment.affine, **config.affine)
-
-
-def _photo(config, hide):
-    """Other views, then other light: what lies beyond the image stays dark."""
-    move, options = _affine(config), dict(config.photo)
-    options["erase"] *= hide
-
-    def distort(keys, images):
-        return augment.photo(jax.vmap(jax.random.fold_in, (0, None))(keys, 102), move(keys, images), **options)
-
-    return distort
-
-
-def _unchanged(config):
-    return lambda keys, images: images

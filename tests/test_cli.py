@@ -1,0 +1,227 @@
+"""What the command does around its answers: exit status, several images, standard input, output; what it imports."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from siamjax import cli
+from siamjax.gallery import Gallery
+from siamjax.training import state
+from siamjax.training.checkpoint import Checkpoints
+from siamjax.training.model import make_model
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Three people with two images each: noise, the same for both but for a little."""
+    place = tmp_path_factory.mktemp("faces")
+    for number, name in enumerate(("ann", "bob", "cid")):
+        person = np.random.default_rng(number).uniform(0, 240, (16, 16))
+        (place / name).mkdir()
+        for shot in range(2):
+            Image.fromarray((person + 5 * shot).astype(np.uint8)).save(place / name / f"{shot}.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The run folder of a network with its first weights, which tells people apart whose images differ much."""
+    from configs import default
+    from siamjax import parallel
+
+    place = tmp_path_factory.mktemp("run")
+    config = default.get_config()
+    config.data.update(name="folder", size=16)
+    config.encoder.update(name="conv4", width=4, embedding=8, unit_length=True)
+    config.head.name = "distance"
+    model = make_model(config)
+    start = state.create(model, jax.random.key(0), (16, 16, 1), optax.identity())
+    checkpoints = Checkpoints(place)
+    checkpoints.save("best", parallel.replicate(start), {})
+    checkpoints.close()
+    (place / "config.json").write_text(config.to_json())
+    decision = {"threshold": 0.0, "below": 1.0, "above": 1.0}
+    (place / "verification.json").write_text(json.dumps({"decision": decision}))
+    return place
+
+
+@pytest.fixture(scope="module")
+def gallery(run, faces, tmp_path_factory):
+    place = tmp_path_factory.mktemp("gallery") / "people"
+    assert cli.main(["enroll", str(place), "--checkpoint", str(run), *(str(p) for p in faces.glob("*/0.png"))]) == 0
+    return place
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    path = tmp_path / "cut.png"
+    path.write_bytes(b"\x89PNG\r\n")
+    return path
+
+
+def test_verify_tells_by_its_exit_status(run, faces, tmp_path, capsys):
+    scores = {}
+    for other in ("ann/0.png", "bob/0.png"):
+        cli.main(["verify", str(run), str(faces / "ann" / "0.png"), str(faces / other), "--json"])
+        scores[other] = json.loads(capsys.readouterr().out)["score"]
+    middle = sum(scores.values()) / 2
+    assert scores["bob/0.png"] < middle
+    saved = json.loads((run / "verification.json").read_text())
+    (run / "verification.json").write_text(json.dumps({"decision": saved["decision"] | {"threshold": middle}}))
+    for other, status, word in (("ann/0.png", 0, "same"), ("bob/0.png", 1, "different")):
+        for flags in ([], ["--json"]):
+            assert cli.main(["verify", str(run), str(faces / "ann" / "0.png"), str(faces / other), *flags]) == status
+        assert capsys.readouterr().out.startswith(f"{word}: ")
+    assert cli.main(["verify", str(run), str(faces / "ann" / "0.png"), str(tmp_path / "none.png")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as left:
+        cli.main(["verify", str(run)])
+    assert left.value.code == 2
+
+
+def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(gallery, faces, damaged, tmp_path, capsys):
+    asked = [str(faces / "ann" / "1.png"), str(damaged), str(tmp_path / "none.png"), str(faces / "bob" / "0.png")]
+    assert cli.main(["identify", str(gallery), *asked, "-k", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines() if not line.startswith(" ")] == [asked[0], asked[3]]
+    assert len(err.splitlines()) == 2 and all(line.startswith("siamjax identify: ") for line in err.splitlines())
+    assert "cut.png" in err.splitlines()[0] and "none.png" in err.splitlines()[1]
+    assert cli.main(["identify", str(gallery), *asked, "-k", "1", "--json"]) == 2
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == asked and ["error" in row for row in rows] == [False, True, True, False]
+    assert rows[3]["ranked"][0]["identity"] == "bob"
+    assert cli.main(["identify", str(gallery), str(damaged)]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_embed_keeps_what_can_be_read(run, faces, damaged, tmp_path, capsys):
+    output = tmp_path / "out.npz"
+    assert cli.main(["embed", str(run), str(faces), str(damaged), "-o", str(output), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"output": str(output), "images": 6, "components": 8} and "cut.png" in err
+    with np.load(output) as file:
+        assert len(file["embeddings"]) == len(file["paths"]) == 6
+    assert cli.main(["embed", str(run), str(damaged), "-o", str(tmp_path / "none.npz")]) == 2
+    assert not (tmp_path / "none.npz").exists()
+
+
+def _standard_input(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
+def test_images_come_as_a_folder_or_a_list_on_standard_input(gallery, faces, monkeypatch, capsys, end):
+    paths = [str(path) for path in sorted(faces.glob("*/*.png"))]
+    _standard_input(monkeypatch, b"".join(os.fsencode(path) + end for path in paths[:2]))
+    assert cli.main(["identify", str(gallery), "-", str(faces / "bob"), paths[5], "--json"]) == 0
+    assert [row["image"] for row in json.loads(capsys.readouterr().out)] == [*paths[:4], paths[5]]
+    _standard_input(monkeypatch, b"\n")
+    assert cli.main(["identify", str(gallery), "-"]) == 2
+    assert "standard input lists no image" in capsys.readouterr().err
+
+
+def test_pairs_counts_at_the_threshold_and_writes_every_score(run, faces, tmp_path, capsys):
+    rows = [("ann/0.png", "ann/0.png", 1), ("ann/0.png", "ann/1.png", 1), ("ann/0.png", "bob/0.png", 0)]
+    rows += [("bob/0.png", "cid/0.png", 0), ("cid/0.png", "cid/1.png", 1)]
+    table, output = tmp_path / "list.csv", tmp_path / "scores.csv"
+    table.write_text("path_a,path_b,same\n" + "".join(f"{a},{b},{same}\n" for a, b, same in rows))
+    command = ["pairs", str(run), str(table), "--images", str(faces), "-o", str(output)]
+    assert cli.main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    lines = [line.split(",") for line in output.read_text().splitlines()]
+    assert lines[0] == ["path_a", "path_b", "same", "score", "probability", "accepted"]
+    assert [line[0].endswith(row[0]) and int(line[2]) == row[2] for line, row in zip(lines[1:], rows, strict=True)]
+    accepted = [float(line[3]) > told["threshold"] for line in lines[1:]]
+    assert accepted == [line[5] == "1" for line in lines[1:]]
+    same = [row[2] == 1 for row in rows]
+    for name, kind, answer in (
+        ("true_accepts", True, True),
+        ("false_rejects", True, False),
+        ("false_accepts", False, True),
+        ("true_rejects", False, False),
+    ):
+        assert told[name] == sum(a == answer and s == kind for a, s in zip(accepted, same, strict=True))
+    assert cli.main(command) == 0
+    assert f"{told['false_accepts']} false accepts" in capsys.readouterr().out
+
+
+def test_search_writes_no_picture_unasked(gallery, faces, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["search", str(gallery), str(faces / "ann" / "0.png"), "-k", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 and not list(tmp_path.iterdir())
+
+
+def test_every_command_prints_json(gallery, run, faces, tmp_path, capsys):
+    image = str(faces / "cid" / "1.png")
+    place, out = str(tmp_path / "new"), tmp_path / "out"
+    for command, expected in (
+        (
+            ["enroll", place, "--checkpoint", str(run), image],
+            {"added": {"cid": 1}, "holds": {"images": 1, "identities": 1}},
+        ),
+        (["list", place], {"cid": 1}),
+        (["remove", place, "cid"], {"identity": "cid", "removed": 1}),
+        (["list", place], {}),
+    ):
+        assert cli.main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == expected
+    assert cli.main(["export", str(run), "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {str(path): path.stat().st_size for path in sorted(out.iterdir())}
+
+
+def finish(arguments, **options):
+    """Runs the command in a process of its own, from its source."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    program = (
+        "import sys; from siamjax import cli; code = cli.main(sys.argv[1:]); print(*sorted(sys.modules)); exit(code)"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, **options)
+
+
+def test_commands_import_no_more_than_they_need(gallery, run, faces):
+    """Imports are most of the time that they take."""
+    image = str(faces / "ann" / "0.png")
+    trainer = {"siamjax.experiment", "siamjax.report", "siamjax.training.loop", "siamjax.training.recipe"}
+    heavy = trainer | {"scipy.stats", "sklearn", "matplotlib", "tensorflow_datasets", "tensorboardX", "torch"}
+    done = finish(["verify", str(run), image, image])
+    assert done.returncode in (0, 1) and "jax" in done.stdout.split(), done.stderr
+    assert not heavy & set(done.stdout.splitlines()[-1].split())
+    assert done.stderr == ""  # No warning of Orbax or JAX either.
+    done = finish(["identify", str(gallery), image])
+    assert done.returncode == 0 and not heavy & set(done.stdout.splitlines()[-1].split()), done.stderr
+    done = finish(["list", str(gallery)])
+    assert done.returncode == 0 and "     1  ann" in done.stdout, done.stderr
+    assert not (heavy | {"jax", "flax", "rich", "siamjax.verifier"}) & set(done.stdout.splitlines()[-1].split())
+
+
+def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
+    (tmp_path / "gallery.json").write_text(
+        json.dumps(json.loads((gallery / "gallery.json").read_text()) | {"run": "/gone"})
+    )
+    for part in gallery.glob("part-*"):
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    assert cli.main(["list", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"ann": 1, "bob": 1, "cid": 1} == Gallery(gallery).identities()
+
+
+def test_a_reader_that_has_enough_is_no_error(gallery):
+    """As in `siamjax list GALLERY | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    command = [sys.executable, "-m", "siamjax", "list", str(gallery)]
+    with os.fdopen(writing, "w") as output:
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (141, "")
