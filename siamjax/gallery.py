@@ -12,10 +12,11 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from siamjax import database as databases
 from siamjax import files, stores
-from siamjax.data.images import opened, upright
+from siamjax.data.folder import upright
 from siamjax.verifier import Verifier
 
 _THUMBNAIL = 96  # pixels
@@ -172,7 +173,7 @@ def _address(database):
 
 
 def _thumbnail(path):
-    with opened(path) as image:
+    with Image.open(path) as image:
         image = upright(image, "RGB", 2 * _THUMBNAIL)
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

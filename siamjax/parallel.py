@@ -14,10 +14,10 @@ import re
 import jax
 import jax.flatten_util
 import numpy as np
-import rich
-import rich.progress
 from jax import lax
 from jax.experimental import multihost_utils
+
+from siamjax.progress import Progress
 
 AXIS = "devices"
 _SMALL = 2**16  # most numbers of an array that costs more to send off than to send
@@ -202,24 +202,24 @@ def main_first(function):
     return done[0] if done else function()
 
 
-def map_chunks(function, arguments, items, chunk: int, description: str = "") -> np.ndarray:
+def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = None) -> np.ndarray:
     """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
 
     All processes must call it with the same, and all get the same. `arguments` is copied to every device. The last
     chunk is padded by repeating its last item, so that one program serves all. `function` must be a long-lived object:
-    its compiled program is kept under its identity. With a `description`, a progress bar shows it.
+    its compiled program is kept under its identity. `bar` counts the items.
     """
     count = len(jax.tree.leaves(items)[0])
     devices = jax.device_count()
     chunk = -(-min(chunk, count) // devices) * devices
     arguments = replicate(arguments)
     parts = []
-    starts = range(0, count, chunk)
-    hidden = not (description and is_main_process() and rich.get_console().is_terminal)
-    for start in rich.progress.track(starts, description, transient=True, disable=hidden):
+    for start in range(0, count, chunk):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
         part = replicate(jax.tree.map(lambda x, rows=rows: x[rows], items))
         parts.append(first(_chunk_program(function)(arguments, part))[: count - start])
+        if bar is not None:
+            bar.advance(len(parts[-1]))
     return np.concatenate(parts)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from siamjax import parallel
 from siamjax.evaluation.one_shot import Trials
+from siamjax.progress import Progress
 from siamjax.training.state import Model
 
 
@@ -46,13 +47,12 @@ class Scorer:
                 f"this network takes images uint8 [n, {height}, {width}, {channels}], found {images.dtype} "
                 f"{list(images.shape)}; resize them first"
             )
-        embeddings = parallel.map_chunks(
-            self._programs["embed"], self._encoder_variables, images, self._chunk, description
-        )
-        for copy in range(self._copies):
-            arguments = (self._encoder_variables, jax.random.key(copy))
-            part = f"{description}, copy {copy + 1} of {self._copies}" if description else ""
-            embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, part)
+        hidden = not (description and parallel.is_main_process())
+        with Progress(description, (1 + self._copies) * len(images), hidden=hidden) as bar:
+            embeddings = parallel.map_chunks(self._programs["embed"], self._encoder_variables, images, self._chunk, bar)
+            for copy in range(self._copies):
+                arguments = (self._encoder_variables, jax.random.key(copy))
+                embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, bar)
         return embeddings / (1 + self._copies)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -3,10 +3,8 @@
 import math
 import time
 
-import rich.console
-import rich.progress
-
 from siamjax import parallel
+from siamjax.progress import Progress
 from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.metrics import MetricsLog
 from siamjax.training.state import State
@@ -49,8 +47,11 @@ def train(
     pending = None
     clock = time.monotonic()
     counted = first
-    with _bar() as bar:
-        task = bar.add_task("training", total=config.steps, completed=first, speed="compiling", score="")
+    hidden, speed, score = not parallel.is_main_process(), "", ""
+    with Progress("training", config.steps, first, hidden=hidden, stays=True) as bar:
+        if first < config.steps:
+            bar.print("compiling the training step")
+            bar.note("compiling")
         while number < config.steps and progress["without_gain"] < config.patience:
             count = at_once if number % at_once == 0 and number + at_once <= config.steps else 1
             state, metrics = feed(state, count)
@@ -61,7 +62,8 @@ def train(
             if number == first + count:
                 _fetch(*pending)  # The first step compiles: its time is no measure of speed.
                 way = f"from step {first} to {config.steps}" if first else f"to step {config.steps}"
-                bar.console.print(f"compiled in {time.monotonic() - clock:.0f} s; training {way}")
+                bar.note("")
+                bar.print(f"compiled in {time.monotonic() - clock:.0f} s; training {way}")
                 clock, counted = time.monotonic(), number
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:
@@ -69,16 +71,17 @@ def train(
                 rate = (number - counted) * images / (time.monotonic() - clock)
                 if number > counted:
                     values["images_per_second"] = round(rate, 2)
-                    bar.update(task, speed=f"{rate:.0f} images/s")
+                    speed = f"{rate:.0f} images/s"
                 if at_validation:
                     values["validation_one_shot"] = accuracy = validate(state)
                     progress = _judge(progress, accuracy, number, config.keep == "last")
                     _save(checkpoints, state, progress, number)
-                    bar.update(task, score=f"validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}")
-                    bar.console.print(_line(number, values))
+                    score = f", validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}"
+                    bar.print(_line(number, values))
+                bar.note(speed + score)
                 log.write(number, values)
                 clock, counted = time.monotonic(), number
-            bar.update(task, completed=number)
+            bar.advance(count)
     return progress
 
 
@@ -111,16 +114,3 @@ def _fetch(metrics, step):
             "Lower the optimizer's learning_rate, or set encoder.dtype=float32, and train in a new --workdir"
         )
     return values
-
-
-def _bar():
-    return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[speed]}"),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[score]}"),
-        console=rich.console.Console(quiet=not parallel.is_main_process()),
-        disable=not parallel.is_main_process(),
-    )

@@ -1,0 +1,66 @@
+"""How far long work has come: a bar on a terminal, and a plain line every half minute where the output is a file."""
+
+import threading
+import time
+
+import rich
+import rich.progress
+
+_EVERY = 30.0  # seconds between two plain lines
+
+
+class Progress:
+    """Shows how many of `total` items are done, while it is open (`with`)."""
+
+    def __init__(self, description: str, total: int, done: int = 0, *, hidden: bool = False, stays: bool = False):
+        """`done`: items that are done already; `hidden`: shows nothing; `stays`: the bar is left behind at the end."""
+        self._description, self._total, self._done, self._hidden, self._note = description, total, done, hidden, ""
+        self._start, self._closed = time.monotonic(), threading.Event()
+        self._bar = None
+        if rich.get_console().is_terminal and not hidden:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(bar_width=10),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeRemainingColumn(compact=True),
+                rich.progress.TextColumn("{task.fields[note]}"),
+                console=rich.get_console(),
+                transient=not stays,
+            )
+            self._task = self._bar.add_task(description, total=total, completed=done, note="")
+
+    def __enter__(self):
+        if self._bar:
+            self._bar.start()
+        elif not self._hidden:
+            # A thread: a long compilation is told of, too.
+            threading.Thread(target=self._tell, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._closed.set()
+        if self._bar:
+            self._bar.stop()
+
+    def _tell(self):
+        while not self._closed.wait(_EVERY):
+            note = f", {self._note}" if self._note else ""
+            seconds = time.monotonic() - self._start
+            self.print(f"{self._description}: {self._done} of {self._total} after {seconds:.0f} s{note}")
+
+    def advance(self, count: int = 1):
+        """Counts so many items more as done."""
+        self._done += count
+        if self._bar:
+            self._bar.update(self._task, completed=self._done)
+
+    def note(self, text: str):
+        """Puts `text` behind the numbers, until the next one comes."""
+        self._note = text
+        if self._bar:
+            self._bar.update(self._task, note=text)
+
+    def print(self, line: str):
+        """Prints a line, above the bar where there is one."""
+        if not self._hidden:
+            print(line, flush=True)
