@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterator
 
 
@@ -78,3 +79,9 @@ def _rows(path):
 def shown(value) -> str:
     """For messages: a name that is no UTF-8 with its odd bytes replaced."""
     return os.fsencode(str(value)).decode("utf-8", "replace")
+
+
+def named(value) -> str:
+    """What an identity or group is called: as `shown`, in Unicode's composed form (NFC), so that the two ways to write
+    "é" are one name."""
+    return unicodedata.normalize("NFC", shown(value))

@@ -12,11 +12,10 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from siamjax import database as databases
 from siamjax import files, stores
-from siamjax.data.folder import upright
+from siamjax.data.images import opened, upright
 from siamjax.verifier import Verifier
 
 _THUMBNAIL = 96  # pixels
@@ -173,7 +172,7 @@ def _address(database):
 
 
 def _thumbnail(path):
-    with Image.open(path) as image:
+    with opened(path) as image:
         image = upright(image, "RGB", 2 * _THUMBNAIL)
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

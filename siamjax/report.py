@@ -8,9 +8,9 @@ import rich.console
 import rich.table
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from PIL import Image
 
 from siamjax.data.dataset import Dataset
+from siamjax.data.images import opened, upright
 from siamjax.evaluation import one_shot, protocols
 from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
@@ -50,7 +50,7 @@ def figures(values: dict[str, float], title: str):
 
 def _print(shown):
     # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
-    rich.console.Console(width=max(rich.console.Console().width, 110)).print(shown)
+    rich.console.Console(width=max(rich.console.Console().width, 110), markup=False, emoji=False).print(shown)
 
 
 def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Verified, worst: int = 12):
@@ -170,23 +170,21 @@ def _page(workdir, name, page, title):
     axis = figure.subplots()
     axis.imshow(page, interpolation="none")
     axis.set_axis_off()
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title, fontsize=10, parse_math=False)
     _save(figure, workdir, name)
 
 
 def contact_sheet(query: str, matches: Sequence, path: str):
     """Saves a picture of the image file `query` and of its `matches`, a sequence of `gallery.Match`, best first."""
-    from siamjax.data.folder import upright  # It brings array_record, which takes its time to import.
-
-    with Image.open(query) as image:
+    with opened(query) as image:
         pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
     for match in matches:
         # What was enrolled elsewhere has no thumbnail here, but perhaps its file.
         place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.exists()), None)
         image = np.full((96, 96, 3), 230, np.uint8)
         if place:
-            with Image.open(place) as opened:
-                image = np.asarray(upright(opened, "RGB", 200))
+            with opened(place) as thumbnail:
+                image = np.asarray(upright(thumbnail, "RGB", 200))
         pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -196,7 +194,7 @@ def contact_sheet(query: str, matches: Sequence, path: str):
         if pictures:
             image, title = pictures.pop(0)
             axis.imshow(image)
-            axis.set_title(title, fontsize=8)
+            axis.set_title(title, fontsize=8, parse_math=False)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100, format="png")
 

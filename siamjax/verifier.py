@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from siamjax.data import folder
+from siamjax.data import images
 from siamjax.evaluation.scorer import Scorer
 from siamjax.evaluation.verification import Decision
 from siamjax.files import shown
@@ -39,7 +39,7 @@ class Verifier:
     Attributes:
       config: the run's configuration.
       model: encoder and head; `variables`: their weights, {"encoder": ..., "head": ...}.
-      image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `folder.read`.
+      image_shape: (h, w, c) of the images that it takes; `invert`: whether files are inverted, see `data.images.read`.
       decision: the `Decision` on scores.
       metric: "l2" or "cosine", if the nearest embeddings by it are those that score highest; or None.
       fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
@@ -102,7 +102,7 @@ class Verifier:
         def one(path):
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"{shown(path)} is not there, or no file")
-            return folder.read(path, self.image_shape[0], self.image_shape[2], self.invert)
+            return images.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(one, paths)))

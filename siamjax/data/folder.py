@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -15,24 +14,16 @@ import shutil
 import filelock
 import numpy as np
 from array_record.python import array_record_module
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
-from siamjax.files import shown, table
+from siamjax.data.finding import File, find
+from siamjax.data.images import read, refusal
+from siamjax.files import named, shown
 from siamjax.progress import Progress
 
 _AT_ONCE = 1024  # images that are read before they are written
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-    """An image file, or what stands for one, and what is known of it, by name."""
-
-    path: pathlib.Path
-    identity: str
-    group: str
-    source: str
+_DARK = 25  # of 255: an image without a greater value is nearly black
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,127 +35,11 @@ class Prepared:
     invert: bool
 
 
-def find(place: str | os.PathLike) -> list[File]:
-    """The image files of a folder, or of a CSV file with the columns path and identity; group and source are optional.
-
-    In a folder, each folder that holds images is an identity, called by its path; the folder around it, if that is not
-    `place` itself, is its group. Each image is its own source. Names that begin with a dot are passed over. In a CSV
-    file, paths are relative to it.
-
-    Raises:
-      FileNotFoundError: `place`, or a file that it lists, is not there.
-      ValueError: `place` holds no images, or the table lacks a column or a value.
-    """
-    place = pathlib.Path(place).expanduser()
-    if place.is_dir():
-        files = _of_folder(place)
-    elif place.is_file():
-        files = _of_table(place)
-    else:
-        raise FileNotFoundError(f"{shown(place)} is not there; expected a folder of images, or a CSV file")
-    if not files:
-        raise ValueError(
-            f"{shown(place)} holds no images; expected a folder for each identity with files such as .jpg, .png or .pgm"
-        )
-    return files
-
-
-def _of_folder(place):
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files = []
-    for folder, inner, names in os.walk(place, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        relative = pathlib.Path(folder).relative_to(place)
-        for name in sorted(names):
-            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in endings:
-                group = shown(relative.parent) if len(relative.parts) > 1 else ""
-                path = pathlib.Path(folder, name)
-                identity = shown(relative) if relative.parts else shown(pathlib.Path(os.path.abspath(place)).name)
-                files.append(File(path, identity, group, shown(path)))
-    return files
-
-
-def _of_table(place):
-    files, groups = [], {}
-    for where, row in table(place, ("path", "identity"), "path,identity[,group][,source]"):
-        if not row["path"] or not row["identity"]:
-            raise ValueError(f"{where}: a path and an identity are needed")
-        path = place.parent / row["path"]
-        if not path.is_file():
-            raise FileNotFoundError(f"{where}: {shown(path)} is not there")
-        group = row.get("group") or ""
-        if groups.setdefault(row["identity"], group) != group:
-            raise ValueError(
-                f"{where}: {row['identity']} is in group {group!r}, and was in {groups[row['identity']]!r}; an "
-                "identity lies in one group (use source for cameras and sessions)"
-            )
-        files.append(File(path, row["identity"], group, row.get("source") or shown(path)))
-    return files
-
-
-def read(
-    path: str | os.PathLike, size: int, channels: int, invert: bool = False, content: bytes | None = None
-) -> np.ndarray:
-    """An image file as uint8 [size, size, channels], whole, its aspect kept, in the middle of black.
-
-    It is turned upright as its EXIF data says; transparent parts are white; 16 bits become 8.
-
-    Args:
-      path: the file, of any kind that Pillow reads.
-      size: side in pixels.
-      channels: 1 for grey, 3 for colour.
-      invert: for dark ink on white paper, so that paper is black, as what lies around it.
-      content: of the file, if it was read before.
-
-    Raises:
-      ValueError: the file is no image, damaged, or of more pixels than Pillow takes for safe.
-    """
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            image = upright(image, "L" if channels == 1 else "RGB", 2 * size)
-    except FileNotFoundError:
-        raise
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        known = "" if isinstance(error, UnidentifiedImageError) else f": {shown(error)}"
-        raise ValueError(f"{shown(path)} cannot be read as an image{known}") from error
-    if invert:
-        image = ImageOps.invert(image)
-    image = ImageOps.pad(
-        image, (size, size), Image.Resampling.BOX if max(image.size) > size else Image.Resampling.BILINEAR
-    )
-    return np.asarray(image, np.uint8).reshape(size, size, channels)
-
-
-def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
-    """An opened image in 8 bits, of mode "L" or "RGB", turned as its EXIF data says; what is transparent is white.
-
-    It need not be decoded to more than `least` pixels a side.
-    """
-    image.draft(mode, (least, least))
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        # 16 bits, or as wide as the values are.
-        values = values * (255 / (65535 if image.mode.startswith("I;16") or values.max() > 255 else 255))
-        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
-
-
 def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unreadable: bool, tell=print) -> Prepared:
     """Reads all images of `place`, or finds them as an earlier call left them; says what it found.
 
-    What is prepared lies in `cache`, as array_record, in a folder called by the files' names, lengths and times and by
-    the settings: a changed file makes it anew.
+    The prepared images are stored in `cache`, as array_record, in a folder named by the files' `fingerprint` and by the
+    settings: after a change they are prepared again.
 
     Args:
       place: see `find`.
@@ -178,16 +53,12 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
       OSError: the cache cannot be written to.
       ValueError: see `find`; or files cannot be read.
     """
-    files = find(place)
-    stats = [file.path.stat() for file in files]
+    files = find(place, tell)
     return keep(
         [file.path for file in files],
         describe=lambda number: dataclasses.astuple(files[number])[1:],
-        content=lambda number: files[number].path.read_bytes(),
-        known=[
-            f"{os.fsencode(file.path.absolute())}{stat.st_size}{stat.st_mtime_ns}{file}"
-            for file, stat in zip(files, stats, strict=True)
-        ],
+        content=lambda number: _content(files[number].path),
+        fingerprints=[f"{fingerprint(file.path)} {file}" for file in files],
         name=shown(place),
         cache=cache,
         size=size,
@@ -203,7 +74,7 @@ def keep(
     *,
     describe,
     content,
-    known: list[str],
+    fingerprints: list[str],
     name: str,
     cache,
     size,
@@ -218,24 +89,25 @@ def keep(
       paths: what the images are called.
       describe: number of an image -> its identity, group and source; asked for only where nothing is prepared.
       content: number of an image -> bytes of its file; likewise.
-      known: by what one content is told from another.
+      fingerprints: of the files that hold them; part of the cache key.
       name: of them all.
       cache, size, channels, invert, skip_unreadable, tell: see `prepare`.
     """
     choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
-    digest = hashlib.sha256(json.dumps([2, size, channels, invert, skip_unreadable, known]).encode())
+    digest = hashlib.sha256(json.dumps([3, size, channels, invert, skip_unreadable, fingerprints]).encode())
     folder = pathlib.Path(cache).expanduser() / f"images-{digest.hexdigest()[:24]}"
     if not (folder / "files.json").exists():
 
         def load(number):
             data = content(number)
             image = read(paths[number], size, channels, invert, data)
-            return image, [*describe(number), hashlib.sha256(data).hexdigest()]
+            identity, group, source = describe(number)
+            return image, [named(identity), named(group), source, hashlib.sha256(data).hexdigest(), int(image.max())]
 
         _write(folder, len(paths), load, skip_unreadable, tell)
     rows = json.loads((folder / "files.json").read_text())
-    files = tuple(File(paths[number], *said) for number, *said, _ in rows)
-    _report(files, [digest for *_, digest in rows], name, tell)
+    files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
+    _report(files, rows, name, tell)
     reader = functools.cache(lambda: array_record_module.ArrayRecordReader(str(folder / "images.array_record")))
 
     def read_numbers(numbers):
@@ -243,6 +115,23 @@ def keep(
         return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, size, size, channels)
 
     return Prepared(Images(read_numbers, (len(rows), size, size, channels)), files, invert)
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """Tells a file, as it is now, from others and from what it was: its path, size and times, that of its last renaming
+    (ctime) among them."""
+    place = os.fsencode(os.path.abspath(path))
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return f"{place} {error.strerror}"
+    return f"{place} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _content(path):
+    if not path.is_file():  # A link to nothing, or a pipe, which would never end.
+        raise FileNotFoundError(f"{shown(path)} is not there, or no file")
+    return path.read_bytes()
 
 
 def _write(folder, count, load, skip_unreadable, tell):
@@ -294,20 +183,14 @@ def _fill(partial, count, load, skip_unreadable, tell):
                 rows.append([number, *said])
     with _writing(partial):
         writer.close()
-    if unreadable and not skip_unreadable:
-        more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-        raise ValueError(
-            f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}. Mend "
-            "or remove them, or leave them out with --config.data.folder.skip_unreadable=True"
-        )
-    if not rows:
-        raise ValueError(f"none of the {count} images can be read: {'; '.join(unreadable[:10])}")
+    if unreadable and not (skip_unreadable and rows):
+        raise ValueError(refusal(unreadable, count, "--config.data.folder.skip_unreadable=True"))
     for line in unreadable:
         tell(f"left out: {line}")
     (partial / "files.json").write_text(json.dumps(rows))
 
 
-def _report(files, digests, name, tell):
+def _report(files, rows, name, tell):
     images = collections.Counter(file.identity for file in files)
     counts = np.array(list(images.values()))
     single = int(np.sum(counts == 1))
@@ -316,8 +199,11 @@ def _report(files, digests, name, tell):
         f"{counts.min()} to {counts.max()} an identity, median {int(np.median(counts))}"
         + (f"; {single} with a single image, which can only be told apart from others" if single else "")
     )
+    dark = sum(greatest <= _DARK for *_, greatest in rows)
+    if dark >= 0.9 * len(rows):
+        tell(f"{dark} of {len(rows)} images are nearly black (nothing above {_DARK} of 255): check how they are scaled")
     first, twice = {}, []
-    for file, digest in zip(files, digests, strict=True):
+    for file, (*_, digest, _) in zip(files, rows, strict=True):
         if digest in first:
             twice.append((first[digest], file))
         first.setdefault(digest, file)

@@ -1,6 +1,5 @@
 """Any data set that TFDS knows by name, with images and labels, prepared as a folder of images is."""
 
-import os
 import pathlib
 
 import tensorflow_datasets as tfds
@@ -54,12 +53,11 @@ def prepare(names, *, data_dir: str | None, **settings) -> folder.Prepared:
         return _text(features[names.label], found[names.label], paths[number]), group, source
 
     files = [file for split in splits for file in info.splits[split].filepaths]
-    stats = [os.stat(file) for file in files]
     return folder.keep(
         [pathlib.Path(path) for path in paths],
         describe=describe,
         content=lambda number: record(number)[names.image],
-        known=[str(dict(names)), *(f"{file}{s.st_size}{s.st_mtime_ns}" for file, s in zip(files, stats, strict=True))],
+        fingerprints=[str(dict(names)), *map(folder.fingerprint, files)],
         name=names.name,
         **settings,
     )
