@@ -15,10 +15,13 @@ class DatabaseStore:
     """In a table of LanceDB, on disk or in an object store: memory holds none of it, and several machines may share it.
 
     The table is called after the network, so that networks do not mix. `gallery.json` says where the database is;
-    thumbnails lie beside it.
+    thumbnails are stored next to it.
+
+    Each different embedding is in the table once, so that copies of one image cannot crowd out others: the images that
+    have it share a `key`, and all but one are a `copy`, with no `vector`.
     """
 
-    _SEARCHED = 100_000  # images from which on an index of the table (IVF-PQ) leads the search
+    _SEARCHED = 100_000  # different embeddings from which on an index of the table (IVF-PQ) leads the search
 
     def __init__(self, place: pathlib.Path, about: dict, scorer, metric: str | None):
         """Opens the table in the database that `about` names; arguments as for `FolderStore`.
@@ -84,21 +87,20 @@ class DatabaseStore:
             if index is not None:
                 check_same(self._place, index, self._about)
             with self._reaching():
+                self._upgrade()
                 yield
             if index != self._about:
                 files.write(self._place / "gallery.json", json.dumps(self._about, indent=1).encode())
 
     def add(self, embeddings: np.ndarray, rows: list[dict[str, str]]):
         """Adds embeddings [n, d], each with its row, all at once; to be called while `changing`."""
-        import pyarrow
-
-        dimension = embeddings.shape[1]
-        vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), dimension)
-        columns = {name: pyarrow.array([row[name] for row in rows], pyarrow.string()) for name in COLUMNS}
-        new = pyarrow.table({"vector": vectors} | columns)
+        keys = lookup.keys(embeddings)
+        known = np.isin(keys, list(self._keys_where("NOT copy", keys) if self._open() else ()))
+        new = _table(embeddings, keys, _first(keys) & ~known, rows)
         if self._open() is None:
             self._table = self._database.create_table(self._name, schema=new.schema, exist_ok=True)
         self._table.add(new)
+        self._complete(keys[known], embeddings[known])  # Another machine may have removed them since.
         with contextlib.suppress(RuntimeError):  # The rows are there, and are found without an index, too.
             self._cover()
 
@@ -112,7 +114,13 @@ class DatabaseStore:
             return self._table.search().where(condition).select(["thumbnail"]).to_arrow()["thumbnail"].to_pylist()
 
         found = thumbnails(condition)
+        kept = self._table.search().where(f"{condition} AND NOT copy").select(["key", "vector"]).to_arrow()
+        if len(kept):
+            keys, vectors = kept["key"].to_numpy(), np.stack(kept["vector"].to_numpy())
+            self._complete(keys, vectors, f" AND NOT ({condition})")
         self._table.delete(condition)
+        if len(kept):
+            self._complete(keys, vectors)  # Another machine may have added a copy since.
         for start in range(0, len(found), 500):
             some = set(found[start : start + 500])
             for name in some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")):
@@ -132,20 +140,90 @@ class DatabaseStore:
         scores = score_each(self._scorer, query[None], vectors[None])[0]
         order = np.argsort(-scores, kind="stable")[:count]
         columns = {name: found[name].to_pylist() for name in COLUMNS}
-        return Best(scores[order], [{name: columns[name][number] for name in COLUMNS} for number in order])
+        # An older siamjax wrote no keys.
+        keys = found["key"].to_pylist() if "key" in found.column_names else [None] * len(found)
+        copied = self._keys_where("copy", [keys[number] for number in order if keys[number] is not None])
+        numbers, rows = [], []
+        for number in order:
+            rows.append({name: columns[name][number] for name in COLUMNS})
+            if keys[number] in copied and len(rows) < count:
+                copies = self._table.search().where(f"copy AND key = {keys[number]}").limit(count - len(rows))
+                rows += copies.select(list(COLUMNS)).to_arrow().to_pylist()
+            numbers += [number] * (len(rows) - len(numbers))
+        return Best(scores[numbers[:count]], rows[:count])
+
+    def _keys_where(self, condition, keys):
+        """The set of those `keys` that rows have for which the SQL `condition` holds."""
+        found = set()
+        for start in range(0, len(keys), 1000):
+            some = ", ".join(map(str, keys[start : start + 1000]))
+            rows = self._table.search().where(f"{condition} AND key IN ({some})").select(["key"]).to_arrow()
+            found.update(rows["key"].to_pylist())
+        return found
+
+    def _complete(self, keys, embeddings, among=""):
+        """Gives embeddings [n, d] to an image of their keys each, where none of them has it any more.
+
+        With a further SQL condition `among`, only images for which it holds count.
+        """
+        lacking = self._keys_where(f"copy{among}", keys)
+        lacking -= self._keys_where(f"NOT copy{among}", sorted(lacking))
+        for key in lacking:
+            row = self._table.search().where(f"copy AND key = {key}{among}").select(["key"]).with_row_id(True).limit(1)
+            (number,) = row.to_arrow()["_rowid"].to_pylist()
+            vector = embeddings[np.argmax(keys == key)].tolist()
+            self._table.update(where=f"_rowid = {number}", values={"vector": vector, "copy": False})
+
+    def _upgrade(self):
+        """A table of an older siamjax has no keys, and an embedding for every copy: replaces it, all at once."""
+        import pyarrow
+
+        if self._open() is None or "key" in self._table.schema.names:
+            return
+        known = set()
+
+        def upgraded(batch):
+            vectors = np.stack(batch["vector"].to_numpy(zero_copy_only=False))
+            keys = lookup.keys(vectors)
+            first = _first(keys) & np.array([key not in known for key in keys.tolist()])
+            known.update(keys.tolist())
+            return _table(vectors, keys, first, batch.select(list(COLUMNS)).to_pylist()).to_batches()
+
+        (example,) = upgraded(self._table.head(1).combine_chunks().to_batches()[0])
+        known.clear()
+        batches = (part for batch in self._table.search().to_batches(10_000) for part in upgraded(batch))
+        reader = pyarrow.RecordBatchReader.from_batches(example.schema, batches)
+        self._table = self._database.create_table(self._name, reader, mode="overwrite", on_bad_vectors="null")
 
     def _cover(self):
-        from lancedb.index import IvfPq
+        from lancedb.index import BTree, IvfPq
 
-        if len(self) < self._SEARCHED:
+        if self._table.count_rows("NOT copy") < self._SEARCHED:
             return
-        indices = self._table.list_indices()
-        if not indices:
-            (vector,) = self._table.head(1)["vector"].to_pylist()
-            codes = IvfPq(distance_type=self._metric, num_sub_vectors=lookup.codes(len(vector)))
-            self._table.create_index("vector", config=codes)
-        elif self._table.index_stats(indices[0].name).num_unindexed_rows > self._SEARCHED // 10:
+        index = next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
+        if index is None:
+            codes = lookup.codes(self._table.schema.field("vector").type.list_size)
+            self._table.create_index("vector", config=IvfPq(distance_type=self._metric, num_sub_vectors=codes))
+            self._table.create_index("key", config=BTree())
+        elif self._table.index_stats(index.name).num_unindexed_rows > self._SEARCHED // 10:
             self._table.optimize()
+
+
+def _table(embeddings, keys, first, rows):
+    """The rows as LanceDB takes them: with their embeddings [n, d] where `first`, bool [n]; elsewhere as copies."""
+    import pyarrow
+
+    flat = pyarrow.array(np.ascontiguousarray(embeddings).ravel())
+    vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1], mask=pyarrow.array(~first))
+    columns = {name: pyarrow.array([row[name] for row in rows], pyarrow.string()) for name in COLUMNS}
+    return pyarrow.table({"vector": vectors} | columns | {"key": keys, "copy": ~first})
+
+
+def _first(keys):
+    """bool [n]: which of `keys` comes for the first time."""
+    first = np.zeros(len(keys), bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
 
 
 def _quoted(text):

@@ -1,12 +1,29 @@
 """Indexes of FAISS: which embeddings are nearest, without comparing with all."""
 
+import hashlib
 import pathlib
 
 import numpy as np
 
 
-def make(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, kind: str):
-    """A FAISS index of embeddings [n, d] under their numbers int64 [n]: "flat", "hnsw" or "ivfpq"."""
+def keys(embeddings: np.ndarray) -> np.ndarray:
+    """int64 [n], at least 0: the same number for equal embeddings [n, d], another for different ones (hashes, 63 bits).
+
+    Copies of an image have one key, under which an index holds their embedding once: a graph over many equal points
+    links these with one another and with nothing else.
+    """
+    rows = np.ascontiguousarray(embeddings, "<f4") + 0  # -0 equals 0
+    digests = b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in rows)
+    return np.frombuffer(digests, "<i8") & np.iinfo(np.int64).max
+
+
+def held(faiss, index) -> np.ndarray:
+    """The keys int64 [n] of what an index holds."""
+    return faiss.vector_to_array(index.id_map)
+
+
+def make(faiss, keys: np.ndarray, embeddings: np.ndarray, metric: str, kind: str):
+    """A FAISS index of different embeddings [n, d] under their keys int64 [n]: "flat", "hnsw" or "ivfpq"."""
     vectors, dimension = for_metric(embeddings, metric), embeddings.shape[1]
     if kind == "flat":
         lookup = faiss.IndexFlatL2(dimension)
@@ -15,13 +32,13 @@ def make(faiss, numbers: np.ndarray, embeddings: np.ndarray, metric: str, kind: 
         lookup.hnsw.efConstruction, lookup.hnsw.efSearch = 80, 128
     else:
         # A graph leads to the cells.
-        cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(numbers)))))
+        cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(keys)))))
         lookup = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, codes(dimension), 8)
         lookup.nprobe = 64
-        chosen = np.random.default_rng(0).permutation(len(numbers))[: max(40 * cells, 20_000)]
+        chosen = np.random.default_rng(0).permutation(len(keys))[: max(40 * cells, 20_000)]
         lookup.train(vectors[np.sort(chosen)])
     lookup = faiss.IndexIDMap2(lookup)
-    lookup.add_with_ids(vectors, numbers)
+    lookup.add_with_ids(vectors, keys)
     return lookup
 
 

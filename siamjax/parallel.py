@@ -202,22 +202,40 @@ def main_first(function):
     return done[0] if done else function()
 
 
+def padded(items, count: int | None = None):
+    """A tree of arrays [n, ...] with the last item of each repeated up to `count`, or the next power of two.
+
+    Programs are compiled for a shape: data of any size padded like this needs a few programs only. [0, ...] stays.
+    """
+    n = len(jax.tree.leaves(items)[0])
+    rows = np.minimum(np.arange(_power_of_two(n) if count is None else count), n - 1)
+    return jax.tree.map(lambda x: np.asarray(x)[rows], items) if 0 < n < len(rows) else items
+
+
+def _power_of_two(count):
+    """The first power of two that is at least `count`; 0 for 0."""
+    return 1 << (count - 1).bit_length() if count else 0
+
+
 def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = None) -> np.ndarray:
     """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
 
-    All processes must call it with the same, and all get the same. `arguments` is copied to every device. The last
-    chunk is padded by repeating its last item, so that one program serves all. `function` must be a long-lived object:
-    its compiled program is kept under its identity. `bar` counts the items.
+    All processes must call it with the same, and all get the same. `arguments` is copied to every device. Chunks are
+    padded: few items to the next power of two for each device, more to `chunk`, so that few programs serve every n.
+    `arguments` that grow with the data are to be `padded` by the caller. `function` must be a long-lived object: its
+    compiled programs are kept under its identity. `bar` counts the items.
     """
     count = len(jax.tree.leaves(items)[0])
+    if not count:
+        empty = jax.eval_shape(function, arguments, items)
+        return np.zeros(empty.shape, empty.dtype)
     devices = jax.device_count()
-    chunk = -(-min(chunk, count) // devices) * devices
+    chunk = devices * min(-(-chunk // devices), _power_of_two(-(-count // devices)))
     arguments = replicate(arguments)
     parts = []
     for start in range(0, count, chunk):
-        rows = np.minimum(np.arange(start, start + chunk), count - 1)
-        part = replicate(jax.tree.map(lambda x, rows=rows: x[rows], items))
-        parts.append(first(_chunk_program(function)(arguments, part))[: count - start])
+        part = padded(jax.tree.map(lambda x, start=start: np.asarray(x)[start : start + chunk], items), chunk)
+        parts.append(first(_chunk_program(function)(arguments, replicate(part)))[: count - start])
         if bar is not None:
             bar.advance(len(parts[-1]))
     return np.concatenate(parts)

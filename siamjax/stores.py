@@ -20,8 +20,7 @@ from siamjax import files, lookup
 # graph (HNSW), and, compressed, through a graph of cells. See docs/gallery.md for what each costs.
 _ALL, _FLAT, _GRAPH = 20_000, 50_000, 2_000_000
 LOOK_UP = 4  # times as many are looked up as are asked for, and then scored
-_LEFT = 1000  # images that may be missing in an index, or be in it though they are gone
-_NOTHING = {"last": -1}
+_LEFT = 1000  # embeddings that may be missing in an index, or be in it though they are gone
 COLUMNS = ("identity", "path", "thumbnail")
 
 FORMAT = 2  # of gallery.json
@@ -89,8 +88,9 @@ class FolderStore:
         first = self._index["next"]
         numbers = np.arange(first, first + len(rows))
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
-        part = self._write(numbers, embeddings, columns)
-        self._append(numbers, embeddings, columns)
+        keys = lookup.keys(embeddings)
+        part = self._write(numbers, embeddings, keys, columns)
+        self._append(numbers, embeddings, keys, columns)
         self._commit([*self._index["parts"], part], first + len(rows))
 
     def remove(self, identity: str) -> int:
@@ -98,36 +98,46 @@ class FolderStore:
         kept = np.array([name != identity for name in self._columns["identity"]], bool)
         removed = int(np.sum(~kept))
         if removed:
-            self._numbers, self._embeddings = self._numbers[kept], self._embeddings[kept]
+            self._numbers, self._keys = self._numbers[kept], self._keys[kept]
+            self._embeddings = self._embeddings[kept]
             for name, values in self._columns.items():
                 self._columns[name] = [value for value, keep in zip(values, kept, strict=True) if keep]
-            parts = [self._write(self._numbers, self._embeddings, self._columns)] if kept.any() else []
+            parts = [self._write(self._numbers, self._embeddings, self._keys, self._columns)] if kept.any() else []
             self._commit(parts, self._index["next"])
             self._tidy()
         return removed
 
     def best(self, queries: np.ndarray, count: int) -> list[Best]:
         """The `count` that score highest against each of `queries` [q, d], or all that there are."""
-        if not self._lookups:
-            scores = self._scorer.score_all(queries, self._embeddings)
-            chosen = np.broadcast_to(np.arange(len(self)), scores.shape)
-        else:
-            chosen, there = self._nearest(queries, count)
-            scores = score_each(self._scorer, queries, self._embeddings[chosen])
-            scores[~there] = -np.inf
-        return [self._sorted(row, numbers, count) for row, numbers in zip(scores, chosen, strict=True)]
+        found = self._nearest(queries, count) if self._lookups and LOOK_UP * count < len(self) else None
+        if found is None:
+            scores, everything = self._scorer.score_all(queries, self._embeddings), np.arange(len(self))
+            return [self._sorted(row, everything, count) for row in scores]
+        numbers, there = found
+        scores = score_each(self._scorer, queries, self._embeddings[self._different[numbers]])
+        scores[~there] = -np.inf
+        return [self._with_copies(row, of, count) for row, of in zip(scores, numbers, strict=True)]
 
     def _nearest(self, queries, count):
-        """Numbers int [q, m] of the rows that FAISS finds, and bool [q, m] which count: `count` at least, or all."""
+        """What FAISS finds: numbers int [q, m] of different embeddings, and bool [q, m] which count; with their copies
+        `count` images at least. None where the indexes do not lead to as many."""
         vectors, look_up = lookup.for_metric(queries, self._metric), LOOK_UP * count
+        most = max(index.ntotal for index in self._lookups)
         while True:
-            look_up = min(look_up, len(self))
-            found = np.concatenate([index.search(vectors, look_up)[1] for index in self._lookups], axis=1)
-            position = np.searchsorted(self._numbers, found).clip(max=len(self) - 1)
-            there = self._numbers[position] == found  # Others were removed since, or fewer were found.
-            if look_up == len(self) or np.all(there.sum(axis=1) >= count):
-                return np.where(there, position, 0), there
+            found = np.concatenate([index.search(vectors, min(look_up, most))[1] for index in self._lookups], axis=1)
+            numbers = np.searchsorted(self._known, found).clip(max=len(self._known) - 1)
+            there = self._known[numbers] == found  # Others were removed since, or fewer were found.
+            if np.all(np.sum(self._copies[numbers] * there, axis=1) >= count):
+                return numbers, there
+            if look_up >= most:
+                return None
             look_up *= LOOK_UP
+
+    def _with_copies(self, scores, numbers, count):
+        """The best of the different embeddings `numbers`, each with all images that have it, or `count` of them."""
+        each = np.minimum(self._copies[numbers], count)
+        images = [self._order[start : start + some] for start, some in zip(self._starts[numbers], each, strict=True)]
+        return self._sorted(np.repeat(scores, each), np.concatenate(images), count)
 
     def _sorted(self, scores, chosen, count):
         if count < len(scores):
@@ -146,30 +156,44 @@ class FolderStore:
             self._load_parts()
 
     def _load_parts(self):
-        self._numbers, self._embeddings = np.zeros(0, np.int64), None
+        self._numbers, self._keys, self._embeddings = np.zeros(0, np.int64), np.zeros(0, np.int64), None
         self._columns = {name: [] for name in COLUMNS}
         for part in self._index["parts"]:
             with reading(self._place / part["file"]) as file:
-                self._append(file["numbers"], file["embeddings"], json.loads(file["columns"].tobytes()))
+                embeddings = file["embeddings"]
+                keys = file["keys"] if "keys" in file else lookup.keys(embeddings)
+                self._append(file["numbers"], embeddings, keys, json.loads(file["columns"].tobytes()))
+        self._group()
         self._look_up(self._index["lookup"])
 
-    def _append(self, numbers, embeddings, columns):
+    def _append(self, numbers, embeddings, keys, columns):
         self._numbers = np.concatenate([self._numbers, numbers])
+        self._keys = np.concatenate([self._keys, keys])
         known = [] if self._embeddings is None else [self._embeddings]
         self._embeddings = np.concatenate([*known, embeddings])
         for name in COLUMNS:
             self._columns[name] += columns[name]
 
-    def _write(self, numbers, embeddings, columns):
+    def _group(self):
+        """Finds the copies: `_order` numbers the images, those of one embedding together; `_known` are the different
+        keys, in that order, `_starts` where each begins, `_copies` its images, and `_different` the first of them."""
+        if self._faiss() is not None:
+            self._order = np.argsort(self._keys, kind="stable")
+            ordered = self._keys[self._order]
+            self._known, self._starts, self._copies = np.unique(ordered, return_index=True, return_counts=True)
+            self._different = self._order[self._starts]
+
+    def _write(self, numbers, embeddings, keys, columns):
         buffer = io.BytesIO()
         text = np.frombuffer(json.dumps(columns).encode(), np.uint8)
-        np.savez(buffer, numbers=numbers, embeddings=embeddings, columns=text)
+        np.savez(buffer, numbers=numbers, embeddings=embeddings, keys=keys, columns=text)
         name = f"part-{uuid.uuid4().hex}.npz"
         files.write(self._place / name, buffer.getvalue())
         return {"file": name, "images": len(numbers)}
 
     def _commit(self, parts, following):
         index = self._index | {"run": self._about["run"], "parts": parts, "next": following}
+        self._group()
         index["lookup"] = self._covered()
         self._look_up(index["lookup"])
         files.write(self._place / "gallery.json", json.dumps(index, indent=1).encode())
@@ -205,32 +229,38 @@ class FolderStore:
             if entry["file"] != self._opened[0]:
                 self._opened = entry["file"], lookup.read(faiss, self._place / entry["file"])
             self._lookups.append(self._opened[1])
-        after = self._numbers > (entry or _NOTHING)["last"]
-        if after.any():
-            self._lookups.append(
-                lookup.make(faiss, self._numbers[after], self._embeddings[after], self._metric, "flat")
-            )
+        after = self._missing(faiss, entry)
+        if len(after):
+            self._lookups.append(lookup.make(faiss, self._keys[after], self._embeddings[after], self._metric, "flat"))
+
+    def _missing(self, faiss, entry):
+        """Numbers of the different embeddings that the opened index, if there is an `entry` of it, does not hold."""
+        if not entry:
+            return self._different
+        held = lookup.held(faiss, self._opened[1])
+        return self._different[~np.isin(self._known, held, assume_unique=True)]
 
     def _covered(self):
-        """The entry in `gallery.json` of an index that holds most images, and few that are gone: as it was, with more
-        in it, or new. None while all can be compared one by one."""
-        faiss, entry, kind = self._faiss(), self._index["lookup"], _kind(len(self))
-        if faiss is None or kind == "flat":
+        """The entry in `gallery.json` of the index of FAISS to use after a change: kept, extended, or rebuilt, so that
+        it holds most embeddings, and few that are gone. None while all can be compared one by one."""
+        faiss, entry = self._faiss(), self._index["lookup"]
+        kind = None if faiss is None else _kind(len(self._different))
+        if kind in (None, "flat"):
             return None
-        after = self._numbers > (entry or _NOTHING)["last"]
+        after = self._missing(faiss, entry)
         held = self._opened[1].ntotal if entry else 0
-        gone = held - int(np.sum(~after))
+        gone = held - (len(self._different) - len(after))
         if entry is None or entry["kind"] != kind or gone > _LEFT + held // 10:
-            index = lookup.make(faiss, self._numbers, self._embeddings, self._metric, kind)
-        elif np.sum(after) > _LEFT + held // 100:
+            index = lookup.make(faiss, self._known, self._embeddings[self._different], self._metric, kind)
+        elif len(after) > _LEFT + held // 100:
             index = self._opened[1]
-            index.add_with_ids(lookup.for_metric(self._embeddings[after], self._metric), self._numbers[after])
+            index.add_with_ids(lookup.for_metric(self._embeddings[after], self._metric), self._keys[after])
         else:
             return entry
         name = f"lookup-{uuid.uuid4().hex}.faiss"
         files.write(self._place / name, faiss.serialize_index(index))
         self._opened = name, index
-        return {"file": name, "kind": kind, "last": int(self._numbers[-1])}
+        return {"file": name, "kind": kind}
 
 
 def read_index(place: pathlib.Path) -> dict | None:
@@ -248,6 +278,8 @@ def read_index(place: pathlib.Path) -> dict | None:
         index = json.loads(path.read_text())
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']}, expected {FORMAT}: enroll the images anew")
+        if "last" in (index.get("lookup") or {}):
+            index["lookup"] = None  # Of an older siamjax: it holds every copy of an image, and is rebuilt.
         return index
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, or of another version ({error})") from error

@@ -129,6 +129,111 @@ def test_those_that_are_gone_do_not_crowd_out_others(tmp_path, small, monkeypatc
         assert len(best.rows) == 5 and all(row["identity"] != "crowd" for row in best.rows)
 
 
+def copied(images, copies):
+    """Embeddings and rows of so many images, each with copies of it, in a mixed order; and the images' embeddings."""
+    different, _ = drawn(3 * images)
+    different = different[::3]
+    number = np.random.default_rng(7).permutation(np.repeat(np.arange(images), copies))
+    return (
+        different,
+        different[number],
+        [
+            {"identity": f"i{one}", "path": f"{place}", "thumbnail": f"thumbnails/{one}.jpg"}
+            for place, one in enumerate(number)
+        ],
+    )
+
+
+STORES = [stores.FolderStore, database.DatabaseStore]
+
+
+@pytest.fixture(params=STORES)
+def kind(request, monkeypatch, small):
+    """Each store, with indexes that a few hundred images suffice for."""
+    if request.param is database.DatabaseStore:
+        pytest.importorskip("lancedb")
+        monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 300)
+    return request.param
+
+
+@pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
+def test_an_enrolled_image_is_found_whatever_its_copies(tmp_path, kind, head):
+    different, embeddings, rows = copied(400, 25)
+    store = opened(tmp_path, head, kind)
+    add(store, embeddings[:9000], rows[:9000])
+    add(store, embeddings[9000:], rows[9000:])  # Mostly copies of what is there.
+    asked = np.arange(0, 400, 16)
+    for either in (store, opened(tmp_path, head, kind)):
+        for number, best in zip(asked, either.best(different[asked], 10), strict=True):
+            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 10
+            assert len({row["path"] for row in best.rows}) == 10
+        for number, best in zip(asked, either.best(different[asked], 40), strict=True):
+            assert len(best.scores) == len({row["path"] for row in best.rows}) == 40
+            assert sum(row["identity"] == f"i{number}" for row in best.rows) == 25
+
+
+def test_one_image_enrolled_over_and_over_hides_no_other(tmp_path, kind):
+    embeddings, rows = drawn(1600)
+    embeddings[::2] = embeddings[0]
+    store = opened(tmp_path, COSINE, kind)
+    add(store, embeddings, rows)
+    everything = opened(tmp_path / "all", ("cosine", None))
+    add(everything, embeddings, rows)
+    queries, _ = drawn(60, seed=5)
+    queries[0] = embeddings[0]
+    found, expected = store.best(queries, 10), everything.best(queries, 10)
+    assert all(len(best.rows) == 10 for best in found)
+    # Of equally good images any may be in the list: scores tell.
+    recall = [np.mean(one.scores >= other.scores[-1] - 1e-4) for one, other in zip(found, expected, strict=True)]
+    assert np.mean(recall) > 0.97
+
+
+def test_copies_stay_when_the_image_they_are_of_is_removed(tmp_path, kind):
+    different, embeddings, rows = copied(400, 2)
+    rows += [{"identity": "another", "path": f"copy {n}", "thumbnail": "t"} for n in range(3)]
+    store = opened(tmp_path, COSINE, kind)
+    add(store, np.concatenate([embeddings, different[[7, 7, 8]]]), rows)
+    with store.changing():
+        assert store.remove("i7") == 2
+    for either in (store, opened(tmp_path, COSINE, kind)):
+        (best,) = either.best(different[7:8], 3)
+        assert [row["path"] for row in best.rows[:2]] == ["copy 0", "copy 1"]
+        assert best.scores[0] == best.scores[1] > best.scores[2]
+    with store.changing():
+        assert store.remove("another") == 3
+    add(store, different[7:8], [{"identity": "back", "path": "back", "thumbnail": "t"}])
+    for either in (store, opened(tmp_path, COSINE, kind)):
+        seventh, eighth = either.best(different[7:9], 3)
+        assert seventh.rows[0]["identity"] == "back" and len(seventh.rows) == 3
+        assert [row["identity"] for row in eighth.rows[:2]] == ["i8", "i8"]
+    assert len(store) == 799
+
+
+def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, small):
+    """Its parts hold no keys, and its index every image under its number."""
+    faiss = pytest.importorskip("faiss")
+    different, embeddings, rows = copied(400, 20)
+    store = opened(tmp_path)
+    add(store, embeddings, rows)
+    index = json.loads((tmp_path / "gallery.json").read_text())
+    (part,) = tmp_path.glob("part-*")
+    with np.load(part) as file:
+        arrays = {name: file[name] for name in ("numbers", "embeddings", "columns")}
+    np.savez(part, **arrays)
+    old = stores.lookup.make(faiss, arrays["numbers"], embeddings, "cosine", "hnsw")
+    (tmp_path / index["lookup"]["file"]).rename(tmp_path / "lookup-old.faiss")
+    faiss.write_index(old, str(tmp_path / "lookup-old.faiss"))
+    index["lookup"] = {"file": "lookup-old.faiss", "kind": "hnsw", "last": len(rows) - 1}
+    (tmp_path / "gallery.json").write_text(json.dumps(index))
+    store = opened(tmp_path)
+    for _ in range(2):
+        for number, best in enumerate(store.best(different[:50], 10)):
+            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 10
+        add(store, different[:1], [{"identity": "i0", "path": "new", "thumbnail": "t"}])
+    assert not (tmp_path / "lookup-old.faiss").exists() and store._lookups[0].ntotal == 400
+    assert len(opened(tmp_path)) == 8002
+
+
 @pytest.mark.parametrize("failing", ["lookup-", "gallery.json"])
 def test_a_failed_write_leaves_the_index_as_it_was(tmp_path, small, monkeypatch, failing):
     embeddings, rows = drawn(650)
@@ -238,12 +343,31 @@ def test_a_database_finds_by_its_index_once_there_are_many(tmp_path, monkeypatch
     add(store, embeddings[:2500], rows[:2500])
     assert len(early) == 2500  # It was opened before there was anything.
     add(store, embeddings[2500:], rows[2500:])
-    (index,) = store._table.list_indices()
+    (index,) = [index for index in store._table.list_indices() if index.columns == ["vector"]]
     assert store._table.index_stats(index.name).num_unindexed_rows <= 500
     folder = opened(tmp_path / "folder")
     add(folder, embeddings, rows)
     queries, _ = drawn(60, seed=5)
     assert overlap(store.best(queries, 5), folder.best(queries, 5)) > 0.9
+
+
+def test_a_table_of_an_older_version_is_read_and_replaced_once_it_changes(tmp_path, monkeypatch):
+    lancedb = pytest.importorskip("lancedb")
+    import pyarrow
+
+    monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 300)
+    different, embeddings, rows = copied(400, 4)
+    store = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
+    vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), DIMENSION)
+    columns = {name: [row[name] for row in rows] for name in stores.COLUMNS}
+    address = str(tmp_path / "lance" / "database")
+    lancedb.connect(address).create_table(store._name, pyarrow.table({"vector": vectors} | columns))
+    for added in range(2):
+        for number, best in enumerate(store.best(different[:20], 4)):
+            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 4
+        assert len(store) == 1600 + added
+        add(store, different[:1], [{"identity": "i0", "path": "new", "thumbnail": "t"}])
+    assert store._table.count_rows("NOT copy") == 400
 
 
 def test_a_database_that_cannot_be_reached_is_named(tmp_path):

@@ -11,6 +11,8 @@ from siamjax.evaluation.one_shot import Trials
 from siamjax.progress import Progress
 from siamjax.training.state import Model
 
+_BLOCK = 4096  # pairs, or embeddings of a gallery and queries, that are scored at a time
+
 
 class Scorer:
     """A trained model as two functions: images -> embeddings, and embeddings -> scores, higher for likelier the same.
@@ -57,18 +59,26 @@ class Scorer:
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> logits of "same" float32 [p]."""
-        return parallel.map_chunks(self._programs["pairs"], (self._head_params, embeddings), pairs, 4096)
+        arguments = self._head_params, parallel.padded(embeddings)
+        return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        """Embeddings [q, d] and [n, d] -> logits of "same" float32 [q, n], a block of the gallery at a time."""
-        return parallel.map_chunks(self._programs["all"], (self._head_params, queries), gallery, 4096).T
+        """Embeddings [q, d] and [n, d] -> logits of "same" float32 [q, n], a block of both at a time."""
+        scores = np.empty((len(queries), len(gallery)), np.float32)
+        for start in range(0, len(queries), _BLOCK):
+            block = queries[start : start + _BLOCK]
+            arguments = self._head_params, parallel.padded(block)
+            of_block = parallel.map_chunks(self._programs["all"], arguments, gallery, _BLOCK)
+            scores[start : start + _BLOCK] = of_block[:, : len(block)].T
+        return scores
 
     def score_trials(self, embeddings: np.ndarray, trials: Trials) -> np.ndarray:
         """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots."""
         _, ways, shots = trials.support.shape
         numbers = (trials.query, trials.support)
         chunk = max(1, 2**25 // (trials.query.shape[1] * ways * shots * embeddings.shape[1]))
-        return parallel.map_chunks(self._programs["trials"], (self._head_params, embeddings), numbers, chunk)
+        arguments = self._head_params, parallel.padded(embeddings)
+        return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
 
 
 @functools.lru_cache(maxsize=8)

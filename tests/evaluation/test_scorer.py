@@ -87,3 +87,70 @@ def test_an_embedding_is_the_mean_over_the_image_and_its_distorted_copies(weight
     expected = np.mean([plain(variables, images * np.float32(factor)) for factor in factors], axis=0)
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     np.testing.assert_allclose(scorer.embed(images[7:8]), embeddings[7:8], atol=1e-5)
+
+
+@pytest.fixture
+def compiled():
+    """The programs that XLA compiles, or finds compiled on disk, while a test runs: the seconds that each took."""
+    taken, of = [], "/jax/core/compile/backend_compile_duration"
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: taken.append(seconds) if event == of else None
+    )
+    yield taken
+    jax.monitoring.clear_event_listeners()
+
+
+def test_a_hundred_sizes_need_a_few_programs(weights, images, compiled):
+    scorer = Scorer(MODEL, *weights, chunk=16)
+    embeddings = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)
+    trials = one_shot.Trials(np.zeros((1, 4, 2), np.int32), np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int32))
+
+    def ask(size):
+        scorer.embed(images[: size % 61 + 1])
+        scorer.score_pairs(embeddings[:size], np.zeros((size, 2), np.int32))
+        scorer.score_all(embeddings[:2], embeddings[:size])
+        scorer.score_all(embeddings[:size], embeddings[:2])
+        scorer.score_trials(embeddings[:size], trials)
+
+    ask(1030)
+    for size in range(1000, 1025):  # Across a power of two, on the way to 1,099.
+        ask(size)
+    first = len(compiled)
+    assert 0 < first <= 12
+    for size in range(1025, 1100):
+        ask(size)
+    assert len(compiled) == first
+
+
+@pytest.mark.parametrize("head", ["weighted_l1", "binary", "mahalanobis", "bilinear"])
+def test_what_a_part_is_padded_with_changes_no_bit(weights, images, head):
+    scorer = Scorer(MODEL, *weights, chunk=16)
+    np.testing.assert_array_equal(scorer.embed(images[:11]), scorer.embed(images[:16])[:11])
+    np.testing.assert_array_equal(scorer.embed(images[:43]), scorer.embed(images[:48])[:43])
+    head = heads.make(head)
+    x = np.random.default_rng(0).normal(size=(128, 16)).astype(np.float32)
+    params = head.init(jax.random.key(0), x, x)["params"]
+    scorer = Scorer(state.Model(None, head), {"encoder": {}, "head": params}, {})
+    pairs = np.random.default_rng(1).integers(100, size=(128, 2)).astype(np.int32)
+    np.testing.assert_array_equal(scorer.score_pairs(x[:100], pairs[:100]), scorer.score_pairs(x, pairs)[:100])
+    some, everything = scorer.score_all(x[:100], x[:70]), scorer.score_all(x, x)
+    if head.__class__.__name__ == "Mahalanobis":  # Distances are of points about the mean of all.
+        np.testing.assert_allclose(some, everything[:100, :70], rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(some, everything[:100, :70])
+
+
+def test_queries_beyond_a_block_are_scored_too(weights):
+    scorer = Scorer(MODEL, *weights)
+    x = np.random.default_rng(0).normal(size=(4100, 8)).astype(np.float32)
+    scores = scorer.score_all(x, x[:3])
+    assert scores.shape == (4100, 3)
+    np.testing.assert_allclose(scores[4090:], scorer.score_all(x[4090:], x[:3]), rtol=1e-5)
+
+
+def test_nothing_is_scored_as_nothing(weights):
+    scorer, x = Scorer(MODEL, *weights), np.ones((3, 8), np.float32)
+    assert scorer.score_pairs(x, np.zeros((0, 2), np.int32)).shape == (0,)
+    assert scorer.score_all(x[:0], x).shape == (0, 3) and scorer.score_all(x, x[:0]).shape == (3, 0)
+    none = one_shot.Trials(np.zeros((0, 4, 2), np.int32), np.zeros((0, 3), np.int32), np.zeros((0, 3), np.int32))
+    assert scorer.score_trials(x, none).shape == (0, 3, 4)
