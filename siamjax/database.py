@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import json
 import pathlib
+import unicodedata
+from collections.abc import Collection
 
 import numpy as np
 
@@ -108,7 +110,7 @@ class DatabaseStore:
         """Takes an identity out, with its thumbnails; to be called while `changing`."""
         if not len(self):
             return 0
-        condition = f"identity = {_quoted(identity)}"
+        condition = _of([identity])
 
         def thumbnails(condition):
             return self._table.search().where(condition).select(["thumbnail"]).to_arrow()["thumbnail"].to_pylist()
@@ -126,6 +128,15 @@ class DatabaseStore:
             for name in some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")):
                 (self._place / name).unlink(missing_ok=True)
         return len(found)
+
+    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
+        """The identity and the path of each image of these identities."""
+        found, asked = [], sorted(identities)
+        with self._reaching():
+            for start in range(0, len(asked) if len(self) else 0, 500):
+                rows = self._table.search().where(_of(asked[start : start + 500])).select(["identity", "path"]).to_arrow()
+                found += zip(map(files.named, rows["identity"].to_pylist()), rows["path"].to_pylist(), strict=True)
+        return found
 
     def best(self, queries: np.ndarray, count: int) -> list[Best]:
         """The `count` that score highest against each of `queries` [q, d], or all that there are."""
@@ -224,6 +235,13 @@ def _first(keys):
     first = np.zeros(len(keys), bool)
     first[np.unique(keys, return_index=True)[1]] = True
     return first
+
+
+def _of(identities):
+    """The condition, in SQL, that an image is of these identities, in either of Unicode's forms: an older siamjax wrote
+    names as they were typed."""
+    names = {unicodedata.normalize(form, name) for name in identities for form in ("NFC", "NFD")}
+    return f"identity IN ({', '.join(map(_quoted, sorted(names)))})"
 
 
 def _quoted(text):

@@ -192,7 +192,7 @@ def _check_same_identities(workdir, datasets):
     if not path.exists():
         return
     before = json.loads(path.read_text())
-    trained = set(before["train"])
+    trained = set(map(files.named, before["train"]))
     for part in datasets.keys() & {"validation", "test"}:
         moved = sorted(trained & set(datasets[part].names))
         if moved:

@@ -84,4 +84,5 @@ def shown(value) -> str:
 def named(value) -> str:
     """What an identity or group is called: as `shown`, in Unicode's composed form (NFC), so that the two ways to write
     "é" are one name."""
-    return unicodedata.normalize("NFC", shown(value))
+    text = str(value)
+    return text if text.isascii() else unicodedata.normalize("NFC", shown(text))

@@ -4,12 +4,14 @@ A gallery folder holds `gallery.json`, which says what counts, and thumbnails; e
 in a database, see `stores.py`.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
 import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -88,35 +90,68 @@ class Gallery:
         """Each identity, in the order of names, with the number of its images."""
         return self._store.identities()
 
-    def enroll(self, paths: Sequence[str | os.PathLike], identities: Sequence[str]):
+    def enroll(
+        self, paths: Sequence[str | os.PathLike], identities: Sequence[str], skip_unreadable: bool = False
+    ) -> dict[int, str]:
         """Adds image files, each as one image of the identity in its place; all of them, or on an error none.
 
+        Args:
+          paths: the files.
+          identities: as many names; those that differ only in how Unicode writes an accent are one.
+          skip_unreadable: whether to leave out files that cannot be read; otherwise the first ten are named in the
+            error.
+
+        Returns:
+          Why, for the number in `paths` of each file that was left out.
+
         Raises:
-          FileNotFoundError: an image is not there.
+          FileNotFoundError: images are not there.
           OSError: the gallery cannot be written to.
-          ValueError: an image cannot be read, or an identity has no name.
+          ValueError: images cannot be read, or an identity has no name.
         """
         if not paths:
             raise ValueError("there are no images to enroll")
         if not all(identities):
             raise ValueError("an identity needs a name")
-        embeddings, thumbnails = [], {}
-        names = []
+        embeddings, rows, thumbnails, unreadable = [], [], {}, {}
         for start in range(0, len(paths), _AT_ONCE):
-            part = paths[start : start + _AT_ONCE]
-            embeddings.append(self.verifier.embed(self.verifier.read(part), "enrolling" if len(part) > 500 else ""))
-            for path in part:
-                data = _thumbnail(path)
-                names.append(f"thumbnails/{hashlib.sha256(data).hexdigest()[:32]}.jpg")
-                thumbnails[names[-1]] = data
-        rows = [
-            {"identity": identity, "path": files.shown(os.path.abspath(path)), "thumbnail": name}
-            for identity, path, name in zip(identities, paths, names, strict=True)
-        ]
+            part, good = paths[start : start + _AT_ONCE], []
+            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+                found = list(pool.map(self._read, part))
+            for number, (path, (image, thumbnail)) in enumerate(zip(part, found, strict=True), start):
+                if image is None:
+                    unreadable[number] = thumbnail
+                    continue
+                name = f"thumbnails/{hashlib.sha256(thumbnail).hexdigest()[:32]}.jpg"
+                good.append(image)
+                thumbnails[name] = thumbnail
+                path = files.shown(os.path.abspath(path))
+                rows.append({"identity": files.named(identities[number]), "path": path, "thumbnail": name})
+            if good and (skip_unreadable or not unreadable):
+                embeddings.append(self.verifier.embed(np.stack(good), "enrolling" if len(good) > 500 else ""))
+        if unreadable and not (skip_unreadable and rows):
+            missing = all(isinstance(error, FileNotFoundError) for error in unreadable.values())
+            message = refusal([str(error) for error in unreadable.values()], len(paths), "--skip-unreadable")
+            raise (FileNotFoundError if missing else ValueError)(message)
         with self._store.changing():
             for name, data in thumbnails.items():
                 files.write(self.place / name, data)
             self._store.add(np.concatenate(embeddings), rows)
+        return {number: str(error) for number, error in unreadable.items()}
+
+    def _read(self, path):
+        """The image and the thumbnail of a file; or None and the error."""
+        try:
+            return self.verifier.read([path])[0], _thumbnail(path)
+        except (ValueError, OSError) as error:
+            return None, error
+
+    def folders(self, identities: Collection[str]) -> dict[str, set[str]]:
+        """The folders that the enrolled images of these identities were in; none of an identity that has no images."""
+        found = collections.defaultdict(set)
+        for identity, path in self._store.paths({files.named(identity) for identity in identities}):
+            found[identity].add(os.path.dirname(path))
+        return dict(found)
 
     def remove(self, identity: str) -> int:
         """Takes all images of an identity out; returns their number.
@@ -125,7 +160,7 @@ class Gallery:
           ValueError: the identity is not in the gallery.
         """
         with self._store.changing():
-            removed = self._store.remove(identity)
+            removed = self._store.remove(files.named(identity))
         if not removed:
             raise ValueError(f"{self.place} holds no identity {identity!r}; `siamjax list` shows those that it holds")
         return removed
@@ -159,7 +194,9 @@ class Gallery:
     def _matches(self, best):
         probabilities = self.verifier.decision.probability(best.scores)
         return [
-            Match(row["identity"], row["path"], float(score), float(probability), self.place / row["thumbnail"])
+            Match(
+                files.named(row["identity"]), row["path"], float(score), float(probability), self.place / row["thumbnail"]
+            )
             for score, probability, row in zip(best.scores, probabilities, best.rows, strict=True)
         ]
 

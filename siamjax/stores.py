@@ -10,6 +10,7 @@ import json
 import pathlib
 import uuid
 import zipfile
+from collections.abc import Collection
 
 import filelock
 import numpy as np
@@ -95,7 +96,7 @@ class FolderStore:
 
     def remove(self, identity: str) -> int:
         """Takes an identity out, and the files that nothing needs; to be called while `changing`."""
-        kept = np.array([name != identity for name in self._columns["identity"]], bool)
+        kept = np.array([files.named(name) != identity for name in self._columns["identity"]], bool)
         removed = int(np.sum(~kept))
         if removed:
             self._numbers, self._keys = self._numbers[kept], self._keys[kept]
@@ -106,6 +107,11 @@ class FolderStore:
             self._commit(parts, self._index["next"])
             self._tidy()
         return removed
+
+    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
+        """The identity and the path of each image of these identities."""
+        known = zip(map(files.named, self._columns["identity"]), self._columns["path"], strict=True)
+        return [(identity, path) for identity, path in known if identity in identities]
 
     def best(self, queries: np.ndarray, count: int) -> list[Best]:
         """The `count` that score highest against each of `queries` [q, d], or all that there are."""
@@ -348,7 +354,7 @@ def alone(place: pathlib.Path):
 
 def counted(identities: list[str]) -> dict[str, int]:
     """Each identity, in the order of names, with how often it comes."""
-    names, counts = np.unique(np.array(identities, dtype=object).astype(str), return_counts=True)
+    names, counts = np.unique(np.array([files.named(name) for name in identities], dtype=object).astype(str), return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 

@@ -94,8 +94,8 @@ def read(
 def refusal(unreadable: list[str], count: int, skip: str) -> str:
     """A message: which of `count` images are `unreadable`, by a message each, ten at most; `skip` leaves them out."""
     more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-    remedy = f"Fix or remove them, or skip them with {skip}" if len(unreadable) < count else "None is left"
-    return f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}. {remedy}"
+    remedy = f". Fix or remove them, or skip them with {skip}" if len(unreadable) < count else ""
+    return f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}{remedy}"
 
 
 def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
