@@ -134,7 +134,9 @@ class DatabaseStore:
         found, asked = [], sorted(identities)
         with self._reaching():
             for start in range(0, len(asked) if len(self) else 0, 500):
-                rows = self._table.search().where(_of(asked[start : start + 500])).select(["identity", "path"]).to_arrow()
+                rows = (
+                    self._table.search().where(_of(asked[start : start + 500])).select(["identity", "path"]).to_arrow()
+                )
                 found += zip(map(files.named, rows["identity"].to_pylist()), rows["path"].to_pylist(), strict=True)
         return found
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from siamjax import database as databases
 from siamjax import files, stores
-from siamjax.data.images import opened, upright
+from siamjax.data.images import opened, refusal, upright
 from siamjax.verifier import Verifier
 
 _THUMBNAIL = 96  # pixels
@@ -195,7 +195,11 @@ class Gallery:
         probabilities = self.verifier.decision.probability(best.scores)
         return [
             Match(
-                files.named(row["identity"]), row["path"], float(score), float(probability), self.place / row["thumbnail"]
+                files.named(row["identity"]),
+                row["path"],
+                float(score),
+                float(probability),
+                self.place / row["thumbnail"],
             )
             for score, probability, row in zip(best.scores, probabilities, best.rows, strict=True)
         ]

@@ -354,7 +354,9 @@ def alone(place: pathlib.Path):
 
 def counted(identities: list[str]) -> dict[str, int]:
     """Each identity, in the order of names, with how often it comes."""
-    names, counts = np.unique(np.array([files.named(name) for name in identities], dtype=object).astype(str), return_counts=True)
+    names, counts = np.unique(
+        np.array([files.named(name) for name in identities], dtype=object).astype(str), return_counts=True
+    )
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import jax
 import numpy as np
@@ -225,3 +226,84 @@ def test_a_reader_that_has_enough_is_no_error(gallery):
     with os.fdopen(writing, "w") as output:
         done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_enroll_names_every_bad_file_and_skips_them_if_asked(run, faces, damaged, tmp_path, capsys):
+    good, lost = faces / "ann" / "0.png", tmp_path / "lost.png"
+    lost.symlink_to(tmp_path / "nowhere.png")
+    paths = list(map(str, (damaged, good, lost)))
+    command = ["enroll", str(tmp_path / "new"), "--checkpoint", str(run), *paths]
+    assert cli.main(command) == 2
+    told = capsys.readouterr().err
+    assert "2 of 3 images cannot be read: " in told and "--skip-unreadable" in told
+    assert f"{damaged} cannot be read as an image" in told and f"{lost} is not there" in told
+    assert not (tmp_path / "new" / "gallery.json").exists()
+    assert cli.main([*command, "--skip-unreadable"]) == 0
+    out, told = capsys.readouterr()
+    assert "1 images of 1 identities (ann) added; it holds 1 images" in out
+    assert told.count("left out: ") == 2 and str(damaged) in told and str(lost) in told
+    assert cli.main([*command, "--skip-unreadable", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["added"] == {"ann": 1} and set(answer["left_out"]) == {str(damaged), str(lost)}
+    assert cli.main([*command[:4], str(damaged), "--skip-unreadable"]) == 2
+    assert "1 of 1 images cannot be read" in capsys.readouterr().err
+    found = Gallery(tmp_path / "new")
+    assert found.enroll([good, damaged], ["ann", "bob"], skip_unreadable=True).keys() == {1}
+    assert found.identities() == {"ann": 3}
+    with pytest.raises(FileNotFoundError, match="1 of 2 images cannot be read: .*lost.png is not there"):
+        found.enroll([good, lost], ["ann", "ann"])
+
+
+def test_one_name_is_one_identity_however_its_accents_are_written(run, faces, tmp_path, monkeypatch, capsys):
+    """A gallery of an older siamjax holds names as they were typed: both are found, and removed."""
+    from siamjax import files
+
+    composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    place, image = str(tmp_path / "new"), str(faces / "ann" / "0.png")
+    with monkeypatch.context() as older:
+        older.setattr(files, "named", str)
+        for name in (composed, apart):
+            assert cli.main(["enroll", place, "--checkpoint", str(run), "--identity", name, image]) == 0
+        assert json.loads((tmp_path / "new" / "gallery.json").read_text())["next"] == 2
+    capsys.readouterr()
+    assert cli.main(["list", place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {composed: 2}
+    assert cli.main(["identify", place, image, "--json"]) == 0
+    ((ranked,),) = [row["ranked"] for row in json.loads(capsys.readouterr().out)]
+    assert ranked["identity"] == composed
+    assert cli.main(["enroll", place, "--identity", apart, image]) == 0
+    assert cli.main(["remove", place, apart]) == 0
+    assert "3 images of" in capsys.readouterr().out.splitlines()[-1]
+    assert Gallery(place).identities() == {} and not list((tmp_path / "new" / "thumbnails").iterdir())
+
+
+def test_folders_of_one_name_are_not_one_person_unasked(run, faces, tmp_path, monkeypatch, capsys):
+    for site, name in (("site1", "bob"), ("site2", "cid")):
+        (tmp_path / "people" / site).mkdir(parents=True)
+        (tmp_path / "people" / site / "ann").symlink_to(faces / name)
+    monkeypatch.chdir(tmp_path / "people")
+
+    def identities(gallery, *arguments):
+        assert cli.main(["enroll", str(tmp_path / gallery), "--checkpoint", str(run), *arguments]) == 0
+        return set(Gallery(tmp_path / gallery).identities()), capsys.readouterr().err
+
+    apart = {"site1/ann", "site2/ann"}
+    assert identities("whole", ".") == (apart, "")
+    names, told = identities("files", "site1/ann/0.png", "site2/ann/0.png")
+    assert names == apart and "kept apart, as site1/ann, site2/ann" in told
+    assert identities("in_turn", "site1/ann/0.png") == ({"ann"}, "")
+    assert identities("in_turn", "site1/ann/1.png") == ({"ann"}, "")
+    names, told = identities("in_turn", "site2/ann/1.png")
+    assert names == {"ann"} and "ann holds images of " in told and "site1/ann and gets those of " in told
+    assert identities("in_turn", "--identity", "ann", "site2/ann/0.png") == ({"ann"}, "")
+
+
+def test_any_name_can_stand_on_a_contact_sheet(run, faces, tmp_path, capsys):
+    """matplotlib takes what is between dollar signs for mathematics."""
+    image, sheet = str(faces / "ann" / "0.png"), tmp_path / "sheet.png"
+    for name in ("$5_x_y$", r"\frac{", "[/bold]", "100 %"):
+        assert cli.main(["enroll", str(tmp_path / "new"), "--checkpoint", str(run), "--identity", name, image]) == 0
+    assert cli.main(["search", str(tmp_path / "new"), image, "-o", str(sheet)]) == 0
+    assert "$5_x_y$" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.width > 100

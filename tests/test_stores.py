@@ -1,6 +1,7 @@
 """Stores of a gallery with many images: what FAISS and LanceDB find is what comparing with all finds."""
 
 import json
+import unicodedata
 
 import jax
 import numpy as np
@@ -332,6 +333,24 @@ def test_a_database_holds_the_same_gallery(tmp_path, head):
         assert other.remove("O'Neill") == 1 and other.remove("O'Neill") == 0
     assert len(store) == 299 and "O'Neill" not in store.identities()
     assert not (tmp_path / "lance" / rows[4]["thumbnail"]).exists()
+
+
+@pytest.mark.parametrize("kind", [stores.FolderStore, database.DatabaseStore])
+def test_names_of_an_older_gallery_are_found_in_either_form(tmp_path, kind):
+    pytest.importorskip("lancedb")
+    composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    embeddings, rows = drawn(6)
+    for row, name in zip(rows, (composed, apart, "ann", "O'Neill", apart, "bob"), strict=True):
+        row["identity"] = name
+    store = opened(tmp_path / "gallery", COSINE, kind)
+    assert store.paths({composed}) == []
+    add(store, embeddings, rows)
+    assert store.identities() == {"O'Neill": 1, "Zoë": 3, "ann": 1, "bob": 1}
+    expected = [(composed, rows[number]["path"]) for number in (0, 1, 4)] + [("O'Neill", rows[3]["path"])]
+    assert sorted(store.paths({composed, "O'Neill"})) == sorted(expected)
+    with store.changing():
+        assert store.remove(composed) == 3
+    assert store.identities() == {"O'Neill": 1, "ann": 1, "bob": 1}
 
 
 def test_a_database_finds_by_its_index_once_there_are_many(tmp_path, monkeypatch):

@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 
+from siamjax import files
 from siamjax.cli import images
 
 
@@ -16,7 +18,8 @@ def add_commands(add):
     enroll.add_argument(
         "--database", metavar="ADDRESS", help="of a new gallery: keep it in LanceDB, in a folder or at s3://..."
     )
-    enroll.add_argument("--identity", help="of all images given; without it, an image is of the folder that it lies in")
+    enroll.add_argument("--identity", help="of all images; by default the folder of each: its path in the folder given")
+    enroll.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     enroll.add_argument("paths", nargs="+", metavar="PATH", help=f"{images.HELP}; or a folder of such folders")
 
     identify = add("identify", _identify, "who is this? ranked identities, or unknown")
@@ -51,17 +54,37 @@ def _positive(text):
 def _enroll(options):
     from siamjax.gallery import Gallery
 
-    paths, identities = images.find(options.paths)
-    if options.identity is not None:
-        identities = [options.identity] * len(paths)
+    paths, identities = images.find(options.paths, options.identity)
     gallery = Gallery(options.gallery, options.checkpoint, options.database)
-    gallery.enroll(paths, identities)
+    if options.identity is None:
+        _warn_of_other_folders(gallery, paths, identities)
+    skipped = gallery.enroll(paths, identities, options.skip_unreadable)
+    for reason in skipped.values():
+        images.note(f"left out: {reason}")
+    identities = [identity for number, identity in enumerate(identities) if number not in skipped]
     names = sorted(set(identities))
     if options.json:
         held = {"images": len(gallery), "identities": len(gallery.identities())}
-        return print(json.dumps({"added": {name: identities.count(name) for name in names}, "holds": held}))
-    added = f"{len(paths)} images of {len(names)} identities" + (f" ({', '.join(names)})" if len(names) <= 5 else "")
+        left_out = {"left_out": {paths[number]: reason for number, reason in skipped.items()}} if skipped else {}
+        added = {name: identities.count(name) for name in names}
+        return print(json.dumps({"added": added, **left_out, "holds": held}))
+    added = f"{len(identities)} images of {len(names)} identities" + (
+        f" ({', '.join(names)})" if len(names) <= 5 else ""
+    )
     print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")
+
+
+def _warn_of_other_folders(gallery, paths, identities):
+    """A folder elsewhere may have the name of an identity that is another's."""
+    known, told = gallery.folders(set(identities)), {}
+    for path, identity in zip(paths, identities, strict=True):
+        folder = files.shown(os.path.dirname(os.path.abspath(path)))
+        if identity in known and folder not in known[identity]:
+            told.setdefault(identity, f"{identity} holds images of {min(known[identity])} and gets those of {folder}")
+    for line in list(told.values())[:5]:
+        images.note(f"{line}; if they are two, remove it, and enroll each with its own --identity")
+    if len(told) > 5:
+        images.note(f"{len(told) - 5} more identities get images of other folders than they hold")
 
 
 def _identify(options):

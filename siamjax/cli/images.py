@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -10,20 +9,19 @@ _AT_ONCE = 1000  # images that are read, and held in memory, at a time
 HELP = "an image, a folder of images, or - for a list of them on standard input, one a line"
 
 
-def find(paths: list[str]) -> tuple[list[str], list[str]]:
-    """Image files and the identity that each one's folder says; "-" stands for the paths on standard input."""
-    from siamjax.data import folder
+def find(paths: list[str], identity: str | None = "") -> tuple[list[str], list[str]]:
+    """Image files and their identities: `identity`, or what their folders are called; "-" stands for the paths on
+    standard input. What was skipped is said on standard error."""
+    from siamjax.data import finding
 
-    images, identities = [], []
-    for path in [path for given in paths for path in (_listed() if given == "-" else [given])]:
-        if os.path.isdir(path):
-            found = folder.find(path)
-            images += [str(file.path) for file in found]
-            identities += [file.identity for file in found]
-        else:
-            images.append(path)
-            identities.append(pathlib.Path(os.path.abspath(path)).parent.name)
-    return images, identities
+    given = [path for given in paths for path in (_listed() if given == "-" else [given])]
+    found = finding.of_paths(given, identity, note)
+    return [str(file.path) for file in found], [file.identity for file in found]
+
+
+def note(message: str):
+    """Prints a line on standard error, out of the way of answers."""
+    print(message, file=sys.stderr)
 
 
 def _listed():
