@@ -92,6 +92,16 @@ def verify(settings, datasets, embeddings, scorer, decision: verification.Decisi
     return Verified(*scored["test"], decision)
 
 
+def verification_result(verified: Verified, dataset: Dataset, seed: int):
+    """The `Result` of the test pairs of `dataset`, and the intervals of `verification.measures` of them."""
+    accepted = verified.decision.same(verified.scores)
+    identities = dataset.label[verified.pairs]
+    bounds = verification.intervals_of(verified.scores, verified.same, identities, accepted)
+    accuracy, count = float(np.mean(accepted == verified.same)), len(verified.same)
+    interval = bounds.pop("accuracy")
+    return result.Result(accuracy, interval, count, seed, "identities", len(np.unique(identities))), bounds
+
+
 def run(config, datasets, embeddings, scorer):
     """Runs every protocol of trials that the data allows.
 
@@ -106,15 +116,18 @@ def run(config, datasets, embeddings, scorer):
     """
     settings = config.evaluation
 
-    def outcome(part, draw, seed=settings.seed, **trials):
+    def outcome(part, draw, **trials):
         if part not in datasets:
             return f"there is no {part} data"
+        dataset = datasets[part]
         try:
-            drawn = draw(datasets[part], seed=seed, **trials)
+            drawn = draw(dataset, seed=settings.seed, **trials)
         except one_shot.TooFewImages as error:
             return str(error)
-        scores = scorer.score_trials(embeddings[part], drawn)
-        return result.of(one_shot.right(scores, drawn.answer), seed)
+        right = one_shot.right(scorer.score_trials(embeddings[part], drawn), drawn.answer)
+        # Trials of one alphabet, or about one identity, stand and fall together.
+        over, unit = ("alphabets", dataset.group) if draw is one_shot.within_group else ("identities", dataset.label)
+        return result.of(right, settings.seed, over, unit[drawn.query])
 
     if config.data.name in ("folder", "tfds"):
         for part in ("validation", "test"):
@@ -126,7 +139,7 @@ def run(config, datasets, embeddings, scorer):
         return  # Whose the queries are is asked of the gallery, see `reidentification.py`.
     within = f"within_alphabet_{settings.ways}way_1shot"
     yield within, outcome("test", one_shot.within_group, trials=settings.trials, ways=settings.ways)
-    yield "koch_400_trials", outcome("test", one_shot.within_group, settings.seed + 2, trials=400, ways=20)
+    yield "koch_400_trials", outcome("test", one_shot.within_group, trials=400, ways=20)
     on_omniglot = config.data.name == "omniglot"
     choosing = on_omniglot and config.data.splits == "choose"
     if on_omniglot and config.data.splits == "background":
@@ -161,4 +174,5 @@ def _official_runs(config, scorer):
     except (FileNotFoundError, ValueError) as error:
         return str(error)  # The other figures do not depend on this archive.
     scores = scorer.score_trials(scorer.embed(images, "embedding official runs"), trials)
-    return result.of(one_shot.right(scores, trials.answer), None)
+    runs = np.arange(len(trials.query))[:, None]
+    return result.of(one_shot.right(scores, trials.answer), None, "runs", runs)

@@ -80,11 +80,11 @@ def fit_threshold(found: Answers) -> float:
     return float(tried[np.argmax([map_at_5(found, threshold).mean() for threshold in tried])])
 
 
-def measures(
+def per_query(
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
     embeddings: dict[str, np.ndarray],
     labels: dict[str, np.ndarray],
-) -> dict[str, float]:
+) -> dict[str, np.ndarray]:
     """MAP@5 of the "test" queries against the "gallery", with the threshold for "new" fitted on "validation".
 
     Args:
@@ -93,8 +93,8 @@ def measures(
       labels: int [n] of each; the same numbers mean the same identities.
 
     Returns:
-      "map_at_5" of all queries, "map_at_5_of_known", "map_at_5_of_new", "rank_1_of_known" without "new" as an answer,
-      and "map_at_5_all_new", what the answer "new" alone would have.
+      float [q] of the test queries by name: "map_at_5"; "map_at_5_of_known" and "map_at_5_of_new", NaN for the others;
+      "rank_1_of_known" without "new" as an answer; and "map_at_5_all_new", what the answer "new" alone would have.
     """
     gallery = (embeddings["gallery"], labels["gallery"])
     found = {part: answers(score, embeddings[part], labels[part], *gallery) for part in ("validation", "test")}
@@ -102,9 +102,9 @@ def measures(
     scores = map_at_5(test, fit_threshold(found["validation"]))
     new = test.place < 0
     return {
-        "map_at_5": float(scores.mean()),
-        "map_at_5_of_known": float(scores[~new].mean()),
-        "map_at_5_of_new": float(scores[new].mean()),
-        "rank_1_of_known": float((test.place[~new] == 0).mean()),
-        "map_at_5_all_new": float(new.mean()),
+        "map_at_5": scores,
+        "map_at_5_of_known": np.where(new, np.nan, scores),
+        "map_at_5_of_new": np.where(new, scores, np.nan),
+        "rank_1_of_known": np.where(new, np.nan, test.place == 0),
+        "map_at_5_all_new": new.astype(float),
     }

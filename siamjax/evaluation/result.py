@@ -3,24 +3,36 @@
 import dataclasses
 
 import numpy as np
-import scipy.stats
+
+from siamjax.evaluation import intervals
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """`accuracy` 0..1 of `trials` under a named protocol, its Wilson 95 % interval, and the seed that drew the trials.
+    """`accuracy` 0..1 of `trials` under a named protocol, and the seed that drew the trials.
 
-    The interval takes trials as independent; those of a run share a support set, so that it is somewhat too narrow. It
-    says nothing of another training seed.
+    `ci95` is the 95 % interval for other units of the same kind: the trials are of so many `units`, which `over` names:
+    "identities", "alphabets" or "runs". None where the units are too few or no trial is wrong, see `intervals.around`.
+    It says nothing of another training seed.
     """
 
     accuracy: float
-    ci95: tuple[float, float]
+    ci95: intervals.Interval
     trials: int
     seed: int | None
+    over: str
+    units: int
 
 
-def of(right: np.ndarray, seed: int | None) -> Result:
-    """The result of trials of which `right` (bool, any shape) says which were answered rightly."""
-    interval = scipy.stats.binomtest(int(right.sum()), right.size).proportion_ci(method="wilson")
-    return Result(float(right.mean()), (float(interval.low), float(interval.high)), int(right.size), seed)
+def of(right: np.ndarray, seed: int | None, over: str, unit: np.ndarray) -> Result:
+    """The result of trials of which `right` (bool, any shape) says which are answered correctly.
+
+    Args:
+      right: bool, any shape.
+      seed: that drew the trials; None if they were not drawn.
+      over: what the units are called.
+      unit: int, broadcast to the shape of `right`: the unit of each trial.
+    """
+    unit = np.broadcast_to(unit, right.shape).ravel()
+    interval = intervals.of_mean(right.ravel(), unit)
+    return Result(float(right.mean()), interval, int(right.size), seed, over, len(np.unique(unit)))

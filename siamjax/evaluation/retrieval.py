@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 
-def measures(
+def per_query(
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
     queries: np.ndarray,
     query_label: np.ndarray,
@@ -14,10 +14,10 @@ def measures(
     *,
     ks: tuple[int, ...] = (1, 5, 10),
     block: int = 1024,
-) -> dict[str, float]:
-    """Means over the queries whose identity is in the gallery.
+) -> dict[str, np.ndarray]:
+    """What each query found, float [q] by name; NaN where its identity is not in the gallery.
 
-    - "recall_at_k": an image of the identity is among the k that score best;
+    - "recall_at_k": 1 if an image of the identity is among the k that score best;
     - "r_precision": the share of the identity's among the R best, R being the number of its images in the gallery;
     - "map_at_r": the mean over these R places of the precision so far, 0 where another's image stands. Musgrave,
       Belongie, Lim: A Metric Learning Reality Check (2020), section 3.2; https://arxiv.org/abs/2003.08505;
@@ -45,7 +45,7 @@ def measures(
     asked = np.flatnonzero(images > 0)
     if not len(asked):
         raise ValueError("no query has an image of its identity in the gallery; there is nothing to retrieve")
-    totals = np.zeros(len(ks) + 3)
+    values = np.full((len(ks) + 3, len(queries)), np.nan)
     for start in range(0, len(asked), block):
         rows = asked[start : start + block]
         scores = np.array(score(queries[rows], gallery), np.float64)
@@ -53,13 +53,13 @@ def measures(
             scores[np.arange(len(rows)), rows] = -np.inf
         right = label[None, :] == there[rows][:, None]
         scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is no hit.
-        totals += _sums(scores, right, images[rows], label, ks)
+        values[:, rows] = _values(scores, right, images[rows], label, ks)
     names = [*(f"recall_at_{k}" for k in ks), "r_precision", "map_at_r", "map_at_5"]
-    return dict(zip(names, (totals / len(asked)).tolist(), strict=True))
+    return dict(zip(names, values, strict=True))
 
 
-def _sums(scores, right, images, label, ks):
-    """The sums over a block of queries: scores and right [b, n], images [b], label [n]."""
+def _values(scores, right, images, label, ks):
+    """[measures, b] of a block of queries: scores and right [b, n], images [b], label [n]."""
     deepest = min(max(*ks, images.max()), scores.shape[1])
     best = np.argpartition(-scores, deepest - 1, axis=1)[:, :deepest]
     order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
@@ -67,7 +67,7 @@ def _sums(scores, right, images, label, ks):
     place = np.arange(1, deepest + 1)
     counted = hits & (place <= images[:, None])
     precision = np.cumsum(hits, axis=1) / place
-    recalls = [hits[:, :k].any(axis=1).sum() for k in ks]
+    recalls = [hits[:, :k].any(axis=1) for k in ks]
     # How many identities have an image that scores better than the likest of the right one.
     of_right = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     better = (scores > of_right) & ~right
@@ -75,8 +75,8 @@ def _sums(scores, right, images, label, ks):
     return np.array(
         [
             *recalls,
-            (counted.sum(axis=1) / images).sum(),
-            ((precision * counted).sum(axis=1) / images).sum(),
-            np.where(rank <= 5, 1 / rank, 0).sum(),
+            counted.sum(axis=1) / images,
+            (precision * counted).sum(axis=1) / images,
+            np.where(rank <= 5, 1 / rank, 0),
         ]
     )

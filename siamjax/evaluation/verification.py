@@ -11,6 +11,7 @@ import scipy.special
 
 from siamjax import sampling
 from siamjax.data.dataset import Dataset, part_of
+from siamjax.evaluation import intervals
 
 
 def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,15 +135,71 @@ def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     import sklearn.metrics
 
     false_accepts, true_accepts = roc(scores, same)
+    values = _measures(false_accepts[None], true_accepts[None], np.sum(~np.asarray(same)))
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def intervals_of(
+    scores: np.ndarray, same: np.ndarray, identities: np.ndarray, accepted: np.ndarray
+) -> dict[str, intervals.Interval]:
+    """The 95 % intervals, over identities, of the accuracy and of what `measures` gives; see `intervals.of_pairs`.
+
+    As many pairs stay the same as are different in the resamples of identities. That another threshold would have been
+    fitted, or another network trained, on other people is not in it.
+
+    Args:
+      scores: float [n], finite.
+      same: bool [n].
+      identities: int [n, 2], of both images of each pair.
+      accepted: bool [n], which pairs are called the same, for the accuracy.
+
+    Returns:
+      "accuracy", "auc", ... -> (low, high), or None where the identities are too few.
+
+    Raises:
+      ValueError: the pairs are not of both kinds.
+    """
+    figures = {"accuracy": float(np.mean(accepted == same)), **measures(scores, same)}
+    order = np.argsort(-scores, kind="stable")
+    scores, same, accepted = scores[order], same[order], accepted[order]
+    known, pairs = np.unique(identities[order], return_inverse=True)
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # of equal scores
+    blocks = []
+    for drawn in intervals.resamples(len(known), len(scores)):
+        weight = intervals.of_pairs(drawn, pairs.reshape(-1, 2))
+        weight = weight[np.all([weight @ np.float32(kind) > 0 for kind in (same, ~same)], axis=0)]
+        rates = [_cumulative_share(weight * kind)[:, np.append(0, last + 1)] for kind in (~same, same)]
+        right = [weight @ np.float32(kind & (accepted == same)) / (weight @ np.float32(kind)) for kind in (~same, same)]
+        share = same.mean()
+        blocks.append({"accuracy": (1 - share) * right[0] + share * right[1], **_measures(*rates, np.sum(~same))})
+    return {
+        name: intervals.around(value, np.concatenate([block[name] for block in blocks]), len(known))
+        for name, value in figures.items()
+    }
+
+
+def _cumulative_share(weight):
+    """float [b, n] -> [b, n + 1], from 0 to 1."""
+    total = np.pad(np.cumsum(weight, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
+    return total / total[:, -1:]
+
+
+def _measures(false_accepts, true_accepts, different):
+    """See `measures`, of b curves at once: float [b, k] each, of so many `different` pairs."""
     # Misses fall and false accepts rise along the curve; between two points both are straight lines.
     excess = false_accepts - (1 - true_accepts)
-    after = int(np.argmax(excess >= 0))
-    share = -excess[after - 1] / (excess[after] - excess[after - 1])
-    eer = false_accepts[after - 1] + share * (false_accepts[after] - false_accepts[after - 1])
-    figures = {"auc": float(sklearn.metrics.auc(false_accepts, true_accepts)), "eer": float(eer)}
+    after = np.argmax(excess >= 0, axis=1)[:, None]
+
+    def beside(curve):
+        return np.take_along_axis(curve, after - 1, 1)[:, 0], np.take_along_axis(curve, after, 1)[:, 0]
+
+    (low, high), (before, at) = beside(excess), beside(false_accepts)
+    step, height = np.diff(false_accepts, axis=1), true_accepts[:, 1:] + true_accepts[:, :-1]
+    figures = {"auc": np.sum(step * height, axis=1) / 2, "eer": before + low / (low - high) * (at - before)}
     for rate in (1e-1, 1e-2, 1e-3, 1e-4):
-        if rate * np.sum(~np.asarray(same)) >= 1:
-            figures[f"tar_at_far_{rate:g}"] = float(true_accepts[false_accepts <= rate].max())
+        if rate * different >= 1:
+            last = np.sum(false_accepts <= rate, axis=1, keepdims=True) - 1
+            figures[f"tar_at_far_{rate:g}"] = np.take_along_axis(true_accepts, last, 1)[:, 0]
     return figures
 
 
