@@ -8,23 +8,25 @@ import pathlib
 
 import jax
 import ml_collections
+import numpy as np
 
-from siamjax import data, files, optimizer, parallel, report
+from siamjax import data, figures, files, optimizer, parallel, report
 from siamjax.choices import choose
-from siamjax.evaluation import one_shot, protocols, reidentification, result, retrieval, verification
+from siamjax.evaluation import intervals, one_shot, protocols, reidentification, retrieval, verification
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
-from siamjax.training.checkpoint import Checkpoints, check_trained, restore_best
+from siamjax.training.checkpoint import Checkpoints, check_trained, restore_best, restore_best_with_progress
 from siamjax.training.metrics import MetricsLog
 
 # May differ when a run goes on: where the data lies says nothing about what it is.
 _PLACES = ("data.data_dir", "data.manual_dir", "data.folder.path")
-# What a threshold depends on, beside the network.
-_DECISIVE = ("data.", "augment.", "evaluation.copies", "evaluation.across_groups")
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
-    """Trains as `config` says, or goes on where an earlier call was cut off, then evaluates the best checkpoint.
+    """Trains as `config` says, or goes on where an earlier call was cut off, then evaluates the kept checkpoint.
+
+    That is the best on validation, or the last, as `train.keep` says. A run that is trained and evaluated is left as it
+    is.
 
     Args:
       config: see configs/default.py.
@@ -70,11 +72,26 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     checkpoints = Checkpoints(workdir)
     restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
     checkpoints.forget_after(int(restored.step))
-    log = MetricsLog(workdir, after=int(restored.step))
+    try:
+        if done := loop.finished(config.train, int(restored.step), progress):
+            parallel.from_main(lambda: report.note(f"{workdir}: training is complete, at step {int(restored.step)}"))
+        else:
+            _train(config, workdir, made, batches_key, restored, progress, checkpoints, validate)
+    finally:
+        checkpoints.close()
+    parallel.from_main(lambda: report.curves(workdir, figures.about(config, workdir, "training and validation")))
+    if done and parallel.from_main(lambda: _is_evaluated(workdir, progress["best_step"])):
+        parallel.from_main(lambda: _show_again(config, workdir, progress["best_step"]))
+    else:
+        _evaluate(config, workdir, workdir, datasets)
+
+
+def _train(config, workdir, made, key, start, progress, checkpoints, validate):
+    log = MetricsLog(workdir, after=int(start.step))
     try:
         loop.train(
-            made.feed(batches_key, int(restored.step), config.train.steps),
-            parallel.replicate(restored),
+            made.feed(key, int(start.step), config.train.steps),
+            parallel.replicate(start),
             config=config.train,
             images=made.images,
             at_once=made.at_once,
@@ -85,22 +102,19 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
         )
     finally:
         log.close()
-        checkpoints.close()
-    parallel.from_main(lambda: report.curves(workdir))
-    evaluate(config, workdir, datasets)
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=None):
-    """Evaluates the best checkpoint in `workdir` on validation and test data.
+def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path):
+    """Evaluates the kept checkpoint in `workdir` on validation and test data.
 
     Writes results.json, results_config.json (the configuration that the figures belong to), verification.json (the
-    threshold and calibration, test figures that do not depend on them, and of a folder's images those of retrieval),
-    and pictures in report/.
+    threshold and calibration, test figures that do not depend on them, of a folder's images those of retrieval, and the
+    intervals of these), and pictures in report/. They go to the run folder where data and settings are those of its
+    training, otherwise to a folder for them in its evaluations/.
 
     Args:
       config: see configs/default.py; its encoder and head must be those that were trained.
       workdir: a run folder.
-      datasets: what `data.load(config.data)` gives, if it is at hand.
 
     Raises:
       FileNotFoundError: `workdir` holds no checkpoint.
@@ -109,12 +123,17 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
     _check_processes(config)
     _check_numbers(config)
     parallel.from_main(lambda: check_trained(workdir))
-    datasets = datasets or parallel.main_first(lambda: data.load(config.data, train=False))
+    datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: _check_same_identities(workdir, datasets))
+    _evaluate(config, workdir, parallel.from_main(lambda: figures.folder_of(config, workdir)), datasets)
+
+
+def _evaluate(config, workdir, folder, datasets):
+    """Evaluates the run in `workdir`; the figures go to `folder`."""
     decision = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir))
     test = datasets["test"]
     model = recipe.make_model(config)
-    trained = restore_best(model, test.images.shape[1:], workdir)
+    trained, progress = restore_best_with_progress(model, test.images.shape[1:], workdir)
     copies, distort = config.evaluation.copies, recipe.make_augment(config, hide=False)
     scorer = Scorer(model, trained.params, trained.batch_stats, copies=copies, distort=distort)
     # Sorted: all processes embed the same data set at a time.
@@ -122,25 +141,31 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, datasets=
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
     verified = protocols.verify(config.evaluation, datasets, embeddings, scorer, decision)
-    right = verified.decision.same(verified.scores) == verified.same
-    outcomes = {"verification": result.of(right, config.evaluation.seed)}
-    outcomes |= dict(protocols.run(config, datasets, embeddings, scorer))
-    found = {}
-    if config.data.name in ("folder", "tfds") and one_shot.identities_of(test, 2):
-        found = retrieval.measures(scorer.score_all, embeddings["test"], test.label)
-    if "gallery" in datasets:
-        labels = {part: datasets[part].label for part in embeddings}
-        found = reidentification.measures(scorer.score_all, embeddings, labels)
-    if parallel.is_main_process():
-        _report(config, workdir, int(trained.step), outcomes)
-        _report_figures(config, workdir, test, verified, found)
+    outcome, bounds = protocols.verification_result(verified, test, config.evaluation.seed)
+    outcomes = {"verification": outcome, **dict(protocols.run(config, datasets, embeddings, scorer))}
+    found = _found(config, datasets, embeddings, scorer)
     try:
         trials = protocols.validation_trials(config.evaluation, test)
+        scores = scorer.score_trials(embeddings["test"], trials)
     except one_shot.TooFewImages:
-        return  # No trials within a group, no page of them.
-    scores = scorer.score_trials(embeddings["test"], trials)
+        trials = None  # No trials within a group, no page of them.
     if parallel.is_main_process():
-        report.trials(workdir, test, trials, scores)
+        about = figures.about(config, workdir, "test", int(trained.step))
+        _report(config, workdir, folder, outcomes, progress)
+        if trials:
+            report.trials(folder, about, test, trials, scores)
+        _report_figures(folder, about, test, verified, bounds, found, int(trained.step))
+
+
+def _found(config, datasets, embeddings, scorer):
+    """What each test image finds among the others, or in the gallery, by name of the measure; {} for other trials."""
+    if "gallery" in datasets:
+        labels = {part: datasets[part].label for part in embeddings}
+        return reidentification.per_query(scorer.score_all, embeddings, labels)
+    if config.data.name in ("folder", "tfds") and one_shot.identities_of(datasets["test"], 2):
+        return retrieval.per_query(scorer.score_all, embeddings["test"], datasets["test"].label)
+    return {}
+
 
 
 def _decision_of(workdir):
@@ -152,31 +177,49 @@ def _decision_of(workdir):
     return verification.Decision(**json.loads(path.read_text())["decision"])
 
 
-def _report(config, workdir, step, outcomes):
+def _report(config, workdir, folder, outcomes, progress):
     for name, outcome in outcomes.items():
         if isinstance(outcome, str):
             report.note(f"{name}: skipped, {outcome}")
     results = {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items() if not isinstance(outcome, str)}
-    _write_json(workdir / "results_config.json", json.loads(config.to_json()))
-    _write_json(workdir / "results.json", results)
-    report.table(results, f"{workdir}: step {step}, the {config.train.keep} checkpoint")
+    _write_json(folder / "results_config.json", json.loads(config.to_json()))
+    _write_json(folder / "results.json", results)
+    report.table(results, figures.title(config, workdir, progress["best_step"]))
+    if folder == workdir and any("validation" in name for name in results):
+        copies = config.evaluation.copies
+        alone = f", of single images, not averaged over {copies} distorted copies" if copies else ""
+        report.note(
+            f"While training, this checkpoint had {progress['best_accuracy']:.2%} on validation: in "
+            f"{config.evaluation.validation_trials} other trials{alone}"
+        )
     _warn_of_seen_alphabets(config, workdir)
 
 
-def _report_figures(config, workdir, dataset, verified, found):
-    figures = verification.measures(verified.scores, verified.same)
-    decision = dataclasses.asdict(verified.decision)
-    saved = json.loads((workdir / "config.json").read_text())
-    other = [key for key, _, _ in _changed(saved, json.loads(config.to_json())) if key.startswith(_DECISIVE)]
-    if other:
-        report.note(f"the run's own threshold stays as it was: {', '.join(other)} differ(s) from its training")
-    else:
-        _write_json(workdir / "verification.json", {"decision": decision, "test": figures, "retrieval": found})
-    report.figures(figures, f"{len(verified.same)} test pairs, whatever the threshold")
+def _report_figures(folder, about, dataset, verified, bounds, found, step):
+    measured = verification.measures(verified.scores, verified.same)
+    report.figures(measured, f"{len(verified.same)} test pairs, whatever the threshold", bounds)
+    intervals_of = {"over": "identities", "units": len(np.unique(dataset.label[verified.pairs])), "test": bounds}
+    means = {name: float(np.nanmean(values)) for name, values in found.items()}
     if found:
+        intervals_of["retrieval"] = {name: intervals.of_mean(values, dataset.label) for name, values in found.items()}
         against = "in the gallery, where 'new' is an answer" if "map_at_5_of_new" in found else "among the others"
-        report.figures(found, f"{len(dataset)} test images, each asked for {against}")
-    report.verification(workdir, dataset, verified)
+        title = f"{len(dataset)} test images, each asked for {against}"
+        report.figures(means, title, intervals_of["retrieval"])
+    report.verification(folder, about, dataset, verified, measured)
+    # The last file: with it, the evaluation of this step is complete.
+    saved = {"decision": dataclasses.asdict(verified.decision), "test": measured, "retrieval": means}
+    _write_json(folder / "verification.json", {**saved, "intervals": intervals_of, "step": step})
+
+
+def _is_evaluated(workdir, step):
+    """Whether the run's own figures are there, and of this step."""
+    paths = [workdir / name for name in ("results.json", "verification.json")]
+    return all(path.exists() for path in paths) and json.loads(paths[1].read_text()).get("step") == step
+
+
+def _show_again(config, workdir, step):
+    report.table(json.loads((workdir / "results.json").read_text()), figures.title(config, workdir, step))
+    report.note(f"It is evaluated, too; to do that again: --mode evaluate --workdir {workdir}")
 
 
 def _write_start(workdir, config, datasets):
@@ -273,16 +316,9 @@ def _check_processes(config):
 
 def _changed(before, after):
     """[(key, value before, value after)] of what differs between two configurations."""
-    before, after = _flat(before), _flat(after)
+    before, after = figures.flat(before), figures.flat(after)
     keys = [key for key in sorted({**before, **after}) if key not in _PLACES]
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
-
-
-def _flat(tree, prefix=""):
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _write_json(path, content):

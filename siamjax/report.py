@@ -25,27 +25,36 @@ def note(message: str):
 
 
 def table(results: dict, title: str):
-    """Prints protocol, accuracy, 95 % interval, trials and seed."""
+    """Prints protocol, accuracy, its 95 % interval and over what that is, trials and seed of a results.json."""
     shown = rich.table.Table(title=title)
     shown.add_column("protocol")
-    for column in ("accuracy %", "95 % interval", "trials", "seed"):
+    for column in ("accuracy %", "95 % interval", "over", "trials", "seed"):
         shown.add_column(column, justify="right")
     for name, row in results.items():
-        low, high = row["ci95"]
-        interval = f"{100 * low:.2f} - {100 * high:.2f}"
+        # Older versions had intervals over trials.
+        over = f"{row['units']} {row['over']}" if "over" in row else "trials"
         seed = "" if row["seed"] is None else str(row["seed"])
-        shown.add_row(name, f"{100 * row['accuracy']:.2f}", interval, str(row["trials"]), seed)
+        accuracy = f"{100 * row['accuracy']:.2f}"
+        shown.add_row(name, accuracy, _interval(row["ci95"]), over, str(row["trials"]), seed)
     _print(shown)
+    if any(row["ci95"] is None for row in results.values()):
+        note("No interval (-): none is wrong or none is right, or they are over fewer than three")
 
 
-def figures(values: dict[str, float], title: str):
-    """Prints name and value."""
+def figures(values: dict[str, float], title: str, intervals: dict | None = None):
+    """Prints name and value, and the 95 % intervals over identities where they are given."""
     shown = rich.table.Table(title=title, min_width=len(title) + 4)
     shown.add_column("measure")
     shown.add_column("%", justify="right")
+    if intervals:
+        shown.add_column("95 % over identities", justify="right")
     for name, value in values.items():
-        shown.add_row(name, f"{100 * value:.2f}")
+        shown.add_row(name, f"{100 * value:.2f}", *([_interval(intervals[name])] if intervals else []))
     _print(shown)
+
+
+def _interval(bounds):
+    return "-" if bounds is None else "{:.2f} - {:.2f}".format(*(100 * bound for bound in bounds))
 
 
 def _print(shown):
@@ -53,19 +62,31 @@ def _print(shown):
     rich.console.Console(width=max(rich.console.Console().width, 110), markup=False, emoji=False).print(shown)
 
 
-def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Verified, worst: int = 12):
+def verification(
+    workdir: pathlib.Path,
+    about: str,
+    dataset: Dataset,
+    verified: protocols.Verified,
+    measures: dict[str, float],
+    worst: int = 12,
+):
     """Draws ROC and DET curves and the scores of both kinds of pairs, report/verification.png; and the `worst` false
-    accepts and false rejects, the farthest from the threshold first, report/worst_pairs.png."""
-    pairs, same, scores, decision = verified
+    accepts and false rejects, report/worst_pairs.png. `about` says of which run and data they are; `measures` are those
+    of `evaluation.verification`."""
+    _, same, scores, decision = verified
     false_accepts, true_accepts = roc(scores, same)
-    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    figure.suptitle(about, fontsize=10, parse_math=False)
     left, middle, right = figure.subplots(1, 3)
     left.plot(false_accepts, true_accepts)
-    left.set(title="ROC", xlabel="false accept rate", ylabel="true accept rate", xscale="log", xlim=(1e-4, 1))
+    left.set(title=f"ROC: AUC {measures['auc']:.4f}", xlabel="false accept rate", ylabel="true accept rate")
+    left.set(xscale="log", xlim=(1e-4, 1))
     middle.plot(false_accepts, 1 - true_accepts)
     middle.plot([1e-4, 1], [1e-4, 1], color="grey", linestyle=":", linewidth=1)
-    middle.set(title="DET", xlabel="false accept rate", ylabel="false reject rate", xscale="log", yscale="log")
-    middle.set(xlim=(1e-4, 1), ylim=(1e-4, 1))
+    if measures["eer"] > 0:
+        middle.plot(measures["eer"], measures["eer"], "o", color="black", markersize=4)
+    middle.set(title=f"DET: EER {measures['eer']:.2%}", xlabel="false accept rate", ylabel="false reject rate")
+    middle.set(xlim=(1e-4, 1), ylim=(1e-4, 1), xscale="log", yscale="log")
     for kind, name in ((same, "same"), (~same, "different")):
         right.hist(scores[kind], bins=np.histogram_bin_edges(scores, 60), alpha=0.6, label=name)
     right.axvline(decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
@@ -74,38 +95,50 @@ def verification(workdir: pathlib.Path, dataset: Dataset, verified: protocols.Ve
     for axis in (left, middle):
         axis.grid(alpha=0.3)
     _save(figure, workdir, "verification.png")
+    _worst_pairs(workdir, about, dataset, verified, worst)
+
+
+def _worst_pairs(workdir, about, dataset, verified, worst):
+    """Draws the mistakes farthest from the threshold, the worst of each two identities: report/worst_pairs.png."""
+    pairs, same, scores, decision = verified
     beyond = np.where(same, decision.threshold - scores, scores - decision.threshold)
     wrong = decision.same(scores) != same
-    rows = []
-    for kind, frame in ((~same, _WRONG), (same, _RIGHT)):
-        shown = {}  # A pair may have been drawn twice.
-        for number in np.argsort(-beyond):
-            if wrong[number] and kind[number] and len(shown) < worst:
-                two = [_cell(image, frame, dataset.ink) for image in dataset.images[pairs[number]]]
-                shown[tuple(sorted(pairs[number].tolist()))] = np.concatenate(two)
-        rows += [list(shown.values())] if shown else []
+    rows, titles = [], []
+    for kind, name, each in (
+        (~same, "false accepts: called the same", "two identities"),
+        (same, "false rejects: called different", "identity"),
+    ):
+        shown = worst_of_each(beyond, wrong & kind, dataset.label[pairs])[:worst]
+        if len(shown):
+            cells = [[_cell(image, _WRONG, dataset.ink) for image in dataset.images[pairs[number]]] for number in shown]
+            rows.append(np.concatenate([np.concatenate(two) for two in cells], axis=1))
+            count = f"{np.sum(wrong & kind)} of {np.sum(kind)} pairs are {name}"
+            titles.append(f"{count}; the worst of each {each}, {len(shown)} shown")
     if not rows:
         return note("no test pair is judged wrongly")
-    blank = np.full_like(rows[0][0], 255)
-    page = np.concatenate([np.concatenate([*row, *[blank] * (worst - len(row))], axis=1) for row in rows])
-    _page(
-        workdir,
-        "worst_pairs.png",
-        page,
-        f"{np.sum(wrong & ~same)} false accepts (red) and {np.sum(wrong & same)} false rejects (green) among "
-        f"{len(same)} test pairs; the worst of each",
-    )
+    _page(workdir, "worst_pairs.png", rows, titles, about)
 
 
-def curves(workdir: pathlib.Path):
-    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png."""
+def worst_of_each(beyond: np.ndarray, wrong: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    """The numbers of `wrong` pairs, bool [n], farthest `beyond` the threshold first, float [n]; of the pairs of two
+    `identities`, int [n, 2] in either order, the first alone."""
+    order = np.argsort(-beyond, kind="stable")
+    order = order[wrong[order]]
+    _, first = np.unique(np.sort(identities[order], axis=1), axis=0, return_index=True)
+    return order[np.sort(first)]
+
+
+def curves(workdir: pathlib.Path, about: str):
+    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png; `about` says of
+    which run and data they are."""
     rows = metrics.read(workdir / "metrics.csv")
     titles = {
         "loss": "training loss",
         "pair_accuracy": "training pair accuracy",
         "validation_one_shot": "validation one-shot accuracy",
     }
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure.suptitle(about, fontsize=10, parse_math=False)
     for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axis.plot(*np.transpose(points), marker="." if len(points) < 50 else "")
@@ -118,6 +151,7 @@ def curves(workdir: pathlib.Path):
 
 def trials(
     workdir: pathlib.Path,
+    about: str,
     dataset: Dataset,
     trials: one_shot.Trials,
     scores: np.ndarray,
@@ -130,6 +164,7 @@ def trials(
 
     Args:
       workdir: the run folder.
+      about: of which run and data they are.
       dataset: where the trials' images are.
       trials: one-shot trials on it.
       scores: float [r, q, ways].
@@ -155,22 +190,26 @@ def trials(
             for i, frame in zip(trials.support[run, :, 0], frames, strict=True)
         ]
         rows.append(np.concatenate(cells, axis=1))
-    _page(
-        workdir,
-        "trials.png",
-        np.concatenate(rows),
+    title = (
         f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
-        "Left the query; green the right one; red a wrong choice",
+        "On the left the query; green the right one; red a wrong choice"
     )
+    _page(workdir, "trials.png", [np.concatenate(rows)], [title], about)
 
 
-def _page(workdir, name, page, title):
-    """Saves a page of images, uint8 [h, w, 3], pixel by pixel, under a line of text."""
-    figure = Figure(figsize=(max(page.shape[1], 900) / 100, page.shape[0] / 100 + 0.4), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(page, interpolation="none")
-    axis.set_axis_off()
-    axis.set_title(title, fontsize=10, parse_math=False)
+def _page(workdir, name, blocks, titles, about):
+    """Saves blocks of images, uint8 [h, w, 3] each, pixel by pixel below one another, each under its title."""
+    sizes = [block.shape[0] / 100 + 0.4 for block in blocks]
+    width = max(900, *(block.shape[1] for block in blocks)) / 100
+    figure = Figure(figsize=(width, sum(sizes) + 0.3), layout="constrained")
+    figure.suptitle(about, fontsize=10, parse_math=False)
+    for axis, block, title in zip(
+        figure.subplots(len(blocks), 1, height_ratios=sizes, squeeze=False).ravel(), blocks, titles, strict=True
+    ):
+        axis.imshow(block, interpolation="none")
+        axis.set_anchor("W")
+        axis.set_axis_off()
+        axis.set_title(title, fontsize=10, loc="left", parse_math=False)
     _save(figure, workdir, name)
 
 

@@ -118,7 +118,9 @@ def test_evaluating_on_other_data_leaves_the_runs_threshold(run, tmp_path, capsy
     config.data.folder.invert = True
     experiment.evaluate(config, run)
     assert (run / "verification.json").read_text() == before
-    assert "the run's own threshold stays as it was: data.folder.invert" in said(capsys)
+    folder = run / "evaluations" / "data.folder.invert=True"
+    assert f"data.folder.invert differ(s) from the run's training: the figures go to {folder}" in said(capsys)
+    assert (folder / "verification.json").exists() and (folder / "report" / "worst_pairs.png").exists()
 
 
 def test_training_goes_on_from_another_runs_network(run, tmp_path):

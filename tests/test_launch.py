@@ -90,8 +90,11 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
     expected |= {f"between_{ways}way_{shots}shot" for ways in (5, 20) for shots in (1, 5)}
     assert set(results) == expected
     for name, row in results.items():
-        assert row["trials"] == 400 and row["seed"] == (2 if name == "koch_400_trials" else 0), name
-        assert row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
+        assert row["trials"] == 400 and row["seed"] == 0, name
+        if row["over"] == "identities":
+            assert row["units"] == 52 and row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
+        else:  # Two alphabets say nothing about a third.
+            assert (row["over"], row["units"], row["ci95"]) == ("alphabets", 2, None), name
         assert name in output
     # Far above chance (5 and 20 %) on alphabets that were never seen: it learned.
     assert results["within_alphabet_20way_1shot"]["accuracy"] > 0.15
@@ -104,10 +107,37 @@ def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished,
     code, _, errors = finish(launch("--mode", "evaluate", "--workdir", workdir))
     assert code == 0, errors
     assert json.loads((workdir / "results.json").read_text()) == before
-    code, _, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
+
+
+def test_other_figures_go_to_a_folder_of_their_own(finished, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "moved")
+    files = [path for path in workdir.rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
     assert code == 0, errors
-    assert json.loads((workdir / "results.json").read_text())["verification"]["seed"] == 1
-    assert json.loads((workdir / "results_config.json").read_text())["evaluation"]["seed"] == 1
+    own = workdir / "evaluations" / "evaluation.seed=1"
+    assert f"evaluation.seed differ(s) from the run's training: the figures go to {own}" in output
+    assert json.loads((own / "results.json").read_text())["verification"]["seed"] == 1
+    assert json.loads((own / "results_config.json").read_text())["evaluation"]["seed"] == 1
+    assert (own / "verification.json").exists() and (own / "report" / "trials.png").exists()
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_a_finished_run_is_neither_trained_nor_evaluated_again(finished, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "moved")
+    results = (workdir / "results.json").read_bytes()
+    code, output, errors = finish(launch("--workdir", workdir))
+    assert code == 0, errors
+    assert "training is complete, at step 120" in output and "evaluated" in output and "koch_400_trials" in output
+    assert "compil" not in output and "trials.png" not in output
+    saved = json.loads((workdir / "verification.json").read_text())
+    (workdir / "verification.json").write_text(
+        json.dumps({**saved, "step": 30})
+    )  # Evaluated before its training ended.
+    (workdir / "results.json").write_text("{}")
+    code, output, errors = finish(launch("--workdir", workdir))
+    assert code == 0, errors
+    assert (workdir / "results.json").read_bytes() == results
 
 
 def test_mnists_test_files_alone_are_judged_by_the_runs_own_threshold(finished, tmp_path):

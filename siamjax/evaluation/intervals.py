@@ -1,7 +1,7 @@
 """95 % intervals over what is independent (identities, alphabets, runs), not over the pairs or trials made of it.
 
-The bootstrap draws as many units as there are, with replacement; a trial counts as often as its unit was drawn. Pairs of
-six people say little about a seventh, however many pairs are drawn: Bolle, Ratha, Pankanti: Error analysis of pattern
+The bootstrap draws as many units as there are, with replacement; a trial counts as often as its unit was drawn. Pairs
+of six people say little about a seventh, however many they are: Bolle, Ratha, Pankanti: Error analysis of pattern
 recognition systems - the subsets bootstrap (2004), https://doi.org/10.1016/j.cviu.2003.08.002.
 """
 
@@ -61,8 +61,8 @@ def around(value: float, resampled: np.ndarray, units: int) -> Interval:
     so that it stays within 0..1 and does not become too narrow with few units.
 
     Returns:
-      (low, high); None where nothing can be said: there are fewer than three units, hardly a resample has the figure, or
-      its `value` is 0 or 1 and the same in all of them.
+      (low, high); None where nothing can be said: there are fewer than three units, few resamples have the figure, or
+      its `value` is 0 or 1, where units do not differ.
     """
     if units < _LEAST or len(resampled) < _RESAMPLES / 4 or not 0 < value < 1:
         return None

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest, to go on from, and the best, to evaluate."""
+"""Checkpoints of a run: the latest, to go on from, and the best (or the last, see `train.keep`), to evaluate."""
 
 import contextlib
 import pathlib
@@ -129,10 +129,17 @@ class Checkpoints:
 def restore_best(model: Model, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> State:
     """The best checkpoint of the run in `workdir`, on the host; `image_shape` is [h, w, c].
 
+    It is the last one where the run's `train.keep` says so.
+
     Raises:
       FileNotFoundError: `workdir` holds no checkpoint.
       ValueError: the checkpoint is not of this model, or is damaged.
     """
+    return restore_best_with_progress(model, image_shape, workdir)[0]
+
+
+def restore_best_with_progress(model: Model, image_shape: tuple[int, int, int], workdir: pathlib.Path):
+    """(`restore_best`, what the loop's progress was when it was saved)."""
     parallel.from_main(lambda: check_trained(workdir))
     like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -140,7 +147,7 @@ def restore_best(model: Model, image_shape: tuple[int, int, int], workdir: pathl
     checkpoints.close()
     if restored is None:
         raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
-    return restored[0]
+    return restored
 
 
 def check_trained(workdir: pathlib.Path):

@@ -52,7 +52,7 @@ def train(
         if first < config.steps:
             bar.print("compiling the training step")
             bar.note("compiling")
-        while number < config.steps and progress["without_gain"] < config.patience:
+        while not finished(config, number, progress):
             count = at_once if number % at_once == 0 and number + at_once <= config.steps else 1
             state, metrics = feed(state, count)
             if pending is not None:
@@ -76,13 +76,19 @@ def train(
                     values["validation_one_shot"] = accuracy = validate(state)
                     progress = _judge(progress, accuracy, number, config.keep == "last")
                     _save(checkpoints, state, progress, number)
-                    score = f", validation {accuracy:.1%}, best {progress['best_accuracy']:.1%}"
+                    best = f", best {progress['best_accuracy']:.1%}" if config.keep == "best" else ""
+                    score = f", validation {accuracy:.1%}{best}"
                     bar.print(_line(number, values))
                 bar.note(speed + score)
                 log.write(number, values)
                 clock, counted = time.monotonic(), number
             bar.advance(count)
     return progress
+
+
+def finished(config, step: int, progress: dict) -> bool:
+    """Whether training ends at `step`; `config` and `progress` as in `train`."""
+    return step >= config.steps or progress["without_gain"] >= config.patience
 
 
 def _save(checkpoints, state, progress, step):

@@ -49,6 +49,10 @@ def test_every_protocol_is_run_or_says_why_not(datasets):
         "between_5way_1shot",
     ]
     assert all(outcomes[name].accuracy == 1 for name in right)
+    assert [(outcomes[name].over, outcomes[name].units) for name in right[::2]] == [
+        ("alphabets", 3),
+        ("identities", len(np.unique(datasets["test"].label))),
+    ]
     assert "20-way trials within a group need 20" in outcomes["koch_400_trials"]
     assert "20-way 5-shot trials need 20 identities with at least 6 images each" in outcomes["between_20way_5shot"]
 

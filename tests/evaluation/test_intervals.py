@@ -1,0 +1,93 @@
+"""Intervals over units: they hold in simulated worlds where units differ, and equal resampling done by hand."""
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from siamjax.evaluation import intervals, result, verification
+
+WORLDS = 200
+
+
+def alphabets(rng, count):
+    """The chance of a right answer in each alphabet."""
+    return scipy.special.expit(1.5 + rng.normal(size=count))
+
+
+def pairs_of_people(rng, people, count):
+    """Scores whose levels depend on the people, as (scores, same, identities); same above 0."""
+    same = np.arange(count) % 2 == 0
+    first = rng.integers(people, size=count)
+    second = np.where(same, first, (first + rng.integers(1, people, size=count)) % people)
+    alike, like_others = rng.normal(size=(2, people))
+    level = np.where(same, 1.5 + alike[first], -1.5 + (like_others[first] + like_others[second]) / 2**0.5)
+    return level + rng.normal(size=count), same, np.stack([first, second], 1)
+
+
+def holds(interval, truth):
+    return interval[0] <= truth <= interval[1]
+
+
+@pytest.mark.parametrize("units", [3, 6, 20])
+def test_the_interval_over_alphabets_holds_the_truth_and_that_over_trials_does_not(units):
+    rng = np.random.default_rng(units)
+    truth, held = alphabets(rng, 200_000).mean(), np.zeros(2)
+    for _ in range(WORLDS):
+        right = rng.random((units, 500)) < alphabets(rng, units)[:, None]
+        got = result.of(right, 0, "alphabets", np.arange(units)[:, None])
+        over_trials = scipy.stats.binomtest(int(right.sum()), right.size).proportion_ci(method="wilson")
+        held += holds(got.ci95, truth), holds(over_trials, truth)
+    assert held[0] / WORLDS > 0.86 and held[1] / WORLDS < 0.4
+
+
+@pytest.mark.parametrize("people", [6, 30])
+def test_the_intervals_over_people_hold_the_truth(people):
+    rng = np.random.default_rng(people)
+    scores, same, _ = pairs_of_people(rng, 100_000, 1_000_000)
+    truth = {"accuracy": np.mean((scores > 0) == same), **verification.measures(scores, same)}
+    held, over_pairs = dict.fromkeys(("accuracy", "auc", "eer", "tar_at_far_0.1"), 0), 0
+    for _ in range(WORLDS):
+        scores, same, identities = pairs_of_people(rng, people, 600)
+        got = verification.intervals_of(scores, same, identities, scores > 0)
+        held = {name: count + holds(got[name] or (0, 1), truth[name]) for name, count in held.items()}
+        right = int(np.sum((scores > 0) == same))
+        over_pairs += holds(scipy.stats.binomtest(right, 600).proportion_ci(method="wilson"), truth["accuracy"])
+    assert all(count / WORLDS > 0.86 for count in held.values()), held
+    assert over_pairs / WORLDS < 0.75
+
+
+def test_the_intervals_of_pairs_are_those_of_pairs_that_are_there_so_often():
+    """Each resample made by hand: a pair of two people comes in all combinations of their copies, a same pair once."""
+    scores, same, identities = pairs_of_people(np.random.default_rng(0), 8, 300)
+    scores = np.round(scores, 1)  # many ties
+    resampled = []
+    for drawn in np.concatenate(list(intervals.resamples(8, 300))).astype(int):
+        times = [drawn[a] if a == b else drawn[a] * drawn[b] for a, b in identities]
+        rows = np.repeat(np.arange(300), times)
+        resampled.append(verification.measures(scores[rows], same[rows]))
+    got = verification.intervals_of(scores, same, identities, scores > 0)
+    for name, value in verification.measures(scores, same).items():
+        values = np.array([figures[name] for figures in resampled if name in figures])
+        if name != "tar_at_far_0.01":  # left out by hand where a resample has fewer than 100 different pairs
+            np.testing.assert_allclose(got[name], intervals.around(value, values, 8), rtol=1e-9, err_msg=name)
+
+
+def test_nothing_is_said_of_too_few_units_or_where_nothing_differs():
+    right = np.arange(1000) % 10 > 0
+    assert result.of(right, 0, "alphabets", np.arange(1000) % 2).ci95 is None
+    few = result.of(right, 0, "alphabets", np.arange(1000) % 3)
+    assert (few.over, few.units, few.trials, few.accuracy) == ("alphabets", 3, 1000, 0.9) and few.ci95[0] < 0.9
+    assert result.of(np.ones(1000, bool), 0, "alphabets", np.arange(1000) % 20).ci95 is None
+    scores, same, identities = pairs_of_people(np.random.default_rng(0), 2, 100)
+    assert set(verification.intervals_of(scores, same, identities, scores > 0).values()) == {None}
+
+
+def test_values_that_are_no_numbers_are_left_out_and_the_same_figures_come_again():
+    rng = np.random.default_rng(0)
+    values, unit = rng.random(300), rng.integers(10, size=300)
+    got = intervals.of_mean(values, unit)
+    assert got == intervals.of_mean(values, unit) and got[0] < values.mean() < got[1]
+    more = np.append(values, [np.nan] * 5), np.append(unit, [11, 12, 13, 14, 15])
+    assert got == intervals.of_mean(*more)
+    assert intervals.of_mean(np.full(5, np.nan), np.arange(5)) is None

@@ -1,0 +1,60 @@
+"""Where figures belong, by what differs from the run's own configuration."""
+
+import json
+
+import pytest
+
+from configs import default, faces
+from siamjax import figures
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = faces.get_config()
+    config.data.folder.path = str(tmp_path / "one" / "people")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    return config, tmp_path / "run"
+
+
+def evaluated(config, workdir):
+    folder = figures.folder_of(config, workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results_config.json").write_text(config.to_json())
+    return str(folder.relative_to(workdir))
+
+
+def test_the_runs_own_figures_are_its_own_wherever_prepared_data_lies(run):
+    config, workdir = run
+    config.data.data_dir, config.data.stream, config.train.steps = "elsewhere", True, 7
+    assert evaluated(config, workdir) == "."
+
+
+def test_each_other_data_or_setting_has_a_folder_of_its_own(run, tmp_path):
+    config, workdir = run
+    config.data.folder.path = str(tmp_path / "two" / "people")
+    assert evaluated(config, workdir) == "evaluations/people"
+    config.data.folder.path = str(tmp_path / "three" / "people")
+    assert evaluated(config, workdir) == evaluated(config, workdir) == "evaluations/people-2"
+    config.evaluation.copies = 0
+    assert evaluated(config, workdir) == "evaluations/people,evaluation.copies=0"
+    config = faces.get_config()
+    config.data.name = "omniglot"
+    assert evaluated(config, workdir) == "evaluations/omniglot"
+
+
+def test_settings_that_an_older_version_did_not_have_are_no_difference(run):
+    config, workdir = run
+    saved = json.loads((workdir / "config.json").read_text())
+    del saved["evaluation"]["copies"], saved["data"]["glyphs"]
+    (workdir / "config.json").write_text(json.dumps(saved))
+    assert evaluated(config, workdir) == "."
+
+
+def test_titles_name_the_run_its_checkpoint_and_the_data(run):
+    config, workdir = run
+    assert figures.title(config, workdir, 300) == f"{workdir}: step 300, the last checkpoint, on people"
+    assert figures.about(config, workdir, "test", 300) == "run run, step 300; test data of people"
+    config = default.get_config()
+    config.data.name = "omniglot"
+    assert figures.about(config, workdir, "test") == "run run; test data of omniglot (lake)"
