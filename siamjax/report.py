@@ -172,9 +172,7 @@ def trials(
       mistakes: number of mistakes shown, at most.
     """
     wrong = ~one_shot.right(scores, trials.answer)
-    others = scores.copy()
-    np.put_along_axis(others, trials.answer[..., None], -np.inf, axis=2)
-    chosen = others.argmax(axis=2)
+    chosen = one_shot.rival(scores, trials.answer)
     rng = np.random.default_rng(0)
     shown = [*rng.permutation(np.argwhere(~wrong))[:rights], *rng.permutation(np.argwhere(wrong))[:mistakes]]
     rows = []

@@ -18,17 +18,24 @@ _LEAST = 3  # units: two say nothing about how much units differ
 
 
 def of_mean(values: np.ndarray, unit: np.ndarray) -> Interval:
-    """The interval of the mean of `values`, float or bool [n], whose units are `unit`, int [n]; see `around`.
+    """The interval of the mean of `values`, float or bool [n]; see `around`. Values that are NaN are left out.
 
-    Values that are NaN are left out.
+    `unit` is int [n], or [n, 2] where two units take part in each: it counts as in `of_pairs`.
     """
     counted = ~np.isnan(values)
     if not counted.any():
         return None
-    values, unit = values[counted], np.unique(unit[counted], return_inverse=True)[1]
-    sums, counts = np.bincount(unit, values), np.bincount(unit)
-    means = [(drawn @ sums) / (drawn @ counts) for drawn in resamples(len(sums), len(sums))]
-    return around(float(np.mean(values)), np.concatenate(means), len(sums))
+    values, unit = values[counted], unit[counted]
+    known, number = np.unique(unit, return_inverse=True)
+    number = number.reshape(unit.shape)
+    if unit.ndim == 1:
+        sums, counts = np.bincount(number, values), np.bincount(number)
+        means = [(drawn @ sums) / (drawn @ counts) for drawn in resamples(len(known), len(known))]
+    else:
+        weights = (of_pairs(drawn, number) for drawn in resamples(len(known), len(values)))
+        weights = (weight[weight.any(axis=1)] for weight in weights)
+        means = [weight @ np.float32(values) / weight.sum(axis=1) for weight in weights]
+    return around(float(np.mean(values)), np.concatenate(means), len(known))
 
 
 def resamples(units: int, width: int) -> Iterator[np.ndarray]:

@@ -136,6 +136,13 @@ def right(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
     return np.sum(of_answer > scores, axis=2) == scores.shape[2] - 1
 
 
+def rival(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """int [r, q], the position of the best score but for the right identity's; arguments as in `right`."""
+    others = np.array(scores)
+    np.put_along_axis(others, answer[..., None], -np.inf, axis=2)
+    return others.argmax(axis=2)
+
+
 def _image_of(dataset):
     """int32 [labels, sources]: the last image of an identity from a source, -1 if there is none."""
     image = np.full((dataset.label.max() + 1, dataset.source.max() + 1), -1, np.int32)

@@ -124,10 +124,14 @@ def run(config, datasets, embeddings, scorer):
             drawn = draw(dataset, seed=settings.seed, **trials)
         except one_shot.TooFewImages as error:
             return str(error)
-        right = one_shot.right(scorer.score_trials(embeddings[part], drawn), drawn.answer)
-        # Trials of one alphabet, or about one identity, stand and fall together.
-        over, unit = ("alphabets", dataset.group) if draw is one_shot.within_group else ("identities", dataset.label)
-        return result.of(right, settings.seed, over, unit[drawn.query])
+        scores = scorer.score_trials(embeddings[part], drawn)
+        # Trials of one alphabet are alike, and so are those about one identity, or with one most similar to it.
+        if draw is one_shot.within_group:
+            over, unit = "alphabets", dataset.group[drawn.query]
+        else:
+            rival = np.take_along_axis(drawn.support[:, :, 0], one_shot.rival(scores, drawn.answer), axis=1)
+            over, unit = "identities", dataset.label[np.stack([drawn.query, rival], axis=2)]
+        return result.of(one_shot.right(scores, drawn.answer), settings.seed, over, unit)
 
     if config.data.name in ("folder", "tfds"):
         for part in ("validation", "test"):
@@ -174,5 +178,5 @@ def _official_runs(config, scorer):
     except (FileNotFoundError, ValueError) as error:
         return str(error)  # The other figures do not depend on this archive.
     scores = scorer.score_trials(scorer.embed(images, "embedding official runs"), trials)
-    runs = np.arange(len(trials.query))[:, None]
-    return result.of(one_shot.right(scores, trials.answer), None, "runs", runs)
+    right = one_shot.right(scores, trials.answer)
+    return result.of(right, None, "runs", np.indices(right.shape)[0])

@@ -31,8 +31,7 @@ def of(right: np.ndarray, seed: int | None, over: str, unit: np.ndarray) -> Resu
       right: bool, any shape.
       seed: that drew the trials; None if they were not drawn.
       over: what the units are called.
-      unit: int, broadcast to the shape of `right`: the unit of each trial.
+      unit: int, of the shape of `right`, the unit of each trial; or [..., 2], the two that take part.
     """
-    unit = np.broadcast_to(unit, right.shape).ravel()
-    interval = intervals.of_mean(right.ravel(), unit)
+    interval = intervals.of_mean(right.ravel(), unit.reshape(right.size, *unit.shape[right.ndim :]))
     return Result(float(right.mean()), interval, int(right.size), seed, over, len(np.unique(unit)))
