@@ -167,7 +167,6 @@ def _found(config, datasets, embeddings, scorer):
     return {}
 
 
-
 def _decision_of(workdir):
     """The run's own threshold and calibration."""
     path = workdir / "verification.json"

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 Interval = tuple[float, float] | None
 
@@ -74,6 +73,6 @@ def around(value: float, resampled: np.ndarray, units: int) -> Interval:
     if units < _LEAST or len(resampled) < _RESAMPLES / 4 or not 0 < value < 1:
         return None
     error = np.std(resampled) * np.sqrt(units / (units - 1))
-    half = scipy.stats.t.ppf(0.975, units - 1) * error / (value * (1 - value))
+    half = scipy.special.stdtrit(units - 1, 0.975) * error / (value * (1 - value))
     low, high = scipy.special.expit(scipy.special.logit(value) + np.array([-half, half]))
     return float(low), float(high)

@@ -132,8 +132,6 @@ def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
     Raises:
       ValueError: the pairs are not of both kinds.
     """
-    import sklearn.metrics
-
     false_accepts, true_accepts = roc(scores, same)
     values = _measures(false_accepts[None], true_accepts[None], np.sum(~np.asarray(same)))
     return {name: float(value[0]) for name, value in values.items()}
