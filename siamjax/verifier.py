@@ -92,7 +92,7 @@ class Verifier:
         self.fingerprint = digest.hexdigest()
 
     def read(self, paths: list[str | os.PathLike]) -> np.ndarray:
-        """Image files as uint8 [n, h, w, c], the way they were read in training.
+        """Image files as uint8 [n, h, w, c], the way they were read in training; of no files, n is 0.
 
         Raises:
           FileNotFoundError: a file is not there.
@@ -105,14 +105,19 @@ class Verifier:
             return images.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.stack(list(pool.map(one, paths)))
+            images = list(pool.map(one, paths))
+        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
     def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""
         return self._scorer.embed(images, description)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> scores float32 [p]."""
+        """Embeddings [n, d] and pairs of their numbers int [p, 2], 0..n-1 -> scores float32 [p].
+
+        Raises:
+          ValueError: a number is beyond the embeddings.
+        """
         return self._scorer.score_pairs(embeddings, pairs)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

@@ -58,7 +58,15 @@ class Scorer:
         return embeddings / (1 + self._copies)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Embeddings [n, d] and pairs of their numbers int32 [p, 2] -> logits of "same" float32 [p]."""
+        """Embeddings [n, d] and pairs of their numbers int [p, 2], 0..n-1 -> logits of "same" float32 [p].
+
+        Raises:
+          ValueError: the pairs are of another shape, or name an embedding that is not there.
+        """
+        pairs = np.asarray(pairs)
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise ValueError(f"pairs: found shape {list(pairs.shape)}, expected [p, 2]: two image numbers per pair")
+        pairs = _numbers(pairs, len(embeddings), "pairs")
         arguments = self._head_params, parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
 
@@ -73,12 +81,29 @@ class Scorer:
         return scores
 
     def score_trials(self, embeddings: np.ndarray, trials: Trials) -> np.ndarray:
-        """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots."""
+        """Scores float32 [r, q, ways] of each query with each identity: the mean logit of its shots.
+
+        Raises:
+          ValueError: the trials name an embedding that is not there.
+        """
         _, ways, shots = trials.support.shape
-        numbers = (trials.query, trials.support)
+        numbers = tuple(_numbers(getattr(trials, name), len(embeddings), name) for name in ("query", "support"))
         chunk = max(1, 2**25 // (trials.query.shape[1] * ways * shots * embeddings.shape[1]))
         arguments = self._head_params, parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
+
+
+def _numbers(numbers, count, name):
+    """`numbers` as int32, checked to be of `count` images: JAX would take the nearest for one that is not there."""
+    numbers = np.asarray(numbers)
+    if not numbers.size:
+        return numbers.astype(np.int32)
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"{name}: found {numbers.dtype}, expected image numbers, integers 0 to {count - 1}")
+    outside = numbers[(numbers < 0) | (numbers >= count)]
+    if len(outside):
+        raise ValueError(f"{name}: found image number {outside[0]}, but the {count} images are numbered 0 to {count - 1}")
+    return numbers.astype(np.int32)
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from siamjax.losses._reduce import reduce
+from siamjax.mining.labels import taking_part
 
 
 def reduce_kinds(values, same, where, reduce_fn, balance):
@@ -20,5 +21,5 @@ def reduce_kinds(values, same, where, reduce_fn, balance):
     values = jnp.where(same, balance, 1 - balance) * values
     if reduce_fn is None:
         return reduce(values, where, None)
-    where = jnp.ones_like(same) if where is None else where
+    where = taking_part(where, same.shape)
     return reduce(values, where & same, reduce_fn) + reduce(values, where & ~same, reduce_fn)

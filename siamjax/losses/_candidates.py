@@ -6,13 +6,15 @@ import jax.numpy as jnp
 
 from siamjax.losses._gather import whole_batch
 from siamjax.mining.candidates import candidates
+from siamjax.mining.labels import identities, taking_part
 
 
 def batch_candidates(embeddings, labels, where, axis_name):
     """This device's share of a batch -> the whole batch's embeddings, labels, where and `mining.Candidates`."""
+    labels = identities(labels)
     chex.assert_rank([embeddings, labels], [2, 1])
     chex.assert_type(embeddings, float)
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    where = taking_part(where, labels.shape)
     chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
     embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
     return embeddings, labels, where, candidates(labels, where=where)

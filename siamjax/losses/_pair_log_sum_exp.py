@@ -28,6 +28,8 @@ def pair_log_sum_exp(x, labels, positive, negative):
       float [n, n], 0 but for positive pairs with negatives, and the bool [n, n] mask of these.
     """
     found = positive & jnp.any(negative, axis=1, keepdims=True)
+    if not len(x):
+        return x, found
     return _pair_log_sum_exp(x, found, negative, jnp.argsort(labels)), found
 
 

@@ -1,6 +1,9 @@
 """The one way in which per-item losses become a number."""
 
 import jax.numpy as jnp
+import numpy as np
+
+from siamjax.mining.labels import taking_part
 
 
 def reduce(values, where, reduce_fn):
@@ -10,12 +13,40 @@ def reduce(values, where, reduce_fn):
       values: float array of per-item losses.
       where: bool array of the same shape, or None for all.
       reduce_fn: `jnp.mean`, `jnp.sum`, or None to return the per-item values (0 where not selected).
+
+    Raises:
+      ValueError: `reduce_fn` is another function, which would take what is not selected for a loss of 0.
     """
-    if where is None:
-        where = jnp.ones_like(values, dtype=bool)
+    where = taking_part(where, values.shape)
     values = jnp.where(where, values, 0)
     if reduce_fn is None:
         return values
-    if reduce_fn is jnp.mean:
+    if is_mean(reduce_fn):
         return jnp.sum(values) / jnp.maximum(jnp.sum(where), 1)
-    return reduce_fn(values)
+    return jnp.sum(values)
+
+
+def is_mean(reduce_fn) -> bool:
+    """Whether `reduce_fn` is the mean; False for the sum and None.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    if reduce_fn is None or reduce_fn in (jnp.sum, np.sum):
+        return False
+    if reduce_fn in (jnp.mean, np.mean):
+        return True
+    raise ValueError(
+        f"reduce_fn: found {reduce_fn!r}, expected jnp.mean, jnp.sum or None; None returns the values, to reduce yourself"
+    )
+
+
+def spoil(values, wrong, where):
+    """`values`, NaN where `wrong` (bool, same shape) and selected; None spoils nothing.
+
+    Multiplied, so that gradients that pass through a spoiled value are NaN, too.
+    """
+    if wrong is None:
+        return values
+    wrong = wrong if where is None else wrong & taking_part(where, values.shape)
+    return values * jnp.where(wrong, jnp.nan, 1)

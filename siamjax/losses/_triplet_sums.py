@@ -14,6 +14,7 @@ from jax import lax
 
 from siamjax.losses._gather import whole_batch
 from siamjax.mining.candidates import farthest, nearest, vary_like
+from siamjax.mining.labels import identities, taking_part
 
 # The batch is filled up to a multiple of this, which is also how many booleans are counted in one int8.
 _MULTIPLE = 64
@@ -40,11 +41,14 @@ def sums_of_anchors(embeddings, labels, where, axis_name, distance, margin, *, s
     Returns:
       float [n] losses, number of triplets, number of them with gap + m > 0; no gradient flows through the last two.
     """
+    labels = identities(labels)
     chex.assert_rank([embeddings, labels], [2, 1])
     chex.assert_type(embeddings, float)
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    where = taking_part(where, labels.shape)
     chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
     embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
+    if not len(labels):
+        return (jnp.zeros((0,), jnp.promote_types(embeddings.dtype, jnp.float32)),) * 3
     order, classes = _by_class(labels, where)
     d = distance(embeddings[order], embeddings[order])
     # Counts up to n, and sums of as many losses, are beyond half precision.

@@ -9,7 +9,7 @@ from jax import lax
 
 from siamjax import distances
 from siamjax.losses._candidates import batch_candidates
-from siamjax.losses._reduce import reduce
+from siamjax.losses._reduce import is_mean, reduce
 from siamjax.losses._triplet_sums import sums_of_anchors
 from siamjax.losses.triplet import default_margin, penalty
 from siamjax.mining.candidates import farthest, nearest, pick
@@ -216,7 +216,7 @@ def _over_anchors(gaps, exists, margin, soft, has_aux, reduce_fn):
 
 
 def _over_triplets(sums, terms, reduce_fn):
-    if reduce_fn is jnp.mean:
+    if is_mean(reduce_fn):
         return jnp.sum(sums) / jnp.maximum(jnp.sum(terms), 1)
     return reduce(sums, terms > 0, reduce_fn)
 

@@ -10,7 +10,8 @@ import optax
 
 from siamjax.distances import cosine
 from siamjax.losses._balance import reduce_kinds
-from siamjax.losses._reduce import reduce
+from siamjax.losses._reduce import reduce, spoil
+from siamjax.mining.labels import sameness
 
 
 def binary_cross_entropy(
@@ -34,9 +35,10 @@ def binary_cross_entropy(
     """
     chex.assert_equal_shape([logits, same])
     chex.assert_type(logits, float)
+    same, wrong = sameness(same, where)
     targets = same.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    values = optax.sigmoid_binary_cross_entropy(logits, targets)
-    return reduce_kinds(values, same.astype(bool), where, reduce_fn, balance)
+    values = spoil(optax.sigmoid_binary_cross_entropy(logits, targets), wrong, where)
+    return reduce_kinds(values, same, where, reduce_fn, balance)
 
 
 def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None) -> chex.Array:
@@ -199,4 +201,5 @@ def _pull_or_push(distances, same, pull, push, where, reduce_fn):
     """The loss `pull` of same pairs and `push` of different ones, reduced."""
     chex.assert_equal_shape([distances, same])
     chex.assert_type(distances, float)
-    return reduce(jnp.where(same.astype(bool), pull, push), where, reduce_fn)
+    same, wrong = sameness(same, where)
+    return reduce(spoil(jnp.where(same, pull, push), wrong, where), where, reduce_fn)

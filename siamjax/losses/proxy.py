@@ -1,6 +1,7 @@
 """Losses against learned points of each class, given as an argument: proxies, class weights or centres.
 
-Labels are rows of those points, 0..c-1; what `where` leaves out may hold any. Their gradient is taken like that of any
+Labels are rows of those points, 0..c-1; what `where` leaves out may hold any. A label that is no row raises ValueError,
+or gives NaN under `jit`, where its value is not known. The points' gradient is taken like that of any
 parameter; across devices they are whole on each, and the mean of their gradients over the devices is the one-device
 gradient.
 """
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 
 from siamjax import distances
 from siamjax.losses._gather import whole_batch
-from siamjax.losses._reduce import reduce
+from siamjax.losses._reduce import reduce, spoil
+from siamjax.mining.labels import classes, taking_part
 
 
 def proxy_nca(
@@ -51,16 +53,15 @@ def proxy_nca(
     Raises:
       ValueError: there is one proxy only, and it is left out of the sum.
     """
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    _check(embeddings, labels, proxies, where)
+    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, proxies, where)
     logits = -scale * distance(embeddings, proxies)
     own = _own_class(labels, logits)
     if include_positive:
-        return reduce(_cross_entropy(logits, own), where, reduce_fn)
+        return _reduce_items(_cross_entropy(logits, own), labels, where, reduce_fn)
     if len(proxies) < 2:
         raise ValueError("proxies: only 1 class, but without `include_positive` the sum needs another one")
     others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1)
-    return reduce(others - jnp.sum(jnp.where(own, logits, 0), axis=1), where, reduce_fn)
+    return _reduce_items(others - jnp.sum(jnp.where(own, logits, 0), axis=1), labels, where, reduce_fn)
 
 
 def proxy_anchor(
@@ -94,13 +95,14 @@ def proxy_anchor(
     Returns:
       float scalar, or per-proxy values [c]; 0 where no item takes part.
     """
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    _check(embeddings, labels, proxies, where)
+    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, proxies, where)
     s = 1 - distances.pairwise_cosine(embeddings, proxies)
     positive = _own_class(labels, s)
-    counts = jnp.ones_like(positive) if where is None else jnp.broadcast_to(where[:, None], positive.shape)
+    counts = jnp.broadcast_to(where[:, None], positive.shape)
     pull = _log_one_plus_sum_exp(-alpha * (s - delta), counts & positive)
     push = _log_one_plus_sum_exp(alpha * (s + delta), counts & ~positive)
+    # An item of no class would be a negative of all: it spoils every proxy.
+    push = spoil(push, jnp.broadcast_to(jnp.any(where & (labels < 0)), push.shape), None)
     with_positive = jnp.any(counts & positive, axis=0)
     return reduce(pull, with_positive, reduce_fn) + reduce(push, None, reduce_fn)
 
@@ -213,13 +215,12 @@ def soft_triple(
       float scalar, or per-item values [n]; 0 where no item takes part.
     """
     chex.assert_rank(centers, 3)
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    _check(embeddings, labels, centers[:, 0], where)
+    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, centers[:, 0], where)
     cosine = 1 - distances.pairwise_cosine(embeddings, centers.reshape(-1, centers.shape[-1]))
     cosine = cosine.reshape(len(embeddings), *centers.shape[:2])
     similarities = jnp.sum(jax.nn.softmax(cosine / gamma, axis=2) * cosine, axis=2)
     own = _own_class(labels, similarities)
-    return reduce(_cross_entropy(lam * (similarities - delta * own), own), where, reduce_fn)
+    return _reduce_items(_cross_entropy(lam * (similarities - delta * own), own), labels, where, reduce_fn)
 
 
 def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
@@ -244,13 +245,12 @@ def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
 
 def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn):
     """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` stands for the item's own cos θ_y."""
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    _check(embeddings, labels, weights, where)
+    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, weights, where)
     x, w = _unit(embeddings), _unit(weights)
     cosines = distances.pairwise_dot(x, w)
     own, w_own = _own_class(labels, cosines), w[labels]
     target = with_margin(x, w_own, distances.dot(x, w_own))
-    return reduce(_cross_entropy(s * jnp.where(own, target[:, None], cosines), own), where, reduce_fn)
+    return _reduce_items(_cross_entropy(s * jnp.where(own, target[:, None], cosines), own), labels, where, reduce_fn)
 
 
 def _cross_entropy(logits, own):
@@ -261,7 +261,7 @@ def _cross_entropy(logits, own):
 def _log_one_plus_sum_exp(x, where):
     """Column-wise log(1 + Σ exp) over the selected."""
     x = jnp.where(where, x, -jnp.inf)
-    return jax.nn.logsumexp(jnp.concatenate([x, jnp.zeros_like(x[:1])]), axis=0)
+    return jax.nn.logsumexp(jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)]), axis=0)
 
 
 def _own_class(labels, scores):
@@ -275,10 +275,16 @@ def _unit(x):
     return x / jnp.where(length > 0, length, 1)
 
 
-def _check(embeddings, labels, points, where):
+def _whole_batch(axis_name, embeddings, labels, points, where):
+    """This device's share of a batch, checked -> the whole batch's embeddings, rows of `points` (−1 for none), where."""
+    labels = classes(labels, len(points), where)
     chex.assert_rank([embeddings, labels, points], [2, 1, 2])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
     chex.assert_equal_shape_suffix([embeddings, points], 1)
     chex.assert_type([embeddings, points], float)
-    if where is not None:
-        chex.assert_equal_shape([labels, where])
+    return whole_batch(axis_name, embeddings, labels, taking_part(where, labels.shape))
+
+
+def _reduce_items(values, labels, where, reduce_fn):
+    """Reduces per-item values; what takes part and is of no class is NaN."""
+    return reduce(spoil(values, labels < 0, where), where, reduce_fn)

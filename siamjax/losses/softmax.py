@@ -9,6 +9,7 @@ from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce
 from siamjax.mining.candidates import candidates
+from siamjax.mining.labels import identities
 
 
 def n_pair_mc(
@@ -41,6 +42,7 @@ def n_pair_mc(
     chex.assert_rank([anchors, positives], 2)
     chex.assert_equal_shape([anchors, positives])
     chex.assert_type([anchors, positives], float)
+    labels = None if labels is None else identities(labels)
     anchors, positives, labels, where = whole_batch(axis_name, anchors, positives, labels, where)
     labels = jnp.arange(len(anchors)) if labels is None else labels
     chex.assert_shape(labels, (len(anchors),))

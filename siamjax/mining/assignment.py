@@ -15,7 +15,8 @@ def derangement(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     order = np.lexsort([rng.random(len(labels)), labels])
     following = np.roll(order, -1)
-    ends = np.flatnonzero(np.diff(labels[order], append=-1))
+    ordered = labels[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     starts = np.concatenate([[0], ends[:-1] + 1])
     following[ends] = order[starts]
     partner = np.empty(len(labels), int)

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax.mining.labels import identities, taking_part
+
 
 @chex.dataclass(frozen=True)
 class Candidates:
@@ -74,10 +76,13 @@ def candidates(labels: chex.Array, *, where: chex.Array | None = None) -> Candid
 
     Returns:
       `Candidates` [n, n].
+
+    Raises:
+      ValueError: labels are not whole numbers, or `where` is not a mask.
     """
+    labels = identities(labels)
     chex.assert_rank(labels, 1)
-    part = jnp.ones(labels.shape, bool) if where is None else where
-    chex.assert_equal_shape([labels, part])
+    part = taking_part(where, labels.shape)
     same = labels[:, None] == labels[None, :]
     part = part[:, None] & part[None, :]
     return Candidates(positive=same & part & ~jnp.eye(len(labels), dtype=bool), negative=~same & part)
@@ -101,7 +106,7 @@ def nearest(distances, mask):
     As good as `argmin`, which XLA does not vectorise on the CPU; and a distance that overflowed is chosen rather than
     something outside the mask.
     """
-    least = jnp.min(jnp.where(mask, distances, jnp.inf), axis=1, keepdims=True)
+    least = jnp.min(jnp.where(mask, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
     return first(mask & ~(distances > least))
 
 
@@ -112,7 +117,7 @@ def farthest(distances, mask):
 
 def first(mask):
     """int32 [n]: the first column of each row within `mask`; the last column where there is none."""
-    return jnp.min(jnp.where(mask, _columns(mask), mask.shape[1] - 1), axis=1)
+    return jnp.min(jnp.where(mask, _columns(mask), mask.shape[1] - 1), axis=1, initial=mask.shape[1] - 1)
 
 
 def pick(matrix, column):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from siamjax.mining.candidates import Candidates
+from siamjax.mining.labels import lasting_identities, taking_part
 
 
 @chex.dataclass(frozen=True)
@@ -67,10 +68,14 @@ def push(
 
     Returns:
       The new state.
+
+    Raises:
+      ValueError: labels or items are not whole numbers, or do not fit JAX's integers.
     """
     size, dimension = memory.embedding.shape
     chex.assert_shape(embeddings, (None, dimension))
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    labels, items = lasting_identities(labels), lasting_identities(items, "items")
+    where = taking_part(where, labels.shape)
     chex.assert_shape([labels, items, where], embeddings.shape[:1])
     if axis_name is not None:
         batch = embeddings, labels, items, where
@@ -105,9 +110,13 @@ def lookup(memory: Memory, labels: chex.Array, items: chex.Array, *, where=None)
 
     Returns:
       `Candidates` [n, size], for miners and losses on the distances from the batch to `memory.embedding`.
+
+    Raises:
+      ValueError: as in `push`.
     """
+    labels, items = lasting_identities(labels), lasting_identities(items, "items")
     chex.assert_rank([labels, items], 1)
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    where = taking_part(where, labels.shape)
     chex.assert_equal_shape([labels, items, where])
     other = (items[:, None] != memory.item[None, :]) & memory.filled[None, :] & where[:, None]
     same = labels[:, None] == memory.label[None, :]

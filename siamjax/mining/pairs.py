@@ -65,8 +65,8 @@ def _top(scores, mask, k):
 
 
 def _violating(distances, found, margin):
-    farthest = jnp.max(jnp.where(found.positive, distances, -jnp.inf), axis=1, keepdims=True)
-    nearest = jnp.min(jnp.where(found.negative, distances, jnp.inf), axis=1, keepdims=True)
+    farthest = jnp.max(jnp.where(found.positive, distances, -jnp.inf), axis=1, keepdims=True, initial=-jnp.inf)
+    nearest = jnp.min(jnp.where(found.negative, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
     return found.positive & (nearest - distances < margin), found.negative & (distances - farthest < margin)
 
 

@@ -41,17 +41,24 @@ def distance_weighted(
       labels: int [n], or the `Candidates` [n, m] of each anchor.
       dimension: D, the length of an embedding, 2 or more.
       k: triplets an anchor, each with a positive drawn uniformly and a negative drawn as above, with replacement.
-      cutoff: distance below which negatives weigh no more.
+      cutoff: distance below which negatives weigh no more; with 0, one that coincides with its anchor is always drawn,
+        except for D = 2, where no weight exceeds 1.
       nonzero_loss_cutoff: distance from which on negatives are not drawn.
       margin: the loss's margin; only `active_share` depends on it.
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
       `Triplets` [n·k], an anchor's one after another; not valid where it has no positive or no negative near enough.
+
+    Raises:
+      ValueError: there are no items, or `dimension` is below 2.
     """
-    distances, found = prepare(distances, labels, where)
+    if dimension < 2:
+        raise ValueError(f"dimension={dimension}: it is the length of an embedding, 2 or more")
+    distances, found = _prepare(distances, labels, where)
     d = jnp.maximum(distances, cutoff).astype(jnp.promote_types(distances.dtype, jnp.float32))
-    # Antipodes weigh without bound; the floor keeps that finite, should the cut-off let them in.
+    # Coincident points and antipodes weigh without bound; floors keep that finite, should the cut-offs let them in.
+    d = jnp.maximum(d, jnp.finfo(d.dtype).tiny)
     floor = jnp.finfo(d.dtype).eps
     log_q = (dimension - 2) * jnp.log(d) + (dimension - 3) / 2 * jnp.log(jnp.maximum(1 - jnp.square(d) / 4, floor))
     drawn = found.negative & (distances < nonzero_loss_cutoff)
@@ -93,11 +100,11 @@ def random_triplets(
       `Triplets` [count], in random order; not valid past the last where there are fewer than `count`.
 
     Raises:
-      ValueError: `count` is below 1.
+      ValueError: `count` is below 1, or there are no items.
     """
     if count < 1:
         raise ValueError(f"count={count}: draw one triplet or more")
-    distances, found = prepare(distances, labels, where)
+    distances, found = _prepare(distances, labels, where)
     sizes = triplets_per_anchor(found)
     # Few enough to be counted out are drawn from the list of them all. Of many, a random one is seldom drawn twice.
     listed = 4 * count
@@ -110,6 +117,13 @@ def random_triplets(
     positive, negative = _column(found.positive, anchor, positive), _column(found.negative, anchor, negative)
     active = active_share(distances, found, margin)
     return as_triplets(found, anchor, positive, negative, active_share=active, where=exists)
+
+
+def _prepare(distances, labels, where):
+    """As `prepare`, of something to draw from."""
+    if not distances.size:
+        raise ValueError(f"distances: found shape {list(distances.shape)}, with no items to draw triplets from")
+    return prepare(distances, labels, where)
 
 
 def _choose_listed(key, found, sizes, count, listed):

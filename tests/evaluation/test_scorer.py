@@ -154,3 +154,38 @@ def test_nothing_is_scored_as_nothing(weights):
     assert scorer.score_all(x[:0], x).shape == (0, 3) and scorer.score_all(x, x[:0]).shape == (3, 0)
     none = one_shot.Trials(np.zeros((0, 4, 2), np.int32), np.zeros((0, 3), np.int32), np.zeros((0, 3), np.int32))
     assert scorer.score_trials(x, none).shape == (0, 3, 4)
+
+
+def test_nothing_has_no_embeddings_and_no_scores(weights, images):
+    scorer = Scorer(MODEL, *weights, image_shape=(8, 8, 1))
+    nothing, some = scorer.embed(images[:0]), scorer.embed(images[:3])
+    assert nothing.shape == (0, 8) and nothing.dtype == np.float32
+    assert scorer.score_pairs(some, np.zeros((0, 2), np.int32)).shape == (0,)
+    assert scorer.score_pairs(nothing, np.zeros((0, 2), np.int32)).shape == (0,)
+    for queries, gallery in ((nothing, some), (some, nothing), (nothing, nothing)):
+        assert scorer.score_all(queries, gallery).shape == (len(queries), len(gallery))
+
+
+@pytest.mark.parametrize(
+    "pairs,message",
+    [
+        ([[0, 1], [2, 3]], r"image number 3, but the 3 images are numbered 0 to 2"),
+        ([[0, -1]], "image number -1"),
+        ([[0, 2**32]], "image number 4294967296"),
+        ([[0.0, 1.0]], "found float64, expected image numbers"),
+        ([0, 1], r"found shape \[2\], expected \[p, 2\]"),
+        ([[0, 1, 2]], r"found shape \[1, 3\], expected \[p, 2\]"),
+    ],
+)
+def test_pairs_of_images_that_are_not_there_are_refused(weights, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        Scorer(MODEL, *weights).score_pairs(np.zeros((3, 8), np.float32), pairs)
+
+
+@pytest.mark.parametrize("name", ["support", "query"])
+def test_trials_of_images_that_are_not_there_are_refused(weights, name):
+    trials = {"support": np.zeros((1, 2, 1), np.int32), "query": np.zeros((1, 1), np.int32)}
+    trials[name] = trials[name] + 3
+    with pytest.raises(ValueError, match=f"{name}: found image number 3"):
+        trials = one_shot.Trials(**trials, answer=np.zeros((1, 1), np.int32))
+        Scorer(MODEL, *weights).score_trials(np.zeros((3, 8), np.float32), trials)

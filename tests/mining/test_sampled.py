@@ -130,5 +130,33 @@ def test_distance_weighted_at_coincident_and_opposite_points(points):
         np.testing.assert_array_equal(valid.reshape(9, -1).any(axis=1), complete)
 
 
+@pytest.mark.parametrize("dimension", [2, 3, 128])
+def test_distance_weighted_without_a_cutoff(dimension):
+    """Anchor 0 coincides with negatives 2 and 3. In two dimensions 1/q = (1 − d²/4)^½; beyond, they outweigh the rest."""
+    points = jnp.asarray([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1], [0.6, 0.8]])
+    d = jnp.round(distances.pairwise_euclidean(points, points), 3)
+    labels, k = np.array([0, 0, 1, 1, 1, 1]), 3000
+    mined = mining.distance_weighted(jax.random.key(0), d, labels, dimension=dimension, k=k, cutoff=0.0)
+    negatives = np.asarray(mined.negative[:k])
+    assert np.all(mined.valid[:k])
+    weights = np.array([1.0, 1.0, 0, np.sqrt(1 - 0.8 / 4)] if dimension == 2 else [1.0, 1.0, 0, 0])
+    seen = np.bincount(negatives, minlength=6)[2:]
+    near = weights > 0  # Item 4 is beyond the cut-off of 1.4.
+    assert not seen[~near].any()
+    assert scipy.stats.chisquare(seen[near], k * weights[near] / weights.sum()).pvalue > 1e-4
+
+
+def test_what_cannot_be_drawn_from_is_refused():
+    d, labels = jnp.zeros((0, 0)), np.zeros(0, int)
+    for draw_from in (
+        functools.partial(mining.random_triplets, count=3),
+        functools.partial(mining.distance_weighted, dimension=3),
+    ):
+        with pytest.raises(ValueError, match="distances: found shape .0, 0., with no items"):
+            draw_from(jax.random.key(0), d, labels)
+    with pytest.raises(ValueError, match="dimension=1"):
+        mining.distance_weighted(jax.random.key(0), jnp.zeros((2, 2)), np.arange(2), dimension=1)
+
+
 def test_the_same_key_draws_the_same():
     assert drawn(7) == drawn(7)

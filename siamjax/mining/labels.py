@@ -1,0 +1,120 @@
+"""Labels and masks, checked: what cannot be meant is refused where its values are known, and gives NaN in graph."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_RENUMBER = "number the identities first: labels = np.unique(labels, return_inverse=True)[1]"
+
+
+def identities(labels, name: str = "labels"):
+    """Labels, as whole numbers that are equal in JAX only if they were equal before.
+
+    JAX keeps 32 bits of an integer unless `jax_enable_x64` is set. NumPy labels that need more are renumbered here. To a
+    function under `jax.jit` they are passed with their upper bits already cut off, which nothing inside it can notice.
+
+    Args:
+      labels: whole numbers or bool of any shape, an array of NumPy or JAX.
+      name: what to call them in an error.
+
+    Raises:
+      ValueError: they are not whole numbers.
+    """
+    labels = _whole_numbers(labels, name)
+    return labels if _fits(labels) else np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+
+
+def lasting_identities(labels, name: str = "labels"):
+    """Labels that are kept and compared with those of other calls, so that they cannot be renumbered here.
+
+    Raises:
+      ValueError: they are not whole numbers, or do not fit JAX's integers.
+    """
+    labels = _whole_numbers(labels, name)
+    if not _fits(labels):
+        narrow = jax.dtypes.canonicalize_dtype(labels.dtype)
+        raise ValueError(
+            f"{name}: found {labels.flat[np.argmax(labels.astype(narrow) != labels)]}, beyond JAX's {narrow}; renumber "
+            "them for the whole data set, or set jax_enable_x64"
+        )
+    return labels
+
+
+def classes(labels, count: int, where=None):
+    """Labels that are rows 0..count − 1 of something else: as int32, −1 for those that are not.
+
+    Args:
+      labels: whole numbers [n].
+      count: number of rows.
+      where: bool [n], the items that take part; None for all. What is left out may hold any label.
+
+    Raises:
+      ValueError: they are not whole numbers, or a known one that takes part is no row.
+    """
+    labels = _whole_numbers(labels, "labels")
+    outside = (labels < 0) | (labels >= count)
+    counted = outside if where is None else outside & taking_part(where, labels.shape)
+    if is_known(counted) and np.any(counted):
+        wrong = np.asarray(labels)[np.asarray(counted)][0]
+        raise ValueError(f"labels: found {wrong}, but there are {count} classes; give rows of these, 0 to {count - 1}")
+    return jnp.where(outside, -1, labels.astype(np.int32))
+
+
+def sameness(same, where=None):
+    """Which pairs are of the same identity, and which have a value that says neither; None where all say it.
+
+    Args:
+      same: bool or {0, 1} array.
+      where: bool array of the same shape, the pairs that count; None for all. What is left out may hold anything.
+
+    Raises:
+      ValueError: a known one that counts is neither 0 nor 1.
+    """
+    same = same if isinstance(same, jax.Array) else np.asarray(same)
+    if same.dtype == bool:
+        return same, None
+    neither = (same != 0) & (same != 1)
+    counted = neither if where is None else neither & taking_part(where, same.shape)
+    if is_known(counted):
+        if np.any(counted):
+            wrong = np.asarray(same)[np.asarray(counted)].flat[0]
+            raise ValueError(f"same: found {wrong}; give True or 1 for the same identity, False or 0 for different ones")
+        return same == 1, None
+    return same == 1, neither
+
+
+def taking_part(where, shape: tuple[int, ...]):
+    """The mask `where`, bool of that shape; None stands for all.
+
+    Raises:
+      ValueError: it holds fractions, as weights would.
+    """
+    if where is None:
+        return jnp.ones(shape, bool)
+    where = where if isinstance(where, jax.Array) else np.asarray(where)
+    chex.assert_shape(where, shape)
+    if jnp.issubdtype(where.dtype, jnp.inexact):
+        raise ValueError(f"where: found {where.dtype}, but it is a mask, not weights; give bool, True for what counts")
+    return where.astype(bool)
+
+
+def is_known(x) -> bool:
+    """Whether the values of an array can be looked at: it is not traced, nor spread over several processes."""
+    if isinstance(x, jax.Array):
+        return not isinstance(x, jax.core.Tracer) and x.is_fully_addressable
+    return True
+
+
+def _whole_numbers(labels, name):
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if labels.dtype == bool:
+        return labels.astype(np.int32)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{name}: found {labels.dtype}, but an identity is a whole number; {_RENUMBER}")
+    return labels
+
+
+def _fits(labels):
+    narrow = jax.dtypes.canonicalize_dtype(labels.dtype)
+    return isinstance(labels, jax.Array) or narrow == labels.dtype or np.array_equal(labels.astype(narrow), labels)
