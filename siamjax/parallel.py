@@ -227,8 +227,9 @@ def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = No
     """
     count = len(jax.tree.leaves(items)[0])
     if not count:
-        empty = jax.eval_shape(function, arguments, items)
-        return np.zeros(empty.shape, empty.dtype)
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), items)
+        of_one = jax.eval_shape(function, arguments, one)
+        return np.zeros((0, *of_one.shape[1:]), of_one.dtype)
     devices = jax.device_count()
     chunk = devices * min(-(-chunk // devices), _power_of_two(-(-count // devices)))
     arguments = replicate(arguments)

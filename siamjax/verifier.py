@@ -105,8 +105,8 @@ class Verifier:
             return images.read(path, self.image_shape[0], self.image_shape[2], self.invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = list(pool.map(one, paths))
-        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
+            pixels = list(pool.map(one, paths))
+        return np.stack(pixels) if pixels else np.zeros((0, *self.image_shape), np.uint8)
 
     def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, behind a progress bar."""

@@ -67,6 +67,8 @@ class Scorer:
         if pairs.ndim != 2 or pairs.shape[1] != 2:
             raise ValueError(f"pairs: found shape {list(pairs.shape)}, expected [p, 2]: two image numbers per pair")
         pairs = _numbers(pairs, len(embeddings), "pairs")
+        if not len(pairs):
+            return np.zeros(0, np.float32)
         arguments = self._head_params, parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
 
@@ -102,7 +104,9 @@ def _numbers(numbers, count, name):
         raise ValueError(f"{name}: found {numbers.dtype}, expected image numbers, integers 0 to {count - 1}")
     outside = numbers[(numbers < 0) | (numbers >= count)]
     if len(outside):
-        raise ValueError(f"{name}: found image number {outside[0]}, but the {count} images are numbered 0 to {count - 1}")
+        raise ValueError(
+            f"{name}: found image number {outside[0]}, but the {count} images are numbered 0 to {count - 1}"
+        )
     return numbers.astype(np.int32)
 
 

@@ -37,7 +37,7 @@ def is_mean(reduce_fn) -> bool:
     if reduce_fn in (jnp.mean, np.mean):
         return True
     raise ValueError(
-        f"reduce_fn: found {reduce_fn!r}, expected jnp.mean, jnp.sum or None; None returns the values, to reduce yourself"
+        f"reduce_fn: found {reduce_fn!r}, expected jnp.mean, jnp.sum or None; None returns the values, unreduced"
     )
 
 

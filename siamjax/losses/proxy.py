@@ -276,7 +276,7 @@ def _unit(x):
 
 
 def _whole_batch(axis_name, embeddings, labels, points, where):
-    """This device's share of a batch, checked -> the whole batch's embeddings, rows of `points` (−1 for none), where."""
+    """This device's share of a batch, checked -> the whole batch's embeddings, labels (−1 for no class) and where."""
     labels = classes(labels, len(points), where)
     chex.assert_rank([embeddings, labels, points], [2, 1, 2])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)

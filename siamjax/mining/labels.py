@@ -8,20 +8,19 @@ import numpy as np
 _RENUMBER = "number the identities first: labels = np.unique(labels, return_inverse=True)[1]"
 
 
-def identities(labels, name: str = "labels"):
+def identities(labels):
     """Labels, as whole numbers that are equal in JAX only if they were equal before.
 
-    JAX keeps 32 bits of an integer unless `jax_enable_x64` is set. NumPy labels that need more are renumbered here. To a
-    function under `jax.jit` they are passed with their upper bits already cut off, which nothing inside it can notice.
+    JAX keeps 32 bits of an integer unless `jax_enable_x64` is set. NumPy labels that need more are renumbered here. As
+    arguments of a jitted function they arrive with their upper bits already cut off, which nothing inside can notice.
 
     Args:
       labels: whole numbers or bool of any shape, an array of NumPy or JAX.
-      name: what to call them in an error.
 
     Raises:
       ValueError: they are not whole numbers.
     """
-    labels = _whole_numbers(labels, name)
+    labels = _whole_numbers(labels, "labels")
     return labels if _fits(labels) else np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
@@ -79,7 +78,9 @@ def sameness(same, where=None):
     if is_known(counted):
         if np.any(counted):
             wrong = np.asarray(same)[np.asarray(counted)].flat[0]
-            raise ValueError(f"same: found {wrong}; give True or 1 for the same identity, False or 0 for different ones")
+            raise ValueError(
+                f"same: found {wrong}; give True or 1 for the same identity, False or 0 for different ones"
+            )
         return same == 1, None
     return same == 1, neither
 

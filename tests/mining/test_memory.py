@@ -113,7 +113,10 @@ def test_embeddings_and_labels_keep_their_precision():
 def test_labels_and_items_that_would_be_cut_off_or_are_no_whole_numbers_are_refused(which):
     """A later call could not know under which numbers they were kept."""
     memory = mining.init_memory(3, 2)
-    for wrong, message in ((np.array([2**40]), "found 1099511627776, beyond JAX's int32"), (np.ones(1), "found float64")):
+    for wrong, message in (
+        (np.array([2**40]), "found 1099511627776, beyond JAX's int32"),
+        (np.ones(1), "found float64"),
+    ):
         numbers = {"labels": np.zeros(1, int), "items": np.zeros(1, int), which: wrong}
         with pytest.raises(ValueError, match=f"{which}: {message}"):
             mining.push(memory, jnp.zeros((1, 2)), **numbers)

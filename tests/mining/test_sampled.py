@@ -132,7 +132,7 @@ def test_distance_weighted_at_coincident_and_opposite_points(points):
 
 @pytest.mark.parametrize("dimension", [2, 3, 128])
 def test_distance_weighted_without_a_cutoff(dimension):
-    """Anchor 0 coincides with negatives 2 and 3. In two dimensions 1/q = (1 − d²/4)^½; beyond, they outweigh the rest."""
+    """Anchor 0 coincides with negatives 2 and 3: in two dimensions 1/q is (1 − d²/4)^½, in more they outweigh all."""
     points = jnp.asarray([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1], [0.6, 0.8]])
     d = jnp.round(distances.pairwise_euclidean(points, points), 3)
     labels, k = np.array([0, 0, 1, 1, 1, 1]), 3000
