@@ -5,11 +5,14 @@ Training state and data are replicated: every array carries a leading axis of lo
 touches the run folder, and `from_main` tells the others what it found there.
 """
 
+import contextlib
 import faulthandler
 import functools
 import math
+import os
 import pickle
 import re
+import sys
 
 import jax
 import jax.flatten_util
@@ -53,6 +56,23 @@ def start(coordinator: str | None, processes: int | None, process: int | None):
     except (ValueError, RuntimeError) as error:
         cause = "neither SLURM, a TPU pod nor Open MPI found; give HOST:PORT" if not given else "cannot start there"
         raise ValueError(f"--coordinator={coordinator}: {cause} ({error})") from error
+    with _silent():
+        multihost_utils.broadcast_one_to_all(np.uint32(0))
+        jax.block_until_ready(pmap(mean)(replicate(np.float32(0))))
+
+
+@contextlib.contextmanager
+def _silent():
+    """Without what libraries write to standard output: Gloo says there that processes have found each other."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def explain(error: Exception) -> str:

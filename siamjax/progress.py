@@ -1,5 +1,6 @@
 """How far long work has come: a bar on a terminal, and a plain line every half minute where the output is a file."""
 
+import sys
 import threading
 import time
 
@@ -15,6 +16,7 @@ class Progress:
     def __init__(self, description: str, total: int, done: int = 0, *, hidden: bool = False, stays: bool = False):
         """`done`: items that are done already; `hidden`: shows nothing; `stays`: the bar is left behind at the end."""
         self._description, self._total, self._done, self._hidden, self._note = description, total, done, hidden, ""
+        self._output = sys.stdout  # Also where what others print is redirected meanwhile.
         self._start, self._closed = time.monotonic(), threading.Event()
         self._bar = None
         if rich.get_console().is_terminal and not hidden:
@@ -63,4 +65,4 @@ class Progress:
     def print(self, line: str):
         """Prints a line, above the bar where there is one."""
         if not self._hidden:
-            print(line, flush=True)
+            print(line, file=self._output if self._bar is None else sys.stdout, flush=True)

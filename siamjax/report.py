@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import rich.box
 import rich.console
 import rich.table
 from matplotlib.figure import Figure
@@ -25,17 +26,17 @@ def note(message: str):
 
 
 def table(results: dict, title: str):
-    """Prints protocol, accuracy, its 95 % interval and over what that is, trials and seed of a results.json."""
-    shown = rich.table.Table(title=title)
-    shown.add_column("protocol")
-    for column in ("accuracy %", "95 % interval", "over", "trials", "seed"):
+    """Prints protocol, accuracy, its 95 % interval and over what that is, and trials of a results.json; seeds above."""
+    seeds = sorted({row["seed"] for row in results.values() if row["seed"] is not None})
+    drawn = f"; trials drawn with seed {', '.join(map(str, seeds))}" if seeds else ""
+    shown = rich.table.Table(title=f"{title}{drawn}")
+    shown.add_column("accuracy in %")
+    for column in ("", "95 %", "over", "trials"):
         shown.add_column(column, justify="right")
     for name, row in results.items():
         # Older versions had intervals over trials.
         over = f"{row['units']} {row['over']}" if "over" in row else "trials"
-        seed = "" if row["seed"] is None else str(row["seed"])
-        accuracy = f"{100 * row['accuracy']:.2f}"
-        shown.add_row(name, accuracy, _interval(row["ci95"]), over, str(row["trials"]), seed)
+        shown.add_row(name, f"{100 * row['accuracy']:.2f}", _interval(row["ci95"]), over, str(row["trials"]))
     _print(shown)
     if any(row["ci95"] is None for row in results.values()):
         note("No interval (-): none is wrong or none is right, or they are over fewer than three")
@@ -54,12 +55,19 @@ def figures(values: dict[str, float], title: str, intervals: dict | None = None)
 
 
 def _interval(bounds):
-    return "-" if bounds is None else "{:.2f} - {:.2f}".format(*(100 * bound for bound in bounds))
+    return "-" if bounds is None else "{:.2f}-{:.2f}".format(*(100 * bound for bound in bounds))
 
 
 def _print(shown):
-    # Names and figures are there to be copied: in a narrow terminal, or in a file, they run on uncut.
-    rich.console.Console(width=max(rich.console.Console().width, 110), markup=False, emoji=False).print(shown)
+    """Prints a table under its title: plain, so that it fits in 80 columns, and uncut where the terminal is narrower,
+    as names and figures are there to be copied."""
+    if shown.title:
+        note(f"\n{shown.title}")
+    shown.title, shown.min_width = None, None
+    shown.box, shown.show_edge, shown.pad_edge, shown.padding = rich.box.SIMPLE_HEAD, False, False, 0
+    console = rich.console.Console()
+    needed = console.measure(shown, options=console.options.update(width=1000)).maximum
+    rich.console.Console(width=max(console.width, needed)).print(shown)
 
 
 def verification(

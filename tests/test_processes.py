@@ -113,7 +113,7 @@ def test_two_processes_give_the_numbers_of_one_even_if_killed_on_the_way(runs):
 
 def test_only_the_main_process_writes_and_prints(runs):
     _, two, _, output = runs  # Of process 1.
-    assert "step" not in output and "accuracy" not in output
+    assert output == ""  # Nor does Gloo tell of its ranks.
     assert len(list((two / "tensorboard").glob("events.*"))) == 2  # Of the first start, and of the second.
     assert (two / "report" / "trials.png").stat().st_size > 0
 

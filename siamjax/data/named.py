@@ -67,6 +67,7 @@ def _builder(names, data_dir):
     if not names.name:
         raise ValueError("data.tfds.name is empty: name a data set of TFDS")
     try:
+        tfds.disable_progress_bar()  # They are as wide as the text in them, on a terminal or not.
         builder = tfds.builder(names.name, data_dir=data_dir)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # Whatever the data set's own code raises.

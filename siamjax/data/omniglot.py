@@ -16,6 +16,7 @@ from siamjax.choices import choose
 from siamjax.data import longtail, omniglot_builder
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.omniglot_builder import BACKGROUND, DRAWERS, EVALUATION, SIDE, SMALL1, SMALL2, Omniglot
+from siamjax.progress import Progress
 
 # The evaluation alphabets of Lake's 20 published runs of one-shot trials.
 RUN_ALPHABETS = (
@@ -104,7 +105,12 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
                 force_checksums_validation=True,
                 try_download_gcs=False,
             )
-            builder.download_and_prepare(download_config=config, file_format="array_record")
+            source = f"of {manual_dir}" if manual_dir else f"of {omniglot_builder.ADDRESS}, 28 MB"
+            tfds.disable_progress_bar()
+            print(f"preparing Omniglot {source}, once, in {target}", flush=True)
+            # TFDS prints in bold type, and of bars that are as wide as the text in them.
+            with Progress("preparing Omniglot", 1), contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_config=config, file_format="array_record")
     return builder
 
 
