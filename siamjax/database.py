@@ -23,7 +23,8 @@ class DatabaseStore:
     have it share a `key`, and all but one are a `copy`, with no `vector`.
     """
 
-    _SEARCHED = 100_000  # different embeddings from which on an index of the table (IVF-PQ) leads the search
+    _SEARCHED = 100_000  # images from which on an index of the table (IVF-PQ) leads the search
+    _LEARNT = 256  # different embeddings that its codes need, at least
 
     def __init__(self, place: pathlib.Path, about: dict, scorer, metric: str | None):
         """Opens the table in the database that `about` names; arguments as for `FolderStore`.
@@ -211,7 +212,7 @@ class DatabaseStore:
     def _cover(self):
         from lancedb.index import BTree, IvfPq
 
-        if self._table.count_rows("NOT copy") < self._SEARCHED:
+        if len(self) < self._SEARCHED or self._table.count_rows("NOT copy") < self._LEARNT:
             return
         index = next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
         if index is None:
