@@ -47,8 +47,8 @@ class Progress:
     def _tell(self):
         while not self._closed.wait(_EVERY):
             note = f", {self._note}" if self._note else ""
-            seconds = time.monotonic() - self._start
-            self.print(f"{self._description}: {self._done} of {self._total} after {seconds:.0f} s{note}")
+            done = f"{self._done} of {self._total} after " if self._total > 1 else ""
+            self.print(f"{self._description}: {done}{time.monotonic() - self._start:.0f} s{note}")
 
     def advance(self, count: int = 1):
         """Counts so many items more as done."""
