@@ -169,6 +169,22 @@ def test_a_mask_is_no_weight(name):
     assert whole[0] == whole[1]
 
 
+# What is lost where only one kind of pair exists; all other batch losses give 0 there.
+ON_EACH_KIND = {*(name for name in ON_BATCHES if name.startswith("batch_")), "multi_similarity", "ranked_list"}
+ON_EACH_KIND -= {"batch_all_triplet", "batch_hard_triplet"}
+
+
+@pytest.mark.parametrize("name", [name for name in ON_BATCHES if name != "n_pair_mc"])
+def test_batches_of_one_class_and_of_as_many_classes_as_items(name):
+    # Of length 1/2, so that different pairs violate the margins.
+    points = POINTS[0] / jnp.linalg.norm(POINTS[0], axis=1, keepdims=True) / 2
+    labels = {"one": np.zeros(N, int), "each": np.arange(N)}
+    loss = functools.partial(getattr(losses, name), points)
+    one, each = jax.jit(lambda: [loss(x) for x in labels.values()])()
+    assert (one > 0) == (name in ON_EACH_KIND | {"supervised_contrastive"}) and (one > 0 or one == 0)
+    assert (each > 0) == (name in ON_EACH_KIND) and (each > 0 or each == 0)
+
+
 @pytest.mark.parametrize("name", of())
 def test_no_items(name):
     """The loss of nothing is 0, and its values are as many as there are items or pairs."""

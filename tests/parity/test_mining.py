@@ -27,8 +27,8 @@ MARGIN = 0.3
 ANGLE = 20
 
 
-def theirs(miner, points=POINTS):
-    return [x.numpy() for x in miner(torch.tensor(points, dtype=torch.float64), torch.tensor(LABELS))]
+def theirs(miner):
+    return [x.numpy() for x in miner(torch.tensor(POINTS), torch.tensor(LABELS))]
 
 
 def euclidean_distance():
@@ -40,9 +40,9 @@ def mined():
     """All miners of siamjax, in one program."""
 
     @jax.jit
-    def mine(points, unit, labels):
+    def mine(points, labels):
         d = distances.pairwise_euclidean(points, points)
-        squared = distances.pairwise_squared_euclidean(unit, unit)
+        squared = distances.pairwise_squared_euclidean(points, points)
         return d, {
             "batch_hard": mining.batch_hard(d, labels, margin=MARGIN),
             "batch_easy": mining.batch_easy(d, labels, margin=MARGIN),
@@ -51,11 +51,11 @@ def mined():
             "semi_hard": mining.semi_hard(d, labels, margin=MARGIN),
             "angular": mining.angular(squared, labels, k=16, angle=ANGLE),
             "multi_similarity": mining.multi_similarity(d, labels, epsilon=MARGIN),
-            "multi_similarity_cosine": mining.multi_similarity(distances.pairwise_cosine(unit, unit), labels),
+            "multi_similarity_cosine": mining.multi_similarity(distances.pairwise_cosine(points, points), labels),
         }
 
     with jax.enable_x64(True):
-        results = mine(jnp.asarray(POINTS), jnp.asarray(UNIT), jnp.asarray(LABELS))
+        results = mine(jnp.asarray(POINTS), jnp.asarray(LABELS))
         return jax.tree.map(np.asarray, results)
 
 
@@ -96,11 +96,12 @@ def test_semi_hard_takes_the_nearest_of_their_semi_hard_negatives():
 
 def test_angular_takes_the_widest_of_their_angles():
     widest = {}
-    angles = theirs(miners.AngularMiner(angle=ANGLE), UNIT)
+    # Its distance is one of unit length, but it takes the embeddings at their own.
+    angles = theirs(miners.AngularMiner(angle=ANGLE))
     for a, p, n in zip(*angles, strict=True):
         best = widest.get((a, p))
-        if best is None or oracle.negative_angle(UNIT[a], UNIT[p], UNIT[n]) > best[0]:
-            widest[a, p] = oracle.negative_angle(UNIT[a], UNIT[p], UNIT[n]), n
+        if best is None or oracle.negative_angle(POINTS[a], POINTS[p], POINTS[n]) > best[0]:
+            widest[a, p] = oracle.negative_angle(POINTS[a], POINTS[p], POINTS[n]), n
     assert ours("angular") == {(a, p, n) for (a, p), (_, n) in widest.items()}
     share = len(angles[0]) / len(oracle.triplets(*oracle.masks(LABELS)))
     assert 0.1 < share < 0.9
@@ -126,7 +127,7 @@ def test_multi_similarity(name, miner):
 def test_distance_weighted_draws_with_their_weights():
     torch.manual_seed(0)
     miner = miners.DistanceWeightedMiner(cutoff=0.6, nonzero_loss_cutoff=1.5)
-    points, labels = torch.tensor(UNIT), torch.tensor(LABELS)
+    points, labels = torch.tensor(POINTS), torch.tensor(LABELS)  # Theirs brings them to unit length.
     their_counts = np.zeros((16, 16))
     for _ in range(1500):
         a, _, n = (x.numpy() for x in miner(points, labels))

@@ -80,8 +80,9 @@ def test_cosface(m, s):
 
 
 def test_cosface_without_margin_is_the_normalised_softmax():
-    theirs = pml.NormalizedSoftmaxLoss(CLASSES, DIMENSION, temperature=0.05, distance=pml_distances.CosineSimilarity())
-    assert_equal_to(theirs, functools.partial(proxy.cosface, m=0.0, s=20.0))
+    for distance in (None, pml_distances.CosineSimilarity()):
+        theirs = pml.NormalizedSoftmaxLoss(CLASSES, DIMENSION, temperature=0.05, distance=distance)
+        assert_equal_to(theirs, functools.partial(proxy.cosface, m=0.0, s=20.0))
 
 
 @pytest.mark.parametrize("lam,delta,gamma", [(20.0, 0.01, 0.1), (5.0, 0.2, 0.5)])

@@ -75,6 +75,7 @@ def test_n_pair_of_the_first_pair_of_each_class(pml, assert_equal_to):
     anchor, positive = np.array([0, 4, 1]), np.array([2, 9, 5])
     dot = pytest.importorskip("pytorch_metric_learning.distances").DotProductSimilarity(normalize_embeddings=False)
     assert_equal_to(pml.NPairsLoss(distance=dot), lambda x: n_pair_mc(x[anchor], x[positive]))
+    assert_equal_to(pml.NPairsLoss(), lambda x: n_pair_mc(normalised(x)[anchor], normalised(x)[positive]))
 
 
 def test_multi_similarity(pml, assert_equal_to):
@@ -125,6 +126,15 @@ def test_ranked_list(pml, assert_equal_to):
 
 @pytest.mark.parametrize("alpha", [40, 55])
 def test_angular(torch, pml, assert_equal_to, alpha):
-    # Theirs brings anchors and positives to unit length, but not negatives: the two agree where all have it.
     loss, unit = pml.AngularLoss(alpha=alpha), torch.nn.functional.normalize
     assert_equal_to(lambda x, labels: loss(unit(x), labels), lambda x: angular(normalised(x), LABELS, alpha=alpha))
+
+    def with_negatives_as_they_are(x):
+        """What theirs is of embeddings of any length."""
+        t2, u = np.tan(np.radians(alpha)) ** 2, normalised(x)
+        same = LABELS[:, None] == LABELS[None, :]
+        a, p = np.nonzero(same & ~np.eye(len(LABELS), dtype=bool))
+        terms = 4 * t2 * (u[a] + u[p]) @ x.T - 2 * (1 + t2) * jnp.sum(u[a] * u[p], axis=1, keepdims=True)
+        return jnp.mean(jax.nn.softplus(jax.nn.logsumexp(terms, axis=1, where=~same[a])))
+
+    assert_equal_to(loss, with_negatives_as_they_are)
