@@ -12,7 +12,17 @@ import numpy as np
 
 from siamjax import data, figures, files, optimizer, parallel, report
 from siamjax.choices import choose
-from siamjax.evaluation import intervals, one_shot, protocols, reidentification, retrieval, verification
+from siamjax.evaluation import (
+    calibration,
+    decision,
+    intervals,
+    one_shot,
+    open_set,
+    protocols,
+    reidentification,
+    retrieval,
+    verification,
+)
 from siamjax.evaluation.scorer import Scorer
 from siamjax.training import loop, recipe, state
 from siamjax.training.checkpoint import Checkpoints, check_trained, restore_best, restore_best_with_progress
@@ -130,7 +140,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path):
 
 def _evaluate(config, workdir, folder, datasets):
     """Evaluates the run in `workdir`; the figures go to `folder`."""
-    decision = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir))
+    fitted = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir, config))
     test = datasets["test"]
     model = recipe.make_model(config)
     trained, progress = restore_best_with_progress(model, test.images.shape[1:], workdir)
@@ -140,9 +150,15 @@ def _evaluate(config, workdir, folder, datasets):
     embeddings = {
         part: scorer.embed(datasets[part].images, f"embedding {part}") for part in sorted(datasets.keys() - {"train"})
     }
-    verified = protocols.verify(config.evaluation, datasets, embeddings, scorer, decision)
+    verified = protocols.verify(config.evaluation, datasets, embeddings, scorer, fitted)
+    judged = {"decision": dataclasses.asdict(verified.decision)}
+    if copies and "validation" in datasets:
+        judged["decision_without_copies"] = _decision_without_copies(config, datasets["validation"], model, trained)
     outcome, bounds = protocols.verification_result(verified, test, config.evaluation.seed)
     outcomes = {"verification": outcome, **dict(protocols.run(config, datasets, embeddings, scorer))}
+    if config.data.name in ("folder", "tfds"):
+        arguments = (scorer.score_all, embeddings["test"], test.label, verified.decision, config.evaluation.seed)
+        judged["open_set"] = open_set.measures(*arguments)
     found = _found(config, datasets, embeddings, scorer)
     try:
         trials = protocols.validation_trials(config.evaluation, test)
@@ -154,7 +170,7 @@ def _evaluate(config, workdir, folder, datasets):
         _report(config, workdir, folder, outcomes, progress)
         if trials:
             report.trials(folder, about, test, trials, scores)
-        _report_figures(folder, about, test, verified, bounds, found, int(trained.step))
+        _report_figures(folder, about, test, verified, bounds, found, judged | {"step": int(trained.step)})
 
 
 def _found(config, datasets, embeddings, scorer):
@@ -167,13 +183,21 @@ def _found(config, datasets, embeddings, scorer):
     return {}
 
 
-def _decision_of(workdir):
+def _decision_without_copies(config, validation, model, trained):
+    """That of the network alone, which is what `export` hands over."""
+    scorer, drawn = Scorer(model, trained.params, trained.batch_stats), {"validation": validation}
+    pairs = protocols.draw_pairs(config.evaluation, drawn)["validation"]
+    return dataclasses.asdict(protocols.fit(validation, pairs, scorer.embed(validation.images), scorer))
+
+
+def _decision_of(workdir, config):
     """The run's own threshold and calibration."""
     path = workdir / "verification.json"
     if not path.is_file():
         raise ValueError(f"there is no validation data to fit a threshold on, and no {path}; evaluate the run first")
     report.note("no validation data to fit a threshold on: pairs are verified by that of the run")
-    return verification.Decision(**json.loads(path.read_text())["decision"])
+    trained = json.loads((workdir / "config.json").read_text())["evaluation"]["copies"]
+    return decision.of_copies(workdir, trained, config.evaluation.copies)
 
 
 def _report(config, workdir, folder, outcomes, progress):
@@ -194,9 +218,11 @@ def _report(config, workdir, folder, outcomes, progress):
     _warn_of_seen_alphabets(config, workdir)
 
 
-def _report_figures(folder, about, dataset, verified, bounds, found, step):
+def _report_figures(folder, about, dataset, verified, bounds, found, judged):
     measured = verification.measures(verified.scores, verified.same)
     report.figures(measured, f"{len(verified.same)} test pairs, whatever the threshold", bounds)
+    # Not a share, it is no row of the table.
+    measured["log_loss"] = calibration.log_loss(verified.decision.probability(verified.scores), verified.same)
     intervals_of = {"over": "identities", "units": len(np.unique(dataset.label[verified.pairs])), "test": bounds}
     means = {name: float(np.nanmean(values)) for name, values in found.items()}
     if found:
@@ -204,10 +230,14 @@ def _report_figures(folder, about, dataset, verified, bounds, found, step):
         against = "in the gallery, where 'new' is an answer" if "map_at_5_of_new" in found else "among the others"
         title = f"{len(dataset)} test images, each asked for {against}"
         report.figures(means, title, intervals_of["retrieval"])
+    if judged.get("open_set"):
+        shown = dict(judged["open_set"])
+        report.figures(shown, f"{shown.pop('enrolled')} people enrolled with an image each, and as many strangers")
     report.verification(folder, about, dataset, verified, measured)
+    report.reliability(folder, about, verified, measured["log_loss"])
     # The last file: with it, the evaluation of this step is complete.
-    saved = {"decision": dataclasses.asdict(verified.decision), "test": measured, "retrieval": means}
-    _write_json(folder / "verification.json", {**saved, "intervals": intervals_of, "step": step})
+    saved = {"test": measured, "retrieval": means, "intervals": intervals_of}
+    _write_json(folder / "verification.json", judged | saved)
 
 
 def _is_evaluated(workdir, step):

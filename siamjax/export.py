@@ -1,5 +1,6 @@
 """A trained network as files that need no siamjax: StableHLO programs, weights, and a card that says what they take."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -26,7 +27,8 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     - `card.json`: the images' shape and how they are made, the threshold and calibration of scores, the configuration.
 
     `jax.export.deserialize(bytes).call(...)` runs the first two; it needs the package flatbuffers. Distorted copies
-    (`evaluation.copies`) are no part of it: an embedding is the image's own.
+    (`evaluation.copies`) are no part of it: an embedding is the image's own, and threshold and calibration are those
+    that were fitted to such embeddings.
 
     Raises:
       FileNotFoundError, ValueError: see `Verifier`.
@@ -73,12 +75,13 @@ def _card(verifier, embeddings):
         "embeddings": {"shape": ["b", embeddings.shape[1]], "dtype": "float32"},
         "decision": {
             "same": "score > threshold",
-            "probability": "1 / (1 + exp(-slope * (score - threshold))), slope: above or below",
+            "probability": "1 / (1 + exp(-slope * (score - threshold)))",
             "threshold": verifier.decision.threshold,
-            "below": verifier.decision.below,
-            "above": verifier.decision.above,
-            # Distorted ones of each image; this encoder takes the image alone, so that its scores are a little others.
-            "fitted_on_embeddings_averaged_over_copies": verifier.config.evaluation.copies,
+            "slope": verifier.decision.slope,
+            # Formerly there were two: where the score is below the threshold, and above.
+            "below": verifier.decision.slope,
+            "above": verifier.decision.slope,
+            "false_accepts": dataclasses.asdict(verifier.decision.false_accepts),
         },
         "config": json.loads(verifier.config.to_json()),
     }

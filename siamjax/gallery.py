@@ -27,7 +27,8 @@ _AT_ONCE = 10_000  # images that are read at a time
 @dataclasses.dataclass(frozen=True)
 class Match:
     """An enrolled image that was found: its `identity`, the `path` that it had, its `score` against the query, the
-    calibrated `probability` that the two are the same, and its `thumbnail` file."""
+    calibrated `probability` that the two are the same, of this pair alone (those of several identities do not add up to
+    1), and its `thumbnail` file."""
 
     identity: str
     path: str
@@ -48,12 +49,21 @@ class Identified:
 class Gallery:
     """The gallery in a folder, read when it is made; `enroll` and `remove` change the folder and this object."""
 
-    def __init__(self, place: str | os.PathLike, run: str | os.PathLike | None = None, database: str | None = None):
+    def __init__(
+        self,
+        place: str | os.PathLike,
+        run: str | os.PathLike | None = None,
+        database: str | None = None,
+        *,
+        threshold: float | None = None,
+        far: float | None = None,
+    ):
         """Opens the gallery in `place`, or a new one, which needs the network of the `run` folder.
 
         With a `database`, the address of one of LanceDB (a folder, or such as "s3://bucket/folder"), embeddings and
         names are kept there: for more than memory holds, or several machines. All galleries of one network in one
-        database are the same. An existing gallery knows its own.
+        database are the same. An existing gallery knows its own. `threshold` or `far` are this object's,
+        see `Verifier`.
 
         Raises:
           FileNotFoundError: there is no gallery in `place`, and no `run` is given; or the run is not there.
@@ -70,7 +80,7 @@ class Gallery:
             raise FileNotFoundError(
                 f"{self.place} needs the network in {index['run']}, which is not there; say where with --checkpoint"
             )
-        self.verifier = Verifier(run or index["run"])
+        self.verifier = Verifier(run or index["run"], threshold=threshold, far=far)
         about = {
             "format": stores.FORMAT,
             "run": str(pathlib.Path(run).resolve()) if run else index["run"],

@@ -136,6 +136,27 @@ def worst_of_each(beyond: np.ndarray, wrong: np.ndarray, identities: np.ndarray)
     return order[np.sort(first)]
 
 
+def reliability(workdir: pathlib.Path, about: str, verified: protocols.Verified, log_loss: float):
+    """Draws how many pairs are the same where the probability says so many, report/reliability.png."""
+    probability = verified.decision.probability(verified.scores)
+    place = np.minimum((10 * probability).astype(int), 9)
+    count, same, total = (np.bincount(place, weight, 10) for weight in (None, verified.same, probability))
+    filled = count > 0
+    figure = Figure(figsize=(5, 5.6), layout="constrained")
+    figure.suptitle(about, fontsize=8)
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    upper.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    upper.plot(total[filled] / count[filled], same[filled] / count[filled], marker="o")
+    upper.set(title=f"reliability on test pairs: log loss {log_loss:.3f} (of always ½ 0.693)", ylabel="share the same")
+    for kind, name in ((verified.same, "same"), (~verified.same, "different")):
+        lower.hist(probability[kind], bins=np.linspace(0, 1, 21), alpha=0.6, label=name)
+    lower.set(xlabel="probability of the same", ylabel="pairs", xlim=(0, 1))
+    lower.legend()
+    for axis in (upper, lower):
+        axis.grid(alpha=0.3)
+    _save(figure, workdir, "reliability.png")
+
+
 def curves(workdir: pathlib.Path, about: str):
     """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png; `about` says of
     which run and data they are."""

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from siamjax.data import images
+from siamjax.evaluation import decision
 from siamjax.evaluation.scorer import Scorer
-from siamjax.evaluation.verification import Decision
 from siamjax.files import shown
 from siamjax.training.checkpoint import restore_best
 from siamjax.training.model import make_augment, make_model
@@ -45,15 +45,30 @@ class Verifier:
       fingerprint: of the network and of how it takes its images: what it embedded, another network cannot read.
     """
 
-    def __init__(self, run: str | os.PathLike, copies: int | None = None, convolution: str | None = None):
+    def __init__(
+        self,
+        run: str | os.PathLike,
+        copies: int | None = None,
+        convolution: str | None = None,
+        *,
+        threshold: float | None = None,
+        far: float | None = None,
+    ):
         """`run` is the folder of a run that was trained and evaluated.
 
-        `copies` and `convolution` stand in for `evaluation.copies` and `encoder.convolution` of its configuration; with
-        other copies than there, the threshold is not quite the one that was fitted.
+        Args:
+          run: the run folder.
+          copies: in place of `evaluation.copies` of its configuration: that number, or 0, which has a threshold and
+            calibration of its own.
+          convolution: in place of `encoder.convolution`.
+          threshold: in place of the one that was fitted; probabilities do not depend on it.
+          far: instead, the share of different pairs that may be accepted, as the validation pairs tell. It is of single
+            pairs: a stranger is compared with all images of a gallery, and any of them may accept.
 
         Raises:
           FileNotFoundError: the folder, its configuration, checkpoint or evaluation is not there.
-          ValueError: the checkpoint is damaged, or of another version.
+          ValueError: the checkpoint is damaged, or of another version; there is no threshold for these `copies`, or
+            `far` is less than the validation pairs can tell.
         """
         run = pathlib.Path(run).expanduser()
         for name, remedy in (
@@ -64,7 +79,6 @@ class Verifier:
                 raise FileNotFoundError(f"{run / name} is not there; {remedy}")
         try:
             self.config = config = ml_collections.ConfigDict(json.loads((run / "config.json").read_text()))
-            self.decision = Decision(**json.loads((run / "verification.json").read_text())["decision"])
             config.encoder.convolution = convolution or config.encoder.convolution
             copies = config.evaluation.copies if copies is None else copies
             channels, self.invert = (
@@ -74,6 +88,7 @@ class Verifier:
             self.model, distort = make_model(config), make_augment(config, hide=False)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
+        self.decision = decision.of_copies(run, config.evaluation.copies, copies).moved(threshold, far)
         trained = restore_best(self.model, self.image_shape, run)
         params, statistics = trained.params, trained.batch_stats
         self.variables = {

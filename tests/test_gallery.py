@@ -92,7 +92,7 @@ def test_a_trained_run_says_how_well_it_verifies_people_it_never_saw(run):
     assert results["identification_test_8way_1shot"]["accuracy"] > 0.6
     figures = json.loads((run / "verification.json").read_text())["test"]
     assert figures["auc"] > 0.88 and figures["eer"] < 0.2
-    for name in ("verification.png", "trials.png", "curves.png"):
+    for name in ("verification.png", "reliability.png", "trials.png", "curves.png"):
         assert (run / "report" / name).stat().st_size > 5000
 
 
@@ -336,6 +336,60 @@ def _made(path, card):
         kind = "filter_of_larger" if max(image.size) > size[0] else "filter_of_others"
         assert resize["function"] == "ImageOps.pad"
         return np.asarray(ImageOps.pad(image, size, getattr(Image.Resampling, resize[kind])))[..., None]
+
+
+def test_an_exported_network_decides_as_one_that_was_evaluated_without_copies(run, faces, tmp_path):
+    """It takes the image alone: the threshold of embeddings averaged over copies is not its own."""
+    copied = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((copied / "config.json").read_text())
+    config["evaluation"]["copies"] = 2
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="no threshold for copies=0, as an exported .* --mode evaluate"):
+        Verifier(copied, copies=0)
+    from configs import saved
+
+    experiment.evaluate(saved.get_config(str(copied)), copied)
+    plain, averaged, alone = Verifier(run), Verifier(copied), Verifier(copied, copies=0)
+    assert alone.decision == plain.decision != averaged.decision
+    assert alone.fingerprint == plain.fingerprint != averaged.fingerprint
+    assert cli.main(["export", str(copied), "-o", str(tmp_path / "out")]) == 0
+    card = json.loads((tmp_path / "out" / "card.json").read_text())["decision"]
+    assert [card[key] for key in ("threshold", "slope", "below", "above")] == [
+        plain.decision.threshold,
+        *[plain.decision.slope] * 3,
+    ]
+    with pytest.raises(ValueError, match="no threshold for copies=5; choose 0, or the run's own copies, 2"):
+        Verifier(copied, copies=5)
+
+
+def test_a_threshold_that_is_moved_changes_answers_and_not_probabilities(run, filled, faces, tmp_path, capsys):
+    pair = [str(faces / f"person{n:02d}" / "1.png") for n in (0, 7)]
+    answers = {}
+    for moved in ([], ["--threshold", "-9"], ["--threshold", "9"], ["--far", "0.01"]):
+        cli.main(["verify", str(run), *pair, "--json", *moved])
+        out, err = capsys.readouterr()
+        answers[" ".join(moved)] = json.loads(out)
+        assert ("at most 1 % of the" in err) == (moved[:1] == ["--far"])
+    assert len({(answer["score"], answer["probability"]) for answer in answers.values()}) == 1
+    assert answers["--threshold -9"]["same"] and not answers["--threshold 9"]["same"]
+    at_far = answers["--far 0.01"]["threshold"]
+    assert at_far > answers[""]["threshold"]
+    cli.main(["identify", str(filled), pair[0], "--json", "--threshold", "9"])
+    assert json.loads(said(capsys))[0]["identity"] is None
+    assert Gallery(filled, far=0.01).verifier.decision.threshold == at_far
+    assert cli.main(["verify", str(run), *pair, "--far", "1e-6"]) not in (0, 1)
+    assert "different validation pairs of 8 identities" in capsys.readouterr().err
+
+
+def test_what_an_older_version_fitted_still_decides(run, tmp_path, faces, capsys):
+    old = shutil.copytree(run, tmp_path / "run")
+    saved = json.loads((old / "verification.json").read_text())
+    saved["decision"] = {"threshold": 0.5, "below": 5.0, "above": 80.0}
+    (old / "verification.json").write_text(json.dumps(saved))
+    answer = Verifier(old).verify(*[faces / "person00" / f"{shot}.png" for shot in (0, 1)])
+    assert answer.same == (answer.score > 0.5) == (answer.probability > 0.5)
+    with pytest.raises(ValueError, match="far=0.01: .* evaluate it again"):
+        Verifier(old, far=0.01)
 
 
 def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_path):

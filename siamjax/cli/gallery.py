@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from siamjax import files
-from siamjax.cli import images
+from siamjax.cli import decision, images
 
 
 def add_commands(add):
@@ -22,7 +22,13 @@ def add_commands(add):
     enroll.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     enroll.add_argument("paths", nargs="+", metavar="PATH", help=f"{images.HELP}; or a folder of such folders")
 
-    identify = add("identify", _identify, "who is this? ranked identities, or unknown")
+    identify = add(
+        "identify",
+        _identify,
+        "who is this? ranked identities, or unknown; each with the probability that its image and this one are of one "
+        "identity (of each pair alone: they do not add up to one)",
+    )
+    decision.add_options(identify)
     identify.add_argument("gallery")
     identify.add_argument("images", nargs="+", metavar="PATH", help=images.HELP)
     identify.add_argument("-k", type=_positive, default=5, help="identities to name (default 5)")
@@ -92,7 +98,8 @@ def _identify(options):
 
     from siamjax.gallery import Gallery
 
-    gallery = Gallery(options.gallery, options.checkpoint)
+    gallery = Gallery(options.gallery, options.checkpoint, **decision.arguments(options))
+    decision.note(options, gallery.verifier, len(gallery))
     rows = []
     for part in images.read("identify", gallery.verifier, images.find(options.images)[0]):
         good = [image for _, image, error in part if error is None]
@@ -117,7 +124,7 @@ def _print_answers(answers):
         if error is None:
             print(f"{path}: {found.identity or 'unknown'}")
             for match in found.ranked:
-                print(f"  {100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}")
+                print(f"  {100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}")
 
 
 def _search(options):
@@ -132,7 +139,7 @@ def _search(options):
     if options.json:
         return print(json.dumps([_row(match) for match in matches]))
     for match in matches:
-        print(f"{100 * match.probability:5.1f} %  score {match.score:8.3f}  {match.identity}  {match.path}")
+        print(f"{100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}  {match.path}")
     if options.output:
         print(f"wrote {options.output}")
 

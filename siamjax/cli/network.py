@@ -9,7 +9,7 @@ import pathlib
 import zipfile
 
 from siamjax import files
-from siamjax.cli import images
+from siamjax.cli import decision, images
 
 
 def add_commands(add):
@@ -31,11 +31,15 @@ def add_commands(add):
     verify.add_argument("first", metavar="IMAGE")
     verify.add_argument("second", metavar="IMAGE")
 
+    decision.add_options(verify)
+
     pairs = add("pairs", _pairs, "how well are the pairs of a list verified? accuracy, ROC figures, LFW's folds")
     pairs.add_argument("checkpoint")
     pairs.add_argument("list", metavar="LIST", help="CSV file path_a,path_b,same; or LFW's pairs.txt")
     pairs.add_argument("--images", metavar="FOLDER", help="that the list's paths start from; default: the list's own")
     pairs.add_argument("-o", "--output", metavar="FILE.csv", help="write path_a,path_b,same,score,probability,accepted")
+
+    decision.add_options(pairs)
 
     export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
     export.add_argument("checkpoint")
@@ -103,7 +107,9 @@ def _probe(options):
 def _verify(options):
     from siamjax.verifier import Verifier
 
-    answer = Verifier(options.checkpoint).verify(options.first, options.second)
+    verifier = Verifier(options.checkpoint, **decision.arguments(options))
+    decision.note(options, verifier)
+    answer = verifier.verify(options.first, options.second)
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:
@@ -122,7 +128,9 @@ def _pairs(options):
     from siamjax.evaluation import verification
     from siamjax.verifier import Verifier
 
-    verifier, pairs = Verifier(options.checkpoint), pair_list.read(options.list, options.images)
+    pairs = pair_list.read(options.list, options.images)
+    verifier = Verifier(options.checkpoint, **decision.arguments(options))
+    decision.note(options, verifier)
     paths, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
     embeddings = verifier.embed(verifier.read(paths.tolist()), "embedding")
     scores = verifier.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))

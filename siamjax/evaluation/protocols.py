@@ -7,7 +7,8 @@ import numpy as np
 
 from siamjax import parallel
 from siamjax.data.dataset import Dataset
-from siamjax.evaluation import one_shot, result, verification
+from siamjax.evaluation import calibration, one_shot, result, verification
+from siamjax.evaluation.decision import Decision
 
 _MOST_WAYS = 100  # identities in a trial of identification
 _REMEDY = (
@@ -58,7 +59,7 @@ class Verified(NamedTuple):
     pairs: np.ndarray
     same: np.ndarray
     scores: np.ndarray
-    decision: verification.Decision
+    decision: Decision
 
 
 def draw_pairs(settings, datasets):
@@ -78,18 +79,22 @@ def draw_pairs(settings, datasets):
     return drawn
 
 
-def verify(settings, datasets, embeddings, scorer, decision: verification.Decision | None = None) -> Verified:
+def verify(settings, datasets, embeddings, scorer, decision: Decision | None = None) -> Verified:
     """Koch's table 1: pairs of the test data, judged by what fits the validation pairs best; arguments as in `run`.
 
     Where there is no "validation" data, `decision` judges them.
     """
-    scored = {}
-    for part, (pairs, same) in draw_pairs(settings, datasets).items():
-        scored[part] = pairs, same, scorer.score_pairs(embeddings[part], pairs)
-    if "validation" in scored:
-        _, same, scores = scored["validation"]
-        decision = verification.fit(scores, same)
-    return Verified(*scored["test"], decision)
+    drawn = draw_pairs(settings, datasets)
+    if "validation" in drawn:
+        decision = fit(datasets["validation"], drawn["validation"], embeddings["validation"], scorer)
+    pairs, same = drawn["test"]
+    return Verified(pairs, same, scorer.score_pairs(embeddings["test"], pairs), decision)
+
+
+def fit(dataset: Dataset, drawn, embeddings: np.ndarray, scorer) -> Decision:
+    """What fits the `drawn` pairs of `dataset` best, (pairs, same) as `draw_pairs` gives; `embeddings` float [n, d]."""
+    pairs, same = drawn
+    return calibration.fit(scorer.score_pairs(embeddings, pairs), same, pairs, dataset.label)
 
 
 def verification_result(verified: Verified, dataset: Dataset, seed: int):

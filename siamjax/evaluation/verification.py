@@ -1,17 +1,15 @@
-"""Verification: are these two the same identity? A threshold is fitted on validation pairs and held on test pairs.
+"""Verification: are these two the same identity? Pairs to ask, and how well scores tell them apart.
 
 Scores are float [n], higher for likelier the same; `same` is bool [n].
 """
 
-import dataclasses
-
 import jax
 import numpy as np
-import scipy.special
 
 from siamjax import sampling
 from siamjax.data.dataset import Dataset, part_of
 from siamjax.evaluation import intervals
+from siamjax.evaluation.calibration import check_kinds, fit_threshold
 
 
 def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,82 +31,6 @@ def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) 
     return np.asarray(batch.item).reshape(2, pairs).T, label[0] == label[1]
 
 
-def fit_threshold(scores: np.ndarray, same: np.ndarray) -> float:
-    """The threshold with the best accuracy on these pairs: same where score > threshold.
-
-    Args:
-      scores: float [n], higher for likelier the same.
-      same: bool [n].
-
-    Returns:
-      Midway between two neighbouring scores (the middle one of equally good places), or below or above all of them.
-    """
-    order = np.argsort(scores)
-    # In float64, the middle of two neighbouring float32 numbers lies between them.
-    scores, same = scores[order].astype(np.float64), same[order]
-    # Threshold i sits below sorted score i: everything before it is called different.
-    correct = np.concatenate([[0], np.cumsum(~same)]) + same.sum() - np.concatenate([[0], np.cumsum(same)])
-    places = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
-    distinct = np.concatenate([[True], scores[:-1] < scores[1:], [True]])
-    best = np.flatnonzero(distinct & (correct == correct[distinct].max()))
-    return float(places[best[len(best) // 2]])
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """How scores become answers: same where score > `threshold`, and a probability that is ½ there.
-
-    It is 1 / (1 + exp(−slope · (score − threshold))), with the slope `above` or `below`.
-
-    Fitted on pairs of which as many are the same as are different: where fewer are, the probability is too high.
-    """
-
-    threshold: float
-    below: float
-    above: float
-
-    def same(self, scores: np.ndarray) -> np.ndarray:
-        """bool [n]."""
-        return np.asarray(scores, np.float64) > self.threshold
-
-    def probability(self, scores: np.ndarray) -> np.ndarray:
-        """float64 [n], of "same"."""
-        beyond = np.asarray(scores, np.float64) - self.threshold
-        return scipy.special.expit(np.where(beyond > 0, self.above, self.below) * beyond)
-
-
-def fit(scores: np.ndarray, same: np.ndarray) -> Decision:
-    """The threshold of `fit_threshold`, and the calibration of the scores on either side of it.
-
-    Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score, whose targets
-    stand a little inside 0 and 1, so that it stays finite where the scores tell all pairs apart. Here it goes through ½
-    at the threshold, so that answer and probability agree, and is as steep on either side as the pairs there say.
-
-    Raises:
-      ValueError: the pairs are not of both kinds.
-    """
-    same = np.asarray(same)
-    _check_kinds(same)
-    scores = np.asarray(scores, np.float64)
-    threshold = fit_threshold(scores, same)
-    count = np.where(same, same.sum(), (~same).sum())
-    beyond, right = scores - threshold, (count + 1) / (count + 2)
-    return Decision(threshold, *(_slope(beyond[side], same[side], right[side]) for side in (beyond <= 0, beyond > 0)))
-
-
-def _slope(beyond, same, right):
-    """The steepness, not below 0, that explains best which are the same; `right` is how sure each is."""
-    if not len(beyond) or not np.any(beyond):
-        return 0.0
-    import sklearn.linear_model  # Fits only: what decides by a threshold that is known starts without it.
-
-    # Scaled, the search converges; each pair counts as both kinds, with the weights of its target.
-    scale = np.abs(beyond).mean()
-    model = sklearn.linear_model.LogisticRegression(C=np.inf, fit_intercept=False)
-    model.fit(np.tile(beyond / scale, 2)[:, None], np.r_[same, ~same], sample_weight=np.r_[right, 1 - right])
-    return max(0.0, float(model.coef_[0, 0]) / scale)
-
-
 def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true accept rates, float64 [k] each, from no pair accepted to all, a point for each different score.
 
@@ -117,7 +39,7 @@ def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     import sklearn.metrics
 
-    _check_kinds(np.asarray(same))
+    check_kinds(np.asarray(same))
     false_accepts, true_accepts, _ = sklearn.metrics.roc_curve(same, scores, drop_intermediate=False)
     return false_accepts, true_accepts
 
@@ -217,9 +139,3 @@ def folds(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float
         threshold = fit_threshold(scores[~held_out], same[~held_out])
         accuracies.append(((scores[held_out].astype(np.float64) > threshold) == same[held_out]).mean())
     return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(len(accuracies)))
-
-
-def _check_kinds(same):
-    if same.all() or not same.any():
-        kind = "same" if same.all() else "different"
-        raise ValueError(f"all {len(same)} pairs are of {kind} identities; verification needs pairs of both kinds")

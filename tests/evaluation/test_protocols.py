@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from siamjax.data.dataset import part_of
-from siamjax.evaluation import one_shot, protocols, verification
+from siamjax.evaluation import one_shot, protocols
+from siamjax.evaluation.decision import Decision
 
 
 class Oracle:
@@ -68,7 +69,7 @@ def test_the_threshold_comes_from_the_validation_pairs(datasets):
 def test_without_validation_data_pairs_are_judged_by_a_decision_that_is_given(datasets):
     del datasets["validation"]
     embeddings = embeddings_of(datasets, {"test": 0.0})
-    given = verification.Decision(threshold=2.0, below=1.0, above=1.0)
+    given = Decision(threshold=2.0, slope=1.0, even=2.0)
     verified = protocols.verify(config().evaluation, datasets, embeddings, Oracle(), given)
     assert verified.decision is given and not verified.decision.same(verified.scores).any()
     outcomes = dict(protocols.run(config(), datasets, embeddings, Oracle()))
