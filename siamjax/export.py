@@ -81,7 +81,8 @@ def _card(verifier, embeddings):
             # Formerly there were two: where the score is below the threshold, and above.
             "below": verifier.decision.slope,
             "above": verifier.decision.slope,
-            "false_accepts": dataclasses.asdict(verifier.decision.false_accepts),
+            "false_accepts": dataclasses.asdict(verifier.decision)["false_accepts"],
+            "fitted_on_embeddings_averaged_over_copies": 0,
         },
         "config": json.loads(verifier.config.to_json()),
     }
