@@ -1,6 +1,8 @@
 """Distances between embeddings: paired ([n, d], [n, d] -> [n]) and all against all ([n, d], [m, d] -> [n, m]).
 
-All but `dot` grow as embeddings part; `dot` is a similarity. Every gradient is finite, and 0 where two points coincide.
+All but `dot` grow as embeddings part; `dot` is a similarity. Every gradient of finite distances is finite, and 0 where
+two points coincide. A row with NaN gives NaN in all its distances and changes no other. Sums are computed in float32 at
+least; results have the type of the embeddings.
 """
 
 import math
@@ -21,7 +23,7 @@ def squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n], at least 0.
     """
     _check_pairs(a, b)
-    return jnp.sum(jnp.square(a - b), axis=-1)
+    return _squared(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
 def pairwise_squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -38,12 +40,7 @@ def pairwise_squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m], at least 0.
     """
     _check_sets(a, b)
-    # Distances do not depend on the centre, so no gradient need flow through it.
-    total = jnp.sum(a, axis=0) + jnp.sum(b, axis=0)
-    centre = lax.stop_gradient(total / max(len(a) + len(b), 1))[None, :]
-    a, b = a - centre, b - centre
-    lengths = jnp.sum(jnp.square(a), axis=-1)[:, None] + jnp.sum(jnp.square(b), axis=-1)[None, :]
-    return _at_least_zero(lengths - 2 * _products(a, b))
+    return _pairwise_squared(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
 def euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -55,7 +52,8 @@ def euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     Returns:
       float [n], at least 0.
     """
-    return _sqrt(squared_euclidean(a, b))
+    _check_pairs(a, b)
+    return _sqrt(_squared(*widen(a, b))).astype(jnp.result_type(a, b))
 
 
 def pairwise_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -71,7 +69,8 @@ def pairwise_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     Returns:
       float [n, m], at least 0.
     """
-    return _sqrt(pairwise_squared_euclidean(a, b))
+    _check_sets(a, b)
+    return _sqrt(_pairwise_squared(*widen(a, b))).astype(jnp.result_type(a, b))
 
 
 def l1(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -84,7 +83,7 @@ def l1(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n], at least 0.
     """
     _check_pairs(a, b)
-    return jnp.sum(absolute_difference(a, b), axis=-1)
+    return jnp.sum(absolute_difference(*widen(a, b)), axis=-1).astype(jnp.result_type(a, b))
 
 
 def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -98,7 +97,8 @@ def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m], at least 0.
     """
     _check_sets(a, b)
-    return blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), a, b, a.shape[-1])
+    sums = blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), *widen(a, b), a.shape[-1])
+    return sums.astype(jnp.result_type(a, b))
 
 
 def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
@@ -115,7 +115,7 @@ def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
       ValueError: `p` is below 1, where this is no distance and has no finite gradient.
     """
     _check_pairs(a, b)
-    return _norm(absolute_difference(a, b), p)
+    return _norm(absolute_difference(*widen(a, b)), p).astype(jnp.result_type(a, b))
 
 
 def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
@@ -133,11 +133,12 @@ def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
       ValueError: `p` is below 1.
     """
     _check_sets(a, b)
-    return blockwise(lambda a, b: _norm(_differences(a, b), p), a, b, a.shape[-1])
+    norms = blockwise(lambda a, b: _norm(_differences(a, b), p), *widen(a, b), a.shape[-1])
+    return norms.astype(jnp.result_type(a, b))
 
 
 def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
-    """Cosine distance of each pair: 1 − a·b / (|a| |b|); 1, with no gradient, where either is 0.
+    """Cosine distance of each pair: 1 − a·b / (|a| |b|); 1 where either is 0.
 
     Args:
       a, b: float [n, d], of any length.
@@ -146,7 +147,8 @@ def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n] in 0..2.
     """
     _check_pairs(a, b)
-    return _at_least_zero(1 - jnp.sum(unit(a) * unit(b), axis=-1))
+    x, y = (unit(x) for x in widen(a, b))
+    return _at_least_zero(1 - jnp.sum(x * y, axis=-1)).astype(jnp.result_type(a, b))
 
 
 def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -160,7 +162,8 @@ def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m] in 0..2.
     """
     _check_sets(a, b)
-    return _at_least_zero(1 - _products(unit(a), unit(b)))
+    x, y = (unit(x) for x in widen(a, b))
+    return _at_least_zero(1 - _products(x, y)).astype(jnp.result_type(a, b))
 
 
 def dot(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -173,7 +176,8 @@ def dot(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n].
     """
     _check_pairs(a, b)
-    return jnp.sum(a * b, axis=-1)
+    x, y = widen(a, b)
+    return jnp.sum(x * y, axis=-1).astype(jnp.result_type(a, b))
 
 
 def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -187,20 +191,27 @@ def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m].
     """
     _check_sets(a, b)
-    return _products(a, b)
+    return _products(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
 def unit(x: chex.Array) -> chex.Array:
-    """Brings vectors to length 1; zeros stay zeros, with gradient 0.
+    """Scales vectors to length 1; zeros stay zeros, with the gradient of the identity.
 
     Args:
-      x: float [..., d].
+      x: float [..., d], of any size: neither 1e-20 nor, in float16, 60,000 is too small or too large.
 
     Returns:
       float [..., d].
     """
-    length = _sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
-    return x / jnp.where(length > 0, length, 1)
+    (wide,) = widen(x)
+    wide = wide / _scale(jnp.abs(wide))
+    length = _sqrt(jnp.sum(jnp.square(wide), axis=-1, keepdims=True))
+    return (wide / jnp.where(length <= 0, 1, length)).astype(jnp.result_type(x))
+
+
+def widen(*arrays: chex.Array) -> list[chex.Array]:
+    """The float arrays in float32 or wider: in half precision, a sum of some hundred products is already wrong."""
+    return [jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)) for x in arrays]
 
 
 def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -273,6 +284,28 @@ def _differences(a, b):
     return absolute_difference(a[:, None, :], b[None, :, :])
 
 
+def _squared(a, b):
+    return jnp.sum(jnp.square(a - b), axis=-1)
+
+
+def _pairwise_squared(a, b):
+    # Distances do not depend on the centre, so no gradient need flow through it.
+    centre = lax.stop_gradient(_centre(a, b))
+    a, b = a - centre, b - centre
+    lengths = jnp.sum(jnp.square(a), axis=-1)[:, None] + jnp.sum(jnp.square(b), axis=-1)[None, :]
+    return _at_least_zero(lengths - 2 * _products(a, b))
+
+
+def _centre(*sets):
+    """[1, d], the mean of the rows whose squares are finite: one row that is NaN or overflows must not spoil others."""
+    total, count = 0, 0
+    for x in sets:
+        fits = jnp.isfinite(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+        total += jnp.sum(jnp.where(fits, x, 0), axis=0, keepdims=True)
+        count += jnp.sum(fits)
+    return total / jnp.maximum(count, 1)
+
+
 def _products(a, b):
     # Accelerators otherwise round float32 factors to 8 or 11 bits, too few for distances.
     return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
@@ -280,27 +313,38 @@ def _products(a, b):
 
 def _at_least_zero(x):
     """Lifts rounding below 0 to 0 in the value alone: the gradient is the exact distance's."""
-    return x + lax.stop_gradient(jnp.maximum(x, 0) - x)
+    return x - lax.stop_gradient(jnp.minimum(x, 0))
+
+
+# Guards ask `x <= 0`, which NaN is not, rather than `x > 0`: so NaN stays NaN.
 
 
 def _sqrt(x):
     """Square root with gradient 0 at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    zero = x <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
+def _scale(x):
+    """About the largest of x [..., d], at least 0, as a constant [..., 1]; 1 for zeros. In units of it powers stay in
+    range; a power of two, which rounds nothing."""
+    largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
+    limits = jnp.finfo(x.dtype)
+    # XLA may multiply by the reciprocal, which must not be so small that it is taken for 0.
+    scale = lax.reduce_precision(jnp.minimum(largest, limits.max / 16), limits.nexp, 0)
+    return jnp.where(largest <= 0, 1, scale)
 
 
 def _norm(x, p):
     """Lp norm of x, at least 0, over the last axis, with gradient 0 at 0."""
     if not p >= 1:
         raise ValueError(f"p={p!r}: an Lp distance needs p of 1 or more")
-    largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
-    # Powers of components of any size stay in range where the largest is 1; the norm scales with it.
-    scale = jnp.where(largest > 0, largest, 1)
     if p == math.inf:
         return jnp.max(x, axis=-1, initial=0)
+    scale = _scale(x)
     total = jnp.sum((x / scale) ** (int(p) if p == int(p) else p), axis=-1)
-    positive = total > 0
-    return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / p), 0) * scale[..., 0]
+    zero = total <= 0
+    return jnp.where(zero, 0, jnp.where(zero, 1, total) ** (1 / p)) * scale[..., 0]
 
 
 def _check_pairs(a, b):

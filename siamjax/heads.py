@@ -2,7 +2,8 @@
 
 Every head scores pairs ([n, d], [n, d] -> [n]) when called, and all against all ([n, d], [m, d] -> [n, m]) by its
 method `all_pairs`, which holds little more than its result, in value and gradient. Embeddings are taken as they are, of
-any length. All but the asymmetric `Bilinear` give the same logit whichever of two embeddings comes first.
+any length; logits are float32 at least. All but the asymmetric `Bilinear` give the same logit whichever of two
+embeddings comes first.
 """
 
 import functools
@@ -30,13 +31,13 @@ class _PairByPair(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        _check_pairs(a, b)
+        a, b = _checked_pairs(a, b)
         score, _ = self._score(a.shape[-1])
         return score(a, b)
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        _check_sets(a, b)
+        a, b = _checked_sets(a, b)
         score, width = self._score(a.shape[-1])
         return distances.blockwise(lambda a, b: score(a[:, None, :], b[None, :, :]), a, b, width)
 
@@ -150,13 +151,13 @@ class Mahalanobis(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        _check_pairs(a, b)
+        a, b = _checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - jnp.sum(jnp.square(_product(a - b, weight)), axis=-1)
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        _check_sets(a, b)
+        a, b = _checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - distances.pairwise_squared_euclidean(_product(a, weight), _product(b, weight))
 
@@ -183,13 +184,13 @@ class Bilinear(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        _check_pairs(a, b)
+        a, b = _checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.dot(_product(a, weight), b) + bias
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        _check_sets(a, b)
+        a, b = _checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.pairwise_dot(_product(a, weight), b) + bias
 
@@ -228,12 +229,12 @@ class Distance(nn.Module):
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
         paired, _ = choose("head.distance", self.distance, _DISTANCES)
-        return self._logits(paired(a, b))
+        return self._logits(paired(*distances.widen(a, b)))
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         _, pairwise = choose("head.distance", self.distance, _DISTANCES)
-        return self._logits(pairwise(a, b))
+        return self._logits(pairwise(*distances.widen(a, b)))
 
 
 class Aligned(nn.Module):
@@ -266,12 +267,12 @@ class Aligned(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is cells² times the channels."""
-        _check_pairs(a, b)
+        a, b = _checked_pairs(a, b)
         return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        _check_sets(a, b)
+        a, b = _checked_sets(a, b)
         similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
         # Larger blocks than would fit a cache: products of matrices gain more by their size.
         return self._logits(distances.blockwise(similarity, a, b, -(-(self.cells**2) // 4)))
@@ -345,14 +346,16 @@ def _einsum(product, a, b):
     return jnp.einsum(product, a, b, precision=lax.Precision.HIGHEST)
 
 
-def _check_pairs(a, b):
+def _checked_pairs(a, b):
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape([a, b])
+    return distances.widen(a, b)
 
 
-def _check_sets(a, b):
+def _checked_sets(a, b):
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape_suffix([a, b], 1)
+    return distances.widen(a, b)
 
 
 def _product(a, b):

@@ -103,6 +103,43 @@ def test_gradient_is_zero_between_coincident_points(name):
         np.testing.assert_allclose(part, 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_row_of_nan_or_an_overflow_spoils_its_own_distances_only(name, bad):
+    paired, pairwise, _ = functions(name)
+    a, b = A.astype(np.float32), B.astype(np.float32)
+    expected, expected_pairs = pairwise(a, b), paired(a, b[:5])
+    a[1, 2], b[4, 0] = bad, bad
+    value, pairs = np.asarray(pairwise(a, b)), np.asarray(paired(a, b[:5]))
+    rows, columns = np.delete(np.arange(5), 1), np.delete(np.arange(7), 4)
+    np.testing.assert_allclose(
+        value[np.ix_(rows, columns)],
+        expected[np.ix_(rows, columns)],
+        rtol=1e-5,
+        atol=1e-3 if name == "euclidean" else 1e-5,
+    )
+    np.testing.assert_allclose(pairs[[0, 2, 3]], np.asarray(expected_pairs)[[0, 2, 3]], rtol=1e-5)
+    if bad != 1e30:
+        assert not np.any(np.isfinite(value[1])) and not np.any(np.isfinite(value[:, 4]))
+        assert not np.any(np.isfinite(pairs[[1, 4]]))
+    if np.isnan(bad):
+        assert np.all(np.isnan(value[1]))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("lp-1", "lp-3")])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_single_precision_rounded(name, dtype):
+    """From some hundred components on, float16 neither adds up squares nor tells a sum from one more."""
+    rng = np.random.default_rng(2)
+    a, b = (jnp.asarray(3 * rng.normal(size=(n, 600)), dtype) for n in (4, 5))
+    paired, pairwise, _ = functions(name)
+    for function, x, y in ((pairwise, a, b), (paired, a, b[:4])):
+        got = function(x, y)
+        assert got.dtype == dtype
+        expected = function(x.astype(jnp.float32), y.astype(jnp.float32))
+        np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=float(jnp.finfo(dtype).eps), atol=1e-4)
+
+
 def test_small_distances_far_from_the_origin_are_right():
     """Without centring, squares of 1e8 leave nothing of squared distances of 1e-2 in float32."""
     a, b = (1e4 + 0.1 * A).astype(np.float32), (1e4 + 0.1 * B).astype(np.float32)

@@ -58,6 +58,29 @@ def loop(name, params, a, b):
 
 
 @pytest.mark.parametrize("name", HEADS)
+def test_a_row_of_nan_spoils_its_own_scores_only(name):
+    pairs, all_pairs, _ = programs(name)
+    params, a, b = parameters(name), A.astype(np.float32), B.astype(np.float32)
+    expected, expected_pairs = np.asarray(all_pairs(params, a, b)), np.asarray(pairs(params, a[:3], b))
+    for bad in (np.nan, np.inf):
+        b[1, 4] = bad
+        scores, paired = np.asarray(all_pairs(params, a, b)), np.asarray(pairs(params, a[:3], b))
+        assert not np.any(np.isfinite(scores[:, 1])) and not np.isfinite(paired[1])
+        np.testing.assert_allclose(scores[:, [0, 2]], expected[:, [0, 2]], rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(paired[[0, 2]], expected_pairs[[0, 2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_embeddings_in_half_precision_are_scored_in_single(name, dtype):
+    params, a, b = parameters(name), jnp.asarray(A, dtype), jnp.asarray(B, dtype)
+    scores = programs(name)[1](params, a, b)
+    assert scores.dtype == np.float32
+    expected = programs(name)[1](params, a.astype(jnp.float32), b.astype(jnp.float32))
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_equals_the_loop_for_pairs_and_for_all_against_all(name, dtype, tolerance):
     a, b = A.astype(dtype), B.astype(dtype)

@@ -5,19 +5,21 @@ import jax
 import jax.numpy as jnp
 
 from siamjax.losses._gather import whole_batch
+from siamjax.losses._select import selected_rows
 from siamjax.mining.candidates import candidates
 from siamjax.mining.labels import identities, taking_part
 
 
 def batch_candidates(embeddings, labels, where, axis_name):
-    """This device's share of a batch -> the whole batch's embeddings, labels, where and `mining.Candidates`."""
+    """This device's share of a batch -> the whole batch's embeddings, as `selected_rows` gives them, labels, where and
+    `mining.Candidates`."""
     labels = identities(labels)
     chex.assert_rank([embeddings, labels], [2, 1])
     chex.assert_type(embeddings, float)
     where = taking_part(where, labels.shape)
     chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
     embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    return embeddings, labels, where, candidates(labels, where=where)
+    return selected_rows(embeddings, where), labels, where, candidates(labels, where=where)
 
 
 def log_sum_exp(x, mask):

@@ -8,7 +8,6 @@ computed term by term instead, at a higher cost.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 # Items in a block of the matrix product, and of the term-by-term sum, which holds block² · n floats at once.
@@ -46,7 +45,7 @@ def _forward(x, found, negative, order):
 
     sums = _fold_blocks(put_sums, jnp.zeros_like(x), found, order, _BLOCK)
     # What underflows is less than `tiny` a term: sums beyond this lose nothing that they could hold.
-    limits = np.finfo(x.dtype)
+    limits = jnp.finfo(x.dtype)
     in_range = jnp.all(~found | (sums > len(x) * limits.tiny / limits.eps))
 
     def fast():

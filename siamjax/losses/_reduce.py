@@ -6,24 +6,25 @@ import numpy as np
 from siamjax.mining.labels import taking_part
 
 
-def reduce(values, where, reduce_fn):
+def reduce(values, where, reduce_fn, like):
     """Reduces per-item `values`, over those that `where` (bool, same shape) selects; 0 where nothing is selected.
 
     Args:
       values: float array of per-item losses.
       where: bool array of the same shape, or None for all.
       reduce_fn: `jnp.mean`, `jnp.sum`, or None to return the per-item values (0 where not selected).
+      like: array or type, whose type the result has; the values themselves are in float32 at least.
 
     Raises:
       ValueError: `reduce_fn` is another function, which would take what is not selected for a loss of 0.
     """
     where = taking_part(where, values.shape)
     values = jnp.where(where, values, 0)
-    if reduce_fn is None:
-        return values
     if is_mean(reduce_fn):
-        return jnp.sum(values) / jnp.maximum(jnp.sum(where), 1)
-    return jnp.sum(values)
+        values = jnp.sum(values) / jnp.maximum(jnp.sum(where), 1)
+    elif reduce_fn is not None:
+        values = jnp.sum(values)
+    return values.astype(jnp.result_type(like))
 
 
 def is_mean(reduce_fn) -> bool:

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax import distances
 from siamjax.losses._gather import whole_batch
+from siamjax.losses._select import selected_rows
 from siamjax.mining.candidates import farthest, nearest, vary_like
 from siamjax.mining.labels import identities, taking_part
 
@@ -50,11 +52,14 @@ def sums_of_anchors(embeddings, labels, where, axis_name, distance, margin, *, s
     if not len(labels):
         return (jnp.zeros((0,), jnp.promote_types(embeddings.dtype, jnp.float32)),) * 3
     order, classes = _by_class(labels, where)
-    d = distance(embeddings[order], embeddings[order])
+    x = selected_rows(embeddings, None)[order]
     # Counts up to n, and sums of as many losses, are beyond half precision.
-    d = d.astype(jnp.promote_types(d.dtype, jnp.float32))
-    sums = _sums((soft, negatives), d, jnp.asarray(margin, d.dtype), classes)
-    return tuple(jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in sums)
+    (d,) = distances.widen(distance(x, x))
+    losses, terms, active = _sums((soft, negatives), d, jnp.asarray(margin, d.dtype), classes)
+    # NaN may come from places that are no triplet's; of the triplets, it leaves unknown which are active.
+    losses = jnp.where(terms > 0, losses, 0)
+    active = jnp.where(jnp.isnan(losses), lax.stop_gradient(losses), active)
+    return tuple(jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in (losses, terms, active))
 
 
 @chex.dataclass(frozen=True)
@@ -169,7 +174,7 @@ def _chooser(negatives, far, is_negative):
     farthest_of_all = farthest(far, is_negative)[:, None]
 
     def choose(near):
-        beyond = is_negative & (far > near)
+        beyond = is_negative & ~(far <= near)  # a NaN distance is chosen, too
         chosen = nearest(far, beyond)[:, None]
         if negatives == "semi_hard_or_farthest":
             chosen = jnp.where(jnp.any(beyond, axis=1, keepdims=True), chosen, farthest_of_all)

@@ -220,11 +220,11 @@ def batch_pairwise_sigmoid(
     Returns:
       float scalar, or per-item values [n]; 0 where no pair counts.
     """
-    embeddings, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
-    similarities = 1 - distances.pairwise_cosine(embeddings, embeddings)
+    x, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
+    similarities = 1 - distances.pairwise_cosine(x, x)
     counts = found.positive | found.negative
     values = pair.pairwise_sigmoid(similarities, found.positive, t=t, b=b, where=counts, reduce_fn=None)
-    return reduce(jnp.sum(values, axis=1), where, reduce_fn)
+    return reduce(jnp.sum(values, axis=1), where, reduce_fn, embeddings)
 
 
 def circle(
@@ -256,20 +256,20 @@ def circle(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has both.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    s = 1 - distances.pairwise_cosine(embeddings, embeddings)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    s = 1 - distances.pairwise_cosine(x, x)
     alpha_p = lax.stop_gradient(jax.nn.relu(1 + m - s))
     alpha_n = lax.stop_gradient(jax.nn.relu(s + m))
     pull, has_positive = log_sum_exp(-gamma * alpha_p * (s - (1 - m)), found.positive)
     push, has_negative = log_sum_exp(gamma * alpha_n * (s - m), found.negative)
-    return reduce(jax.nn.softplus(pull + push), has_positive & has_negative, reduce_fn)
+    return reduce(jax.nn.softplus(pull + push), has_positive & has_negative, reduce_fn, embeddings)
 
 
 def _on_all_pairs(pair_loss, embeddings, labels, distance, balance, where, axis_name, reduce_fn, active_only=False):
     """`pair_loss` of every item with every other one, reduced."""
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    values = pair_loss(distance(embeddings, embeddings), found.positive, reduce_fn=None)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    values = pair_loss(distance(x, x), found.positive, reduce_fn=None)
     counts = found.positive | found.negative
     if active_only:
-        counts &= values > 0
-    return reduce_kinds(values, found.positive, counts, reduce_fn, balance)
+        counts &= ~(values <= 0)  # NaN counts, too
+    return reduce_kinds(values, found.positive, counts, reduce_fn, balance, embeddings)

@@ -44,12 +44,12 @@ def angular(
     """
     if not 0 < alpha < 90:
         raise ValueError(f"alpha={alpha!r}: it is an angle in degrees, above 0 and below 90")
-    embeddings, labels, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    x, labels, _, found = batch_candidates(embeddings, labels, where, axis_name)
     t2 = math.tan(math.radians(alpha)) ** 2
-    s = distances.pairwise_dot(embeddings, embeddings)
+    s = distances.pairwise_dot(x, x)
     push, has_negative = pair_log_sum_exp(4 * t2 * s, labels, found.positive, found.negative)
     values = jnp.where(has_negative, jax.nn.softplus(push - 2 * (1 + t2) * s), 0)
-    return reduce(values, found.positive, reduce_fn)
+    return reduce(values, found.positive, reduce_fn, embeddings)
 
 
 def angular_n_pair(

@@ -143,7 +143,7 @@ def batch_hard_triplet(
     d, positive, negative = _pairs(embeddings, labels, where, axis_name, distance)
     d_ap, has_positive = _farthest(d, positive)
     d_an, has_negative = _nearest(d, negative)
-    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn)
+    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, embeddings)
 
 
 def easy_positive_triplet(
@@ -184,14 +184,14 @@ def easy_positive_triplet(
     """
     d, positive, negative = _pairs(embeddings, labels, where, axis_name, distance)
     d_ap, has_positive = _nearest(d, positive)
-    d_an, has_negative = _nearest(d, negative & (d > d_ap[:, None]) if semi_hard else negative)
-    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn)
+    d_an, has_negative = _nearest(d, negative & ~(d <= d_ap[:, None]) if semi_hard else negative)
+    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, embeddings)
 
 
 def _pairs(embeddings, labels, where, axis_name, distance):
     """Distances [n, n] of the whole batch, and which of them are to positives and to negatives."""
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return distance(embeddings, embeddings), found.positive, found.negative
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    return distance(x, x), found.positive, found.negative
 
 
 def _nearest(d, mask):
@@ -207,18 +207,19 @@ def _pick(choose, d, mask):
     return pick(d, choose(lax.stop_gradient(d), mask)), jnp.any(mask, axis=1)
 
 
-def _over_anchors(gaps, exists, margin, soft, has_aux, reduce_fn):
-    loss = reduce(penalty(gaps, margin, soft), exists, reduce_fn)
+def _over_anchors(gaps, exists, margin, soft, has_aux, reduce_fn, like):
+    loss = reduce(penalty(gaps, margin, soft), exists, reduce_fn, like)
     if not has_aux:
         return loss
-    active = exists & (gaps + default_margin(margin, soft) > 0)
-    return loss, _share(active.astype(gaps.dtype), exists)
+    gaps = jnp.where(exists, gaps, -jnp.inf)
+    active = jnp.where(jnp.isnan(gaps), gaps, gaps + default_margin(margin, soft) > 0)
+    return loss, _share(lax.stop_gradient(active), exists)
 
 
 def _over_triplets(sums, terms, reduce_fn):
     if is_mean(reduce_fn):
         return jnp.sum(sums) / jnp.maximum(jnp.sum(terms), 1)
-    return reduce(sums, terms > 0, reduce_fn)
+    return reduce(sums, terms > 0, reduce_fn, sums)
 
 
 def _share(active, terms):

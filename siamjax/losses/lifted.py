@@ -37,11 +37,12 @@ def lifted_structure(
     Returns:
       float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(embeddings, embeddings)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distance(x, x)
     push, has_negative = log_sum_exp(margin - distance, found.negative)
     violation = jax.nn.relu(distance + jnp.logaddexp(push[:, None], push[None, :]))
-    return reduce(jnp.where(has_negative[:, None], jnp.square(violation) / 2, 0), found.positive, reduce_fn)
+    values = jnp.where(has_negative[:, None], jnp.square(violation) / 2, 0)
+    return reduce(values, found.positive, reduce_fn, embeddings)
 
 
 def generalized_lifted_structure(
@@ -72,8 +73,8 @@ def generalized_lifted_structure(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has both.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(embeddings, embeddings)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distance(x, x)
     pull, has_positive = log_sum_exp(distance, found.positive)
     push, has_negative = log_sum_exp(margin - distance, found.negative)
-    return reduce(jax.nn.relu(pull + push), has_positive & has_negative, reduce_fn)
+    return reduce(jax.nn.relu(pull + push), has_positive & has_negative, reduce_fn, embeddings)

@@ -52,8 +52,8 @@ def multi_similarity(
     """
     if epsilon is not None and pairs is not None:
         raise ValueError("epsilon= and pairs= both say which pairs count: give one of them")
-    embeddings, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distances.pairwise_cosine(embeddings, embeddings)
+    x, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distances.pairwise_cosine(x, x)
     positive, negative = found.positive, found.negative
     if epsilon is not None:
         pairs = pair_mining.multi_similarity(distance, found, epsilon=epsilon)
@@ -62,7 +62,7 @@ def multi_similarity(
     beyond = 1 - distance - base
     pull = _log_one_plus_sum_exp(-alpha * beyond, positive) / alpha
     push = _log_one_plus_sum_exp(beta * beyond, negative) / beta
-    return reduce(pull + push, where, reduce_fn)
+    return reduce(pull + push, where, reduce_fn, embeddings)
 
 
 def _log_one_plus_sum_exp(x, mask):

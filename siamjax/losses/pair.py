@@ -11,6 +11,7 @@ import optax
 from siamjax.distances import cosine
 from siamjax.losses._balance import reduce_kinds
 from siamjax.losses._reduce import reduce, spoil
+from siamjax.losses._select import selected, selected_rows
 from siamjax.mining.labels import sameness
 
 
@@ -36,9 +37,10 @@ def binary_cross_entropy(
     chex.assert_equal_shape([logits, same])
     chex.assert_type(logits, float)
     same, wrong = sameness(same, where)
-    targets = same.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    values = spoil(optax.sigmoid_binary_cross_entropy(logits, targets), wrong, where)
-    return reduce_kinds(values, same, where, reduce_fn, balance)
+    x = selected(logits, where)
+    targets = same.astype(x.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    values = spoil(optax.sigmoid_binary_cross_entropy(x, targets), wrong, where)
+    return reduce_kinds(values, same, where, reduce_fn, balance, logits)
 
 
 def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None) -> chex.Array:
@@ -76,8 +78,9 @@ def exponential_contrastive(
     Returns:
       float scalar, or per-pair values; 0 where no pair counts.
     """
-    pull = 2 / q * jnp.square(distances)
-    push = 2 * q * jnp.exp(-2.77 / q * distances)
+    d = selected(distances, where)
+    pull = 2 / q * jnp.square(d)
+    push = 2 * q * jnp.exp(-2.77 / q * d)
     return _pull_or_push(distances, same, pull, push, where, reduce_fn)
 
 
@@ -98,8 +101,9 @@ def contrastive(distances: chex.Array, same: chex.Array, *, margin=1.0, where=No
     Returns:
       float scalar, or per-pair values; 0 where no pair counts.
     """
-    pull = jnp.square(distances) / 2
-    push = jnp.square(jax.nn.relu(margin - distances)) / 2
+    d = selected(distances, where)
+    pull = jnp.square(d) / 2
+    push = jnp.square(jax.nn.relu(margin - d)) / 2
     return _pull_or_push(distances, same, pull, push, where, reduce_fn)
 
 
@@ -123,8 +127,9 @@ def double_margin_contrastive(
     Returns:
       float scalar, or per-pair values; 0 where no pair counts.
     """
-    pull = jnp.square(jax.nn.relu(distances - pos_margin)) / 2
-    push = jnp.square(jax.nn.relu(neg_margin - distances)) / 2
+    d = selected(distances, where)
+    pull = jnp.square(jax.nn.relu(d - pos_margin)) / 2
+    push = jnp.square(jax.nn.relu(neg_margin - d)) / 2
     return _pull_or_push(distances, same, pull, push, where, reduce_fn)
 
 
@@ -148,7 +153,8 @@ def linear_contrastive(
     Returns:
       float scalar, or per-pair values; 0 where no pair counts.
     """
-    pull, push = jax.nn.relu(distances - pos_margin), jax.nn.relu(neg_margin - distances)
+    d = selected(distances, where)
+    pull, push = jax.nn.relu(d - pos_margin), jax.nn.relu(neg_margin - d)
     return _pull_or_push(distances, same, pull, push, where, reduce_fn)
 
 
@@ -170,8 +176,9 @@ def cosine_embedding(
     Returns:
       float scalar, or per-pair values [n]; 0 where no pair counts.
     """
-    distance = cosine(a, b)
-    return _pull_or_push(distance, same, distance, jax.nn.relu(1 - distance - margin), where, reduce_fn)
+    like = jnp.result_type(a, b)
+    d = cosine(selected_rows(a, where), selected_rows(b, where))
+    return _pull_or_push(d, same, d, jax.nn.relu(1 - d - margin), where, reduce_fn).astype(like)
 
 
 def pairwise_sigmoid(
@@ -194,7 +201,9 @@ def pairwise_sigmoid(
     Returns:
       float scalar, or per-pair values; 0 where no pair counts.
     """
-    return binary_cross_entropy(t * similarities + b, same, where=where, reduce_fn=reduce_fn)
+    logits = t * selected(similarities, where) + b
+    values = binary_cross_entropy(logits, same, where=where, reduce_fn=reduce_fn)
+    return values.astype(jnp.result_type(similarities))
 
 
 def _pull_or_push(distances, same, pull, push, where, reduce_fn):
@@ -202,4 +211,4 @@ def _pull_or_push(distances, same, pull, push, where, reduce_fn):
     chex.assert_equal_shape([distances, same])
     chex.assert_type(distances, float)
     same, wrong = sameness(same, where)
-    return reduce(spoil(jnp.where(same, pull, push), wrong, where), where, reduce_fn)
+    return reduce(spoil(jnp.where(same, pull, push), wrong, where), where, reduce_fn, distances)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce, spoil
+from siamjax.losses._select import selected_rows
 from siamjax.mining.labels import classes, taking_part
 
 
@@ -53,15 +54,15 @@ def proxy_nca(
     Raises:
       ValueError: there is one proxy only, and it is left out of the sum.
     """
-    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, proxies, where)
-    logits = -scale * distance(embeddings, proxies)
+    x, labels, where, p, like = _whole_batch(axis_name, embeddings, labels, proxies, where)
+    logits = -scale * distance(x, p)
     own = _own_class(labels, logits)
     if include_positive:
-        return _reduce_items(_cross_entropy(logits, own), labels, where, reduce_fn)
+        return _reduce_items(_cross_entropy(logits, own), labels, where, reduce_fn, like)
     if len(proxies) < 2:
         raise ValueError("proxies: only 1 class, but without `include_positive` the sum needs another one")
     others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1)
-    return _reduce_items(others - jnp.sum(jnp.where(own, logits, 0), axis=1), labels, where, reduce_fn)
+    return _reduce_items(others - jnp.sum(jnp.where(own, logits, 0), axis=1), labels, where, reduce_fn, like)
 
 
 def proxy_anchor(
@@ -95,8 +96,8 @@ def proxy_anchor(
     Returns:
       float scalar, or per-proxy values [c]; 0 where no item takes part.
     """
-    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, proxies, where)
-    s = 1 - distances.pairwise_cosine(embeddings, proxies)
+    x, labels, where, p, like = _whole_batch(axis_name, embeddings, labels, proxies, where)
+    s = 1 - distances.pairwise_cosine(x, p)
     positive = _own_class(labels, s)
     counts = jnp.broadcast_to(where[:, None], positive.shape)
     pull = _log_one_plus_sum_exp(-alpha * (s - delta), counts & positive)
@@ -104,7 +105,7 @@ def proxy_anchor(
     # An item of no class would be a negative of all: it spoils every proxy.
     push = spoil(push, jnp.broadcast_to(jnp.any(where & (labels < 0)), push.shape), None)
     with_positive = jnp.any(counts & positive, axis=0)
-    return reduce(pull, with_positive, reduce_fn) + reduce(push, None, reduce_fn)
+    return (reduce(pull, with_positive, reduce_fn, s) + reduce(push, None, reduce_fn, s)).astype(like)
 
 
 def arcface(
@@ -215,12 +216,12 @@ def soft_triple(
       float scalar, or per-item values [n]; 0 where no item takes part.
     """
     chex.assert_rank(centers, 3)
-    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, centers[:, 0], where)
-    cosine = 1 - distances.pairwise_cosine(embeddings, centers.reshape(-1, centers.shape[-1]))
-    cosine = cosine.reshape(len(embeddings), *centers.shape[:2])
+    x, labels, where, _, like = _whole_batch(axis_name, embeddings, labels, centers[:, 0], where)
+    (points,) = distances.widen(centers.reshape(-1, centers.shape[-1]))
+    cosine = (1 - distances.pairwise_cosine(x, points)).reshape(len(x), *centers.shape[:2])
     similarities = jnp.sum(jax.nn.softmax(cosine / gamma, axis=2) * cosine, axis=2)
     own = _own_class(labels, similarities)
-    return _reduce_items(_cross_entropy(lam * (similarities - delta * own), own), labels, where, reduce_fn)
+    return _reduce_items(_cross_entropy(lam * (similarities - delta * own), own), labels, where, reduce_fn, like)
 
 
 def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
@@ -237,20 +238,22 @@ def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
     """
     chex.assert_rank(centers, 3)
     classes, k, _ = centers.shape
-    unit = _unit(centers.reshape(classes * k, -1)).reshape(centers.shape)
+    (wide,) = distances.widen(centers)
+    unit = distances.unit(wide)
     apart = jax.vmap(distances.pairwise_euclidean)(unit, unit)
     once = jnp.broadcast_to(jnp.triu(jnp.ones((k, k), dtype=bool), 1), apart.shape)
-    return jnp.sum(jnp.where(once, apart, 0)) / max(classes * k * (k - 1), 1)
+    return (jnp.sum(jnp.where(once, apart, 0)) / max(classes * k * (k - 1), 1)).astype(jnp.result_type(centers))
 
 
 def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn):
     """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` stands for the item's own cos θ_y."""
-    embeddings, labels, where = _whole_batch(axis_name, embeddings, labels, weights, where)
-    x, w = _unit(embeddings), _unit(weights)
+    x, labels, where, w, like = _whole_batch(axis_name, embeddings, labels, weights, where)
+    x, w = distances.unit(x), distances.unit(w)
     cosines = distances.pairwise_dot(x, w)
     own, w_own = _own_class(labels, cosines), w[labels]
     target = with_margin(x, w_own, distances.dot(x, w_own))
-    return _reduce_items(_cross_entropy(s * jnp.where(own, target[:, None], cosines), own), labels, where, reduce_fn)
+    values = _cross_entropy(s * jnp.where(own, target[:, None], cosines), own)
+    return _reduce_items(values, labels, where, reduce_fn, like)
 
 
 def _cross_entropy(logits, own):
@@ -269,22 +272,19 @@ def _own_class(labels, scores):
     return labels[:, None] == jnp.arange(scores.shape[1])[None, :]
 
 
-def _unit(x):
-    """Brings each row of [n, d] to length 1; zero stays zero, with a finite gradient."""
-    length = distances.euclidean(x, jnp.zeros_like(x))[:, None]
-    return x / jnp.where(length > 0, length, 1)
-
-
 def _whole_batch(axis_name, embeddings, labels, points, where):
-    """This device's share of a batch, checked -> the whole batch's embeddings, labels (−1 for no class) and where."""
+    """This device's share of a batch, checked -> the whole batch's embeddings, labels (−1 for no class) and where, and
+    the points; both sets as what is computed with (see `selected_rows`), and the type of the result."""
     labels = classes(labels, len(points), where)
     chex.assert_rank([embeddings, labels, points], [2, 1, 2])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
     chex.assert_equal_shape_suffix([embeddings, points], 1)
     chex.assert_type([embeddings, points], float)
-    return whole_batch(axis_name, embeddings, labels, taking_part(where, labels.shape))
+    like = jnp.result_type(embeddings, points)
+    x, labels, where = whole_batch(axis_name, embeddings, labels, taking_part(where, labels.shape))
+    return selected_rows(x, where), labels, where, *distances.widen(points), like
 
 
-def _reduce_items(values, labels, where, reduce_fn):
+def _reduce_items(values, labels, where, reduce_fn, like):
     """Reduces per-item values; what takes part and is of no class is NaN."""
-    return reduce(spoil(values, labels < 0, where), where, reduce_fn)
+    return reduce(spoil(values, labels < 0, where), where, reduce_fn, like)

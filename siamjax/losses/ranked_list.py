@@ -50,12 +50,13 @@ def ranked_list(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no pair violates.
     """
-    embeddings, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(embeddings, embeddings)
+    x, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
+    distance = distance(x, x)
     too_far, too_near = distance - (alpha - margin), alpha - distance
-    pull = _weighted_mean(too_far, found.positive & (too_far > 0), positive_temperature, constant_weights)
-    push = _weighted_mean(too_near, found.negative & (too_near > 0), negative_temperature, constant_weights)
-    return reduce((1 - imbalance) * pull + imbalance * push, where, reduce_fn)
+    # A NaN distance violates, too.
+    pull = _weighted_mean(too_far, found.positive & ~(too_far <= 0), positive_temperature, constant_weights)
+    push = _weighted_mean(too_near, found.negative & ~(too_near <= 0), negative_temperature, constant_weights)
+    return reduce((1 - imbalance) * pull + imbalance * push, where, reduce_fn, embeddings)
 
 
 def _weighted_mean(violation, mask, temperature, constant_weights):

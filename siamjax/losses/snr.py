@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import selected_rows
 
 
 def snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
@@ -26,8 +27,9 @@ def snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
     Returns:
       float [n], at least 0; 0, with no gradient, where the anchor's components are all equal.
     """
-    anchor, other = _centred(anchor), _centred(other)
-    return _over_signal(distances.squared_euclidean(anchor, other), jnp.sum(jnp.square(anchor), axis=1))
+    a, b = _centred(anchor), _centred(other)
+    values = _over_signal(distances.squared_euclidean(a, b), jnp.sum(jnp.square(a), axis=1))
+    return values.astype(jnp.result_type(anchor, other))
 
 
 def pairwise_snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
@@ -40,9 +42,9 @@ def pairwise_snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
     Returns:
       float [n, m], at least 0.
     """
-    anchor, other = _centred(anchor), _centred(other)
-    noise = distances.pairwise_squared_euclidean(anchor, other)
-    return _over_signal(noise, jnp.sum(jnp.square(anchor), axis=1, keepdims=True))
+    a, b = _centred(anchor), _centred(other)
+    values = _over_signal(distances.pairwise_squared_euclidean(a, b), jnp.sum(jnp.square(a), axis=1, keepdims=True))
+    return values.astype(jnp.result_type(anchor, other))
 
 
 def zero_mean_regularizer(embeddings: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
@@ -60,16 +62,17 @@ def zero_mean_regularizer(embeddings: chex.Array, *, where=None, axis_name=None,
       float scalar, or [n] (of the whole batch); 0 where no item counts.
     """
     chex.assert_rank(embeddings, 2)
-    embeddings, where = whole_batch(axis_name, embeddings, where)
-    total = jnp.sum(embeddings, axis=1)
-    return reduce(distances.absolute_difference(total, jnp.zeros_like(total)), where, reduce_fn)
+    x, where = whole_batch(axis_name, embeddings, where)
+    total = jnp.sum(selected_rows(x, where), axis=1)
+    return reduce(distances.absolute_difference(total, jnp.zeros_like(total)), where, reduce_fn, embeddings)
 
 
 def _centred(x):
     chex.assert_rank(x, 2)
+    (x,) = distances.widen(x)
     return x - jnp.mean(x, axis=1, keepdims=True)
 
 
 def _over_signal(noise, signal):
-    found = signal > 0
-    return jnp.where(found, noise / jnp.where(found, signal, 1), 0)
+    none = signal <= 0
+    return jnp.where(none, 0, noise / jnp.where(none, 1, signal))

@@ -8,6 +8,7 @@ from siamjax import distances
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import selected_rows
 from siamjax.mining.candidates import candidates
 from siamjax.mining.labels import identities
 
@@ -43,13 +44,14 @@ def n_pair_mc(
     chex.assert_equal_shape([anchors, positives])
     chex.assert_type([anchors, positives], float)
     labels = None if labels is None else identities(labels)
-    anchors, positives, labels, where = whole_batch(axis_name, anchors, positives, labels, where)
-    labels = jnp.arange(len(anchors)) if labels is None else labels
-    chex.assert_shape(labels, (len(anchors),))
+    f, g, labels, where = whole_batch(axis_name, anchors, positives, labels, where)
+    labels = jnp.arange(len(f)) if labels is None else labels
+    chex.assert_shape(labels, (len(f),))
+    f, g = selected_rows(f, where), selected_rows(g, where)
     negative = candidates(labels, where=where).negative
-    logits = distances.pairwise_dot(anchors, positives)
+    logits = distances.pairwise_dot(f, g)
     rest, found = log_sum_exp(logits, negative)
-    return reduce(_softplus(rest - distances.dot(anchors, positives), found), where, reduce_fn)
+    return reduce(_softplus(rest - distances.dot(f, g), found), where, reduce_fn, jnp.result_type(anchors, positives))
 
 
 def n_pair(embeddings: chex.Array, labels: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
@@ -68,8 +70,8 @@ def n_pair(embeddings: chex.Array, labels: chex.Array, *, where=None, axis_name=
     Returns:
       float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return _each_positive(distances.pairwise_dot(embeddings, embeddings), found, reduce_fn)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    return _each_positive(distances.pairwise_dot(x, x), found, reduce_fn, embeddings)
 
 
 def info_nce(
@@ -101,8 +103,8 @@ def info_nce(
     Returns:
       float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return _each_positive(-scale * distance(embeddings, embeddings), found, reduce_fn)
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    return _each_positive(-scale * distance(x, x), found, reduce_fn, embeddings)
 
 
 def ntxent(
@@ -163,18 +165,18 @@ def supervised_contrastive(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
     """
-    embeddings, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    logits = distance(embeddings, embeddings) / -temperature
+    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
+    logits = distance(x, x) / -temperature
     total, _ = log_sum_exp(logits, found.positive | found.negative)
     count = jnp.sum(found.positive, axis=1)
     mean = jnp.sum(jnp.where(found.positive, logits, 0), axis=1) / jnp.maximum(count, 1)
-    return reduce(total - mean, count > 0, reduce_fn)
+    return reduce(total - mean, count > 0, reduce_fn, embeddings)
 
 
-def _each_positive(logits, found, reduce_fn):
+def _each_positive(logits, found, reduce_fn, like):
     """Softmax cross-entropy of each positive pair's logit against those of its anchor's negatives."""
     rest, has_negative = log_sum_exp(logits, found.negative)
-    return reduce(_softplus(rest[:, None] - logits, has_negative[:, None]), found.positive, reduce_fn)
+    return reduce(_softplus(rest[:, None] - logits, has_negative[:, None]), found.positive, reduce_fn, like)
 
 
 def _softplus(x, where):

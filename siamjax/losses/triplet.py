@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from siamjax import distances
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import selected_rows
 
 
 def triplet_margin(
@@ -43,10 +44,12 @@ def triplet_margin(
     """
     chex.assert_rank([anchor, positive, negative], 2)
     chex.assert_equal_shape([anchor, positive, negative])
-    far = distance(anchor, negative)
+    a, p, n = (selected_rows(x, where) for x in (anchor, positive, negative))
+    far = distance(a, n)
     if swap:
-        far = jnp.minimum(far, distance(positive, negative))
-    return reduce(penalty(distance(anchor, positive) - far, margin, soft), where, reduce_fn)
+        far = jnp.minimum(far, distance(p, n))
+    like = jnp.result_type(anchor, positive, negative)
+    return reduce(penalty(distance(a, p) - far, margin, soft), where, reduce_fn, like)
 
 
 def quadruplet(
@@ -83,10 +86,11 @@ def quadruplet(
     """
     chex.assert_rank([anchor, positive, negative, other_negative], 2)
     chex.assert_equal_shape([anchor, positive, negative, other_negative])
-    near = distance(anchor, positive)
-    first = jax.nn.relu(near - distance(anchor, negative) + margin)
-    second = jax.nn.relu(near - distance(negative, other_negative) + second_margin)
-    return reduce(first + second, where, reduce_fn)
+    a, p, n, o = (selected_rows(x, where) for x in (anchor, positive, negative, other_negative))
+    near = distance(a, p)
+    first = jax.nn.relu(near - distance(a, n) + margin)
+    second = jax.nn.relu(near - distance(n, o) + second_margin)
+    return reduce(first + second, where, reduce_fn, jnp.result_type(anchor, positive, negative, other_negative))
 
 
 def default_margin(margin, soft: bool):

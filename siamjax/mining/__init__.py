@@ -1,7 +1,8 @@
 """Miners: which pairs and triplets of a batch count, as fixed shapes with masks, chosen in graph and without gradient.
 
 A miner takes distances [n, m] (smaller is more alike) and the labels [n] of the batch, or `Candidates` where the batch
-is compared with something else (a memory) or with a part of itself (a curriculum).
+is compared with something else (a memory) or with a part of itself (a curriculum). A distance that is NaN is chosen
+before all others, so that a loss of the choice is NaN, and makes `active_share` NaN.
 """
 
 from siamjax.mining.candidates import Candidates, Pairs, Triplets, candidates

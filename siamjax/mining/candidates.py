@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax.distances import widen
 from siamjax.mining.labels import identities, taking_part
 
 
@@ -89,7 +90,7 @@ def candidates(labels: chex.Array, *, where: chex.Array | None = None) -> Candid
 
 
 def prepare(distances, labels, where):
-    """A miner's distances, cut off from the gradient, and its candidates."""
+    """A miner's distances, in float32 or wider and cut off from the gradient, and its candidates."""
     chex.assert_rank(distances, 2)
     chex.assert_type(distances, float)
     if not isinstance(labels, Candidates | Pairs):
@@ -97,6 +98,7 @@ def prepare(distances, labels, where):
     elif where is not None:
         raise ValueError("where= goes with labels; the masks of Candidates already say which pairs take part")
     chex.assert_equal_shape([distances, labels.positive, labels.negative])
+    (distances,) = widen(distances)
     return lax.stop_gradient(distances), labels
 
 
@@ -104,10 +106,10 @@ def nearest(distances, mask):
     """int32 [n]: the column of each row's smallest distance within `mask`; any column where the row has none.
 
     As good as `argmin`, which XLA does not vectorise on the CPU; and a distance that overflowed is chosen rather than
-    something outside the mask.
+    something outside the mask. NaN comes before all others, so that what is computed of the choice is NaN.
     """
     least = jnp.min(jnp.where(mask, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
-    return first(mask & ~(distances > least))
+    return first(mask & ((distances <= least) | jnp.isnan(distances)))
 
 
 def farthest(distances, mask):
@@ -155,7 +157,7 @@ def vary_like(array, tree):
 
 
 def active_share(distances, found, margin):
-    """Share of the triplets (a, p, n) with d_an − d_ap < margin."""
+    """Share of the triplets (a, p, n) with d_an − d_ap < margin; NaN where that is unknown of one of them."""
 
     def count(active, positive, exists):
         # The difference first, as in the hinge: next to distances of 1e8 a margin added to one of them is lost.
@@ -164,7 +166,20 @@ def active_share(distances, found, margin):
         return active + jnp.where(exists, nearer, 0)
 
     active = fold_positives(count, jnp.zeros(distances.shape[:1], jnp.int32), found)
-    return share(active, triplets_per_anchor(found), distances.dtype)
+    return share(unless_unknown(active, distances, found), triplets_per_anchor(found), distances.dtype)
+
+
+def unless_unknown(active, distances, found):
+    """`active` [n], but NaN for an anchor with a triplet whose gap is: by a NaN distance, or by two that overflowed."""
+    kinds = found.positive, found.negative
+    far, near = (jnp.max(jnp.where(mask, jnp.abs(distances), 0), axis=1, initial=0) for mask in kinds)
+    return jnp.where(jnp.isnan(far - near) & (triplets_per_anchor(found) > 0), jnp.nan, active)
+
+
+def hardness(x):
+    """Distances, or their negatives, as `lax.top_k` can order them: NaN foremost, what overflowed within range."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)
 
 
 def triplets_per_anchor(found):

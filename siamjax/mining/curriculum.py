@@ -53,7 +53,7 @@ def limit_hardness(
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
-      `Candidates` [n, m]. Pairs at the same distance as the last one kept are kept as well.
+      `Candidates` [n, m]. Pairs at the same distance as the last one kept are kept as well, and so is NaN.
     """
     distances, found = prepare(distances, labels, where)
     return Candidates(
@@ -66,4 +66,4 @@ def _smallest(values, mask, share):
     count = jnp.sum(mask, axis=1, keepdims=True)
     kept = jnp.clip(jnp.round(share * count).astype(jnp.int32), 1, jnp.maximum(count, 1))
     last = jnp.take_along_axis(jnp.sort(jnp.where(mask, values, jnp.inf), axis=1), kept - 1, axis=1)
-    return mask & (values <= last)
+    return mask & ~(values > last)  # NaN is kept

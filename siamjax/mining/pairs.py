@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 from jax import lax
 
-from siamjax.mining.candidates import Candidates, Pairs, prepare, share
+from siamjax.mining.candidates import Candidates, Pairs, hardness, prepare, share, unless_unknown
 from siamjax.mining.triplets import check_k
 
 
@@ -59,7 +59,7 @@ def hardest_pairs(
 
 
 def _top(scores, mask, k):
-    _, column = lax.top_k(jnp.where(mask, scores, -jnp.inf), k)
+    _, column = lax.top_k(jnp.where(mask, hardness(scores), -jnp.inf), k)
     rows = jnp.arange(len(mask))[:, None]
     return jnp.zeros_like(mask).at[rows, column].set(True) & mask
 
@@ -67,10 +67,13 @@ def _top(scores, mask, k):
 def _violating(distances, found, margin):
     farthest = jnp.max(jnp.where(found.positive, distances, -jnp.inf), axis=1, keepdims=True, initial=-jnp.inf)
     nearest = jnp.min(jnp.where(found.negative, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
-    return found.positive & (nearest - distances < margin), found.negative & (distances - farthest < margin)
+    complete = jnp.any(found.positive, axis=1, keepdims=True) & jnp.any(found.negative, axis=1, keepdims=True)
+    positive, negative = found.positive & complete, found.negative & complete
+    # What is NaN violates, too.
+    return positive & ~(nearest - distances >= margin), negative & ~(distances - farthest >= margin)
 
 
 def _active_share(distances, found, margin):
     positive, negative = _violating(distances, found, margin)
-    active = jnp.sum(positive | negative, axis=1)
+    active = unless_unknown(jnp.sum(positive | negative, axis=1), distances, found)
     return share(active, jnp.sum(found.positive | found.negative, axis=1), distances.dtype)

@@ -61,7 +61,7 @@ def distance_weighted(
     d = jnp.maximum(d, jnp.finfo(d.dtype).tiny)
     floor = jnp.finfo(d.dtype).eps
     log_q = (dimension - 2) * jnp.log(d) + (dimension - 3) / 2 * jnp.log(jnp.maximum(1 - jnp.square(d) / 4, floor))
-    drawn = found.negative & (distances < nonzero_loss_cutoff)
+    drawn = found.negative & ~(distances >= nonzero_loss_cutoff)
     from_positives = jnp.where(found.positive, 0.0, -jnp.inf)
     from_negatives = jnp.where(drawn, -log_q, -jnp.inf)
 

@@ -14,11 +14,13 @@ from siamjax.mining.candidates import (
     as_triplets,
     farthest,
     fold_positives,
+    hardness,
     nearest,
     pick,
     prepare,
     share,
     triplets_per_anchor,
+    unless_unknown,
 )
 
 
@@ -87,7 +89,7 @@ def easy_positive(
     positive = nearest(distances, found.positive)
     if not semi_hard:
         return _one_each(distances, found, positive, nearest(distances, found.negative), margin)
-    beyond = found.negative & (distances > pick(distances, positive)[:, None])
+    beyond = found.negative & ~(distances <= pick(distances, positive)[:, None])
     negative = nearest(distances, beyond)
     return _one_each(distances, found, positive, negative, margin, where=pick(beyond, negative))
 
@@ -121,7 +123,7 @@ def semi_hard(
     rows = jnp.arange(len(distances))
 
     def step(negatives, positive, exists):
-        beyond = found.negative & (distances > pick(distances, positive)[:, None])
+        beyond = found.negative & ~(distances <= pick(distances, positive)[:, None])
         negative = nearest(distances, beyond)
         if fallback:
             negative = jnp.where(pick(beyond, negative), negative, last_resort)
@@ -130,7 +132,7 @@ def semi_hard(
     negative = fold_positives(step, jnp.zeros(distances.shape, jnp.int32), found)
     anchor, positive = _grid(distances.shape)
     gap = distances[anchor, negative] - distances
-    semi = jnp.ones_like(found.positive) if fallback else (gap > 0) & (gap < margin)
+    semi = jnp.ones_like(found.positive) if fallback else ~(gap <= 0) & ~(gap >= margin)
     active = active_share(distances, found, margin)
     return as_triplets(found, anchor, positive, negative, active_share=active, where=semi)
 
@@ -155,8 +157,8 @@ def hardest_k(
     """
     distances, found = prepare(distances, labels, where)
     check_k(k, distances)
-    d_ap, positive = lax.top_k(jnp.where(found.positive, distances, -jnp.inf), k)
-    d_na, negative = lax.top_k(jnp.where(found.negative, -distances, -jnp.inf), k)
+    d_ap, positive = lax.top_k(jnp.where(found.positive, hardness(distances), -jnp.inf), k)
+    d_na, negative = lax.top_k(jnp.where(found.negative, hardness(-distances), -jnp.inf), k)
     # A triplet of the i-th farthest positive and j-th nearest negative has (i + 1)(j + 1) − 1 others as hard or harder.
     i, j = np.nonzero(np.outer(np.arange(1, k + 1), np.arange(1, k + 1)) <= k)
     _, best = lax.top_k(d_ap[:, i] + d_na[:, j], k)
@@ -199,7 +201,7 @@ def angular(
     check_k(k, distances)
     if not 0 < angle < 90:
         raise ValueError(f"angle={angle}: it is in degrees, above 0 and below 90")
-    between = distances if between is None else lax.stop_gradient(between)
+    between = distances if between is None else lax.stop_gradient(between.astype(distances.dtype))
     chex.assert_shape(between, (distances.shape[1],) * 2)
     bound = 2 * math.sin(math.radians(angle)) ** 2
     rows = jnp.arange(len(distances))
@@ -208,10 +210,10 @@ def angular(
         negatives, scores, active = state
         d_ap = pick(distances, positive)
         sums = distances + between[positive]
-        wide = found.negative & (bound * sums < d_ap[:, None])
+        wide = found.negative & ~(bound * sums >= d_ap[:, None])
         negative = nearest(sums, wide)
         exceeds = pick(wide, negative)
-        score = jnp.where(exceeds, d_ap / jnp.where(exceeds, pick(sums, negative), 1), -1)
+        score = jnp.where(exceeds, hardness(d_ap / jnp.where(exceeds, pick(sums, negative), 1)), -1)
         place = rows, _or_nowhere(positive, exists, distances)
         active = active + jnp.where(exists, jnp.sum(wide, axis=1, dtype=jnp.int32), 0)
         return negatives.at[place].set(negative, mode="drop"), scores.at[place].set(score, mode="drop"), active
@@ -221,7 +223,7 @@ def angular(
     negative, scores, active = fold_positives(step, state, found)
     score, positive = lax.top_k(scores, k)
     anchor = _rows(positive)
-    active = share(active, triplets_per_anchor(found), distances.dtype)
+    active = share(unless_unknown(active, distances, found), triplets_per_anchor(found), distances.dtype)
     return as_triplets(found, anchor, positive, negative[anchor, positive], active_share=active, where=score >= 0)
 
 

@@ -191,8 +191,46 @@ def test_distances_that_overflowed_do_not_make_invalid_triplets(value):
     labels = np.array([0, 0, 1, 1, 2])
     positive, negative = oracle.masks(labels)
     d = np.where(np.asarray(negative), value, 1.0).astype(np.float32)
-    mined = {"batch_hard": jax.jit(mining.batch_hard)(jnp.asarray(d), jnp.asarray(labels))}
-    check_validity(mined, positive, negative)
+    mined = jax.jit(mining.batch_hard)(jnp.asarray(d), jnp.asarray(labels))
+    assert np.isnan(mined.active_share) == np.isnan(value)
+    check_validity({"batch_hard": mined.replace(active_share=jnp.zeros(()))}, positive, negative)
+
+
+def test_nan_is_mined_before_all_else():
+    points = POINTS.copy()
+    points[6, 1] = np.nan
+    d, mined = run(points, points, *oracle.masks(LABELS))
+    assert np.all(np.isfinite(np.delete(np.delete(d, 6, 0), 6, 1)))
+    for name, result in mined.items():
+        assert np.isnan(result.active_share), name
+        if isinstance(result, mining.Pairs):
+            # The anchor of NaN, and its column for the other anchors.
+            assert np.any((result.positive | result.negative)[6]), name
+            assert np.all((result.positive | result.negative)[np.delete(LABELS, 6) != 50, 6]), name
+            continue
+        each = [np.isnan(d[a, p]) | np.isnan(d[a, n]) for a, p, n in chosen(result)]
+        assert np.all(each) if name != "hardest_k" else np.sum(each) >= 13, name
+    key, found = jax.random.key(0), jnp.asarray(LABELS)
+    assert np.isnan(mining.random_triplets(key, jnp.asarray(d), found, count=3).active_share)
+    drawn = mining.distance_weighted(key, jnp.asarray(d), found, dimension=4, nonzero_loss_cutoff=9.0)
+    assert all(6 in triplet for triplet in chosen(drawn)) and np.isnan(drawn.active_share)
+    kept = mining.limit_hardness(jnp.asarray(d), found, negatives=0.5, positives=0.5)
+    expected = mining.candidates(found)
+    np.testing.assert_array_equal(kept.positive[:, 6], expected.positive[:, 6])
+    np.testing.assert_array_equal(kept.negative[:, 6], expected.negative[:, 6])
+
+
+def test_nan_that_is_left_out_changes_nothing():
+    points, part = POINTS.copy(), np.arange(14) != 6
+    _, expected = run(points, points, *oracle.masks(LABELS, part))
+    points[6] = np.nan
+    _, mined = run(points, points, *oracle.masks(LABELS, part))
+    for name, result in expected.items():
+        np.testing.assert_allclose(mined[name].active_share, result.active_share, rtol=1e-6)
+        if isinstance(result, mining.Pairs):
+            jax.tree.map(np.testing.assert_array_equal, mined[name], result)
+        else:
+            assert chosen(mined[name]) == chosen(result), name
 
 
 def test_labels_stand_for_all_pairs_of_the_batch():
