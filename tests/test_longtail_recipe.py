@@ -13,10 +13,15 @@ def test_the_longtail_recipe_finds_whose_a_drawing_is_or_that_it_is_new(omniglot
     config.head.four_feature.hidden = 8
     config.batch.update(pairs=256)
     config.batch.assigned.update(epochs=3, block=256)
-    config.train.update(steps=96, validate_every=48)
-    config.evaluation.update(validation_trials=200, pairs=400)
+    config.augment.name, config.optimizer.average = "none", 0.9
+    config.optimizer.adamw.update(learning_rate=0.02, warmup_steps=10)
+    config.train.update(steps=48, validate_every=48)
+    config.evaluation.update(validation_trials=200, pairs=2000)
     experiment.train(config, tmp_path / "run")
-    found = json.loads((tmp_path / "run" / "verification.json").read_text())["retrieval"]
-    # "New" alone has 0.278 of all, and finds nobody; chance has 1 of 697 first.
+    figures = json.loads((tmp_path / "run" / "verification.json").read_text())
+    found = figures["retrieval"]
+    # "New" alone has 0.278 of all.
     assert found["map_at_5_all_new"] == 536 / 1930
-    assert found["map_at_5"] >= found["map_at_5_all_new"] - 0.03 and found["rank_1_of_known"] > 0.02
+    assert found["map_at_5"] >= found["map_at_5_all_new"] - 0.03
+    # Five seeds had 0.84 to 0.90; with permuted labels, or without learning, 0.28 to 0.54.
+    assert figures["test"]["auc"] > 0.7
