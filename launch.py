@@ -61,7 +61,7 @@ def main(_):
     if flags.FLAGS["verbosity"].value < 1:
         logging.set_verbosity(logging.ERROR)
     if PROCESS.value in (None, 0) and COORDINATOR.value != "auto":
-        print(f"{MODE.value} {WORKDIR.value}: loading JAX, then data; compiling follows", flush=True)
+        print(f"{MODE.value} {WORKDIR.value}: loading JAX, then the data", flush=True)
     # After the flags: a misspelt one is answered at once.
     from siamjax import experiment, parallel
 

@@ -151,7 +151,7 @@ def test_mnists_test_files_alone_are_judged_by_the_runs_own_threshold(finished, 
     code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", *asked))
     assert code == 0, errors
     assert "verified by that of the run" in output
-    results = json.loads((workdir / "results.json").read_text())
+    results = json.loads((workdir / "evaluations" / "mnist" / "results.json").read_text())
     assert set(results) == {"verification", *(f"between_10way_{shots}shot" for shots in (1, 5))}
 
 
