@@ -223,25 +223,27 @@ def main_first(function):
 
 
 def padded(items, count: int | None = None):
-    """A tree of arrays [n, ...] with the last item of each repeated up to `count`, or the next power of two.
+    """A tree of arrays [n, ...] with the last item of each repeated up to `count`, or to the next of few sizes.
 
     Programs are compiled for a shape: data of any size padded like this needs a few programs only. [0, ...] stays.
     """
     n = len(jax.tree.leaves(items)[0])
-    rows = np.minimum(np.arange(_power_of_two(n) if count is None else count), n - 1)
+    rows = np.minimum(np.arange(_size(n) if count is None else count), n - 1)
     return jax.tree.map(lambda x: np.asarray(x)[rows], items) if 0 < n < len(rows) else items
 
 
-def _power_of_two(count):
-    """The first power of two that is at least `count`; 0 for 0."""
-    return 1 << (count - 1).bit_length() if count else 0
+def _size(count):
+    """The first that is at least `count` of the powers of two; from 256 on, with three sizes between two of them."""
+    power = 1 << (count - 1).bit_length() if count else 0
+    step = power // 8 if power > 256 else max(power, 1)
+    return -(-count // step) * step
 
 
 def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = None) -> np.ndarray:
     """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
 
     All processes must call it with the same, and all get the same. `arguments` is copied to every device. Chunks are
-    padded: few items to the next power of two for each device, more to `chunk`, so that few programs serve every n.
+    padded: few items to the next of few sizes for each device, more to `chunk`, so that few programs serve every n.
     `arguments` that grow with the data are to be `padded` by the caller. `function` must be a long-lived object: its
     compiled programs are kept under its identity. `bar` counts the items.
     """
@@ -251,7 +253,7 @@ def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = No
         of_one = jax.eval_shape(function, arguments, one)
         return np.zeros((0, *of_one.shape[1:]), of_one.dtype)
     devices = jax.device_count()
-    chunk = devices * min(-(-chunk // devices), _power_of_two(-(-count // devices)))
+    chunk = devices * min(-(-chunk // devices), _size(-(-count // devices)))
     arguments = replicate(arguments)
     parts = []
     for start in range(0, count, chunk):
