@@ -113,6 +113,24 @@ def test_half_precision_equals_single_precision_of_the_same_numbers(name):
         np.testing.assert_allclose(np.asarray(gradient, np.float32), slope, rtol=0, atol=8 * eps * largest)
 
 
+def test_sums_and_counts_beyond_what_float16_holds():
+    rng = np.random.default_rng(9)
+    near = np.abs(rng.normal(size=(258, 16)))
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    # Labels are given, not closed over: XLA would take its time to fold them.
+    for loss, x, labels in (
+        (losses.ntxent, rng.normal(size=(512, 64)), np.arange(512) % 8),  # 32,256 pairs of about 8
+        (losses.batch_linear_contrastive, near, np.arange(258)),  # 66,306 pairs
+        (functools.partial(losses.circle, gamma=300.0), rng.normal(size=(128, 2)), np.arange(128) % 4),
+        (losses.contrastive, np.ones(70_000), np.ones(70_000, bool)),
+    ):
+        half, both = jnp.asarray(x, jnp.float16), jax.jit(jax.value_and_grad(loss))
+        value, gradient = both(half, labels)
+        expected, _ = both(half.astype(jnp.float32), labels)
+        assert value.dtype == jnp.float16 and np.any(np.asarray(gradient, np.float32) != 0)
+        np.testing.assert_allclose(np.float32(value), expected, rtol=1e-3)
+
+
 @each_loss
 def test_nan_gives_nan_and_changes_no_other_value(name):
     good = np.random.default_rng(5).normal(size=(12, 6)).astype(np.float32)
