@@ -57,7 +57,6 @@ def test_answer_and_probability_agree_where_the_scores_are_no_logistic_ones():
     decision = calibration.fit(scores, same)
     probability = decision.probability(scores)
     np.testing.assert_array_equal(decision.same(scores), probability > 0.5)
-    np.testing.assert_allclose(probability.mean(), 0.5, atol=0.02)
     for side in (probability > 0.5, probability < 0.5):
         np.testing.assert_allclose(probability[side].mean(), same[side].mean(), atol=0.1)
 
