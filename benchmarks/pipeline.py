@@ -144,27 +144,37 @@ def streamed(data_dir, manual_dir):
     import jax
 
     from siamjax import data, optimizer, parallel
-    from siamjax.training import recipe, state
+    from siamjax.run import parts, recipe
+    from siamjax.training import objectives, state
+    from siamjax.training.step import stepper, update
 
     config = importlib.import_module("configs.omniglot_ntxent").get_config()
     config.data.data_dir, config.data.manual_dir = data_dir, manual_dir
-    model = recipe.make_model(config)
+    model = parts.make_model(config)
     transform = optimizer.make(config.optimizer, 100, 1000)
     start = state.create(model, jax.random.key(0), (config.data.size, config.data.size, 1), transform)
-    feeds, states, rates = {}, {}, {True: [], False: []}
+    objective = functools.partial(objectives.make(config.loss, config.batch), model.head)
+    step, key = functools.partial(update, model=model, objective=objective, optimizer=transform), jax.random.key(1)
+    takers, states, taken, rates = {}, {}, {True: 0, False: 0}, {True: [], False: []}
+
+    def advance(stream):
+        states[stream], metrics = takers[stream](states[stream], taken[stream], 1)
+        taken[stream] += 1
+        return jax.block_until_ready(metrics)
+
     for config.data.stream in (False, True):
         larger = repeated(data.load(config.data)["train"])
-        made = recipe.make(config, larger, model, transform)
+        make_batches, images = recipe.make_batches(config, larger)
         stream = config.data.stream
-        feeds[stream], states[stream] = made.feed(jax.random.key(1), 0, 10_000), parallel.replicate(start)
-        states[stream], _ = jax.block_until_ready(feeds[stream](states[stream], 1))
+        takers[stream] = stepper(step, make_batches(key, 0, 10_000), key)
+        states[stream] = parallel.replicate(start)
+        advance(stream)
     for _ in range(TURNS):
-        for stream, feed in feeds.items():
+        for stream in takers:
             begin = time.perf_counter()
             for _ in range(STEPS):
-                states[stream], metrics = feed(states[stream], 1)
-                jax.block_until_ready(metrics)
-            rates[stream].append(STEPS * made.images / (time.perf_counter() - begin))
+                advance(stream)
+            rates[stream].append(STEPS * images / (time.perf_counter() - begin))
     size = {"images": len(larger), "work": "steps"}
     return [
         {**size, "impl": "streamed" if stream else "resident", "images_per_s": float(np.median(rates[stream]))}

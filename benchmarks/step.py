@@ -16,6 +16,7 @@ normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -138,10 +139,12 @@ def ours(network, kind, precision):
 
     from siamjax import optimizer, parallel
     from siamjax.data.dataset import Dataset
-    from siamjax.training import recipe, state
+    from siamjax.run import parts, recipe
+    from siamjax.training import objectives, state
+    from siamjax.training.step import stepper, update
 
     config = configuration(network, precision)
-    model = recipe.make_model(config)
+    model = parts.make_model(config)
     transform = optimizer.make(config.optimizer, 100, 1000)
     label = np.repeat(np.arange(400, dtype=np.int32), 5)
     images = pictures(len(label), network)[..., None]
@@ -153,12 +156,15 @@ def ours(network, kind, precision):
         embed = jax.jit(lambda variables, x: model.encoder.apply(variables, x.astype("float32") / 255, train=False))
         batch = jax.device_put(images[: IMAGES[network]])
         return lambda: jax.block_until_ready(embed(variables, batch))
-    made = recipe.make(config, data, model, transform)
-    feed = made.feed(jax.random.key(1), 0, 1000)
+    make_batches, _ = recipe.make_batches(config, data)
+    objective = functools.partial(objectives.make(config.loss, config.batch), model.head)
+    step = functools.partial(update, model=model, objective=objective, optimizer=transform)
+    key = jax.random.key(1)
+    take = stepper(step, make_batches(key, 0, 1000), key)
     current = [parallel.replicate(start)]
 
     def run():
-        current[0], metrics = feed(current[0], 1)
+        current[0], metrics = take(current[0], 0, 1)
         jax.block_until_ready((current[0], metrics))
 
     return run

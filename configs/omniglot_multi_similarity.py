@@ -13,4 +13,5 @@ def get_config():
     config.head.name = "distance"
     config.head.distance.distance = "cosine"
     config.loss.name = "multi_similarity"
+    config.loss.multi_similarity.epsilon = 0.1
     return config

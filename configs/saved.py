@@ -1,4 +1,4 @@
-"""The configuration that a run folder holds: `--config configs/saved.py:WORKDIR`, which launch.py chooses by itself."""
+"""The configuration of a run folder: `--config configs/saved.py:WORKDIR`, which launch.py chooses by itself."""
 
 import json
 import pathlib

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from siamjax.streams import OfImage
+
 
 def affine(
     keys: chex.PRNGKey,
     images: chex.Array,
     *,
-    probability: float,
-    rotation: float,
-    shear: float,
-    scale: float,
-    shift: float,
+    probability: float = 0.5,
+    rotation: float = 10.0,
+    shear: float = 0.3,
+    scale: float = 0.2,
+    shift: float = 2 / 105,
     bend: float = 0.0,
     pen: float = 0.0,
 ) -> chex.Array:
@@ -55,7 +57,13 @@ def affine(
 
 
 def photo(
-    keys: chex.PRNGKey, images: chex.Array, *, flip: float, light: float, colour: float, erase: float
+    keys: chex.PRNGKey,
+    images: chex.Array,
+    *,
+    flip: float = 0.5,
+    light: float = 0.2,
+    colour: float = 0.1,
+    erase: float = 0.0,
 ) -> chex.Array:
     """Changes photographs as cameras and poses do: mirrored left to right, in other light and tint, partly hidden.
 
@@ -105,7 +113,8 @@ def vary(keys: chex.PRNGKey, images: chex.Array) -> chex.Array:
     """
     chex.assert_rank(images, 4)
     images = affine(keys, images, probability=1.0, rotation=0.0, shear=0.15, scale=0.25, shift=0.08, bend=0.03, pen=0.0)
-    tone = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 104), minval=-0.7, maxval=0.7))(keys)
+    tone_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, OfImage.TONE)
+    tone = jax.vmap(lambda key: jax.random.uniform(key, minval=-0.7, maxval=0.7))(tone_keys)
     # Black stays black, and has no slope.
     lit = images > 1e-4
     return jnp.where(lit, jnp.where(lit, images, 1.0) ** jnp.exp(tone)[:, None, None, None], 0.0)

@@ -10,8 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from siamjax import data, figures, files, optimizer, parallel, report
-from siamjax.choices import choose
+from siamjax import data, figures, files, parallel, report
 from siamjax.evaluation import (
     calibration,
     decision,
@@ -24,7 +23,8 @@ from siamjax.evaluation import (
     verification,
 )
 from siamjax.evaluation.scorer import Scorer
-from siamjax.training import loop, recipe, state
+from siamjax.run import parts, recipe, settings
+from siamjax.training import loop, state, step
 from siamjax.training.checkpoint import Checkpoints, check_trained, restore_best, restore_best_with_progress
 from siamjax.training.metrics import MetricsLog
 
@@ -48,20 +48,28 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
     """
     _check_processes(config)
     parallel.from_main(lambda: (_check_folder(workdir), _check_same_run(config, workdir)))
-    _check_numbers(config)
-    model = recipe.make_model(config)
-    transform = optimizer.make(config.optimizer, config.train.epoch_steps, config.train.steps)
+    settings.check(config)
+    model = parts.make_model(config)
     datasets = parallel.main_first(lambda: data.load(config.data))
+    objective = recipe.make_objective(config, model, datasets.get("train"))
+    transform = recipe.make_optimizer(config, objective)
     validation = datasets["validation"]
     trials = protocols.validation_trials(config.evaluation, validation)
     protocols.draw_pairs(config.evaluation, datasets)  # What evaluation would refuse is refused before the training.
-    made = recipe.make(config, datasets.get("train"), model, transform, functools.partial(Scorer, model))
+    make_batches, images = recipe.make_batches(config, datasets.get("train"), functools.partial(Scorer, model))
+    update = functools.partial(
+        step.update,
+        model=model,
+        objective=objective,
+        optimizer=transform,
+        average=config.optimizer.average,
+    )
     asked = config.batch.identities * config.batch.per_identity
-    if config.batch.mode == "identities" and made.images < asked and parallel.is_main_process():
-        report.note(f"batches are of {made.images} images, not {asked}: the training data has no more identities")
+    if config.batch.mode == "identities" and images < asked and parallel.is_main_process():
+        report.note(f"batches are of {images} images, not {asked}: the training data has no more identities")
     weights_key, batches_key = jax.random.split(jax.random.key(config.seed))
     averaged = config.optimizer.average > 0
-    start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged)
+    start = state.create(model, weights_key, validation.images.shape[1:], transform, averaged, objective)
 
     def validate(replicated):
         scorer = Scorer(model, *parallel.first(replicated.judged()))
@@ -86,7 +94,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
         if done := loop.finished(config.train, int(restored.step), progress):
             parallel.from_main(lambda: report.note(f"{workdir}: training is complete, at step {int(restored.step)}"))
         else:
-            _train(config, workdir, made, batches_key, restored, progress, checkpoints, validate)
+            batches = make_batches(batches_key, int(restored.step), config.train.steps)
+            take = step.stepper(update, batches, batches_key)
+            _train(config, workdir, take, batches, restored, progress, checkpoints, validate)
     finally:
         checkpoints.close()
     parallel.from_main(lambda: report.curves(workdir, figures.about(config, workdir, "training and validation")))
@@ -96,15 +106,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path):
         _evaluate(config, workdir, workdir, datasets)
 
 
-def _train(config, workdir, made, key, start, progress, checkpoints, validate):
+def _train(config, workdir, take, batches, start, progress, checkpoints, validate):
     log = MetricsLog(workdir, after=int(start.step))
+    every = (config.train.log_every, config.train.validate_every)
     try:
         loop.train(
-            made.feed(key, int(start.step), config.train.steps),
+            take,
             parallel.replicate(start),
             config=config.train,
-            images=made.images,
-            at_once=made.at_once,
+            images=batches.images,
+            at_once=parallel.steps_at_once(*every) if batches.constant else 1,
             validate=validate,
             checkpoints=checkpoints,
             log=log,
@@ -131,7 +142,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path):
       ValueError: the configuration does not fit the checkpoint or the data.
     """
     _check_processes(config)
-    _check_numbers(config)
+    settings.check(config)
     parallel.from_main(lambda: check_trained(workdir))
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: _check_same_identities(workdir, datasets))
@@ -142,9 +153,9 @@ def _evaluate(config, workdir, folder, datasets):
     """Evaluates the run in `workdir`; the figures go to `folder`."""
     fitted = None if "validation" in datasets else parallel.from_main(lambda: _decision_of(workdir, config))
     test = datasets["test"]
-    model = recipe.make_model(config)
+    model = parts.make_model(config)
     trained, progress = restore_best_with_progress(model, test.images.shape[1:], workdir)
-    copies, distort = config.evaluation.copies, recipe.make_augment(config, hide=False)
+    copies, distort = config.evaluation.copies, parts.make_augment(config, hide=False)
     scorer = Scorer(model, trained.params, trained.batch_stats, copies=copies, distort=distort)
     # Sorted: all processes embed the same data set at a time.
     embeddings = {
@@ -279,34 +290,6 @@ def _check_folder(workdir):
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         reason = "cannot be written to" if parent.is_dir() else "is a file"
         raise ValueError(f"--workdir {workdir}: {parent} {reason}; name another folder")
-
-
-def _check_numbers(config):
-    """Refuses numbers that would end in a division by zero or an empty run, by their key."""
-    for part in ("data", "batch", "encoder", "train", "evaluation"):
-        for key, value in config[part].items():
-            if type(value) is int and value <= 0 and key not in ("seed", "copies"):
-                raise ValueError(f"{part}.{key}={value} must be positive")
-    for key, value in (
-        ("evaluation.copies", config.evaluation.copies),
-        ("data.glyphs.joined", config.data.glyphs.joined),
-    ):
-        if value < 0:
-            raise ValueError(f"{key}={value} must not be negative")
-    if config.evaluation.copies and config.augment.name == "none":
-        raise ValueError(
-            "evaluation.copies are distorted by augment.name, which is 'none'; choose another, or 0 copies"
-        )
-    choose("train.keep", config.train.keep, dict.fromkeys(("best", "last")))
-    choose("data.turns", config.data.turns, dict.fromkeys((1, 4, 8)))
-    choose("data.variants", config.data.variants, dict.fromkeys((1, 2)))
-    for key, value in (
-        ("optimizer.average", config.optimizer.average),
-        ("data.glyphs.share", config.data.glyphs.share),
-    ):
-        if not 0 <= value < 1:
-            raise ValueError(f"{key}={value} must be at least 0, and less than 1")
-    protocols.check(config.evaluation)
 
 
 def _warn_of_seen_alphabets(config, workdir):

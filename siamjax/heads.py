@@ -20,6 +20,7 @@ from jax import lax
 from siamjax import distances
 from siamjax.choices import choose
 from siamjax.encoders import koch
+from siamjax.options import DISTANCES
 
 
 class _PairByPair(nn.Module):
@@ -228,12 +229,12 @@ class Distance(nn.Module):
 
     def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        paired, _ = choose("head.distance", self.distance, _DISTANCES)
+        paired, _ = choose("distance", self.distance, DISTANCES)
         return self._logits(paired(*distances.widen(a, b)))
 
     def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        _, pairwise = choose("head.distance", self.distance, _DISTANCES)
+        _, pairwise = choose("distance", self.distance, DISTANCES)
         return self._logits(pairwise(*distances.widen(a, b)))
 
 
@@ -287,8 +288,8 @@ class Aligned(nn.Module):
         """[n, d] -> descriptors of length 1 [n, cells, cells, channels], and weights that sum to 1 [n, places]."""
         if x.shape[1] % self.cells**2:
             raise ValueError(
-                f"an embedding of {x.shape[1]} components is no map of {self.cells}×{self.cells} places (head.aligned."
-                "cells); use the encoder 'local', with encoder.embedding a multiple of the places"
+                f"an embedding of {x.shape[1]} components is no map of {self.cells}×{self.cells} places (cells="
+                f"{self.cells}); use the encoder 'local', with an embedding that is a multiple of the places"
             )
         x = x.reshape(x.shape[0], self.cells, self.cells, -1)
         directions = distances.unit(x)
@@ -363,12 +364,8 @@ def _product(a, b):
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
-_DISTANCES = {
-    name: (getattr(distances, name), getattr(distances, f"pairwise_{name}"))
-    for name in ("squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot")
-}
-
-_HEADS = {
+# What a configuration can name; a head of one's own can be added.
+HEADS: dict[str, type[nn.Module]] = {
     "aligned": Aligned,
     "bilinear": Bilinear,
     "binary": Binary,
@@ -380,5 +377,9 @@ _HEADS = {
 
 
 def make(name: str, **options) -> nn.Module:
-    """The head called `name` in the configuration; `options` are its attributes."""
-    return choose("head.name", name, _HEADS)(**options)
+    """The head called `name` in `HEADS`; `options` are its attributes.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    return choose("name", name, HEADS)(**options)

@@ -1,4 +1,8 @@
-"""Configuration -> optax chain."""
+"""The optimizers of a configuration, as optax transformations."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import optax
@@ -6,38 +10,40 @@ import optax
 from siamjax.choices import choose
 
 
-def make(config, epoch_steps: int, steps: int) -> optax.GradientTransformation:
-    """The optimizer that `config` (the `optimizer` part of a configuration) names.
-
-    Args:
-      config: see configs/default.py.
-      epoch_steps: training steps of an epoch, the unit of Koch's schedules.
-      steps: training steps in all, the length of the cosine schedule.
-    """
-    table = {"koch": lambda: _koch(config.koch, epoch_steps), "adamw": lambda: _adamw(config.adamw, steps)}
-    return choose("optimizer.name", config.name, table)()
-
-
-def _koch(config, epoch_steps):
+def koch(
+    epoch_steps: int,
+    *,
+    epoch_decay: float = 0.99,
+    first_momentum: float = 0.5,
+    momentum_epochs: int = 50,
+    layers: Mapping[str, Mapping[str, float]],
+) -> optax.GradientTransformation:
     """Momentum descent with each layer's own learning rate, final momentum and L2 weight.
 
-    Koch, Zemel, Salakhutdinov (2015), section 3.2: the learning rates decay by 1 % an epoch; a layer's momentum rises
+    Koch, Zemel, Salakhutdinov (2015), section 3.2: the learning rates decay by 1 % per epoch; a layer's momentum rises
     linearly from 0.5 to its final value; L2 adds λ_layer Σ w² to the loss.
+
+    Args:
+      epoch_steps: training steps of an epoch.
+      epoch_decay: factor of the learning rates per epoch.
+      first_momentum: the momentum at the start.
+      momentum_epochs: epochs in which momentum rises to each layer's own.
+      layers: layer -> "learning_rate", "momentum" (at the end of its rise) and "l2"; "default" for all others.
     """
 
     def layer_optimizer(layer):
-        decayed = optax.exponential_decay(layer.learning_rate, epoch_steps, config.epoch_decay, staircase=True)
-        rise = epoch_steps * config.momentum_epochs
-        momentum = optax.linear_schedule(config.first_momentum, layer.momentum, rise)
+        decayed = optax.exponential_decay(layer["learning_rate"], epoch_steps, epoch_decay, staircase=True)
+        rise = epoch_steps * momentum_epochs
+        momentum = optax.linear_schedule(first_momentum, layer["momentum"], rise)
         return optax.chain(
-            optax.add_decayed_weights(2 * layer.l2),
+            optax.add_decayed_weights(2 * layer["l2"]),
             optax.inject_hyperparams(optax.sgd)(learning_rate=decayed, momentum=momentum),
         )
 
     def layer_names(params):
-        return jax.tree.map_with_path(lambda path, _: _layer(path, config.layers), params)
+        return jax.tree.map_with_path(lambda path, _: _layer(path, layers), params)
 
-    return optax.partition({name: layer_optimizer(layer) for name, layer in config.layers.items()}, layer_names)
+    return optax.partition({name: layer_optimizer(layer) for name, layer in layers.items()}, layer_names)
 
 
 def _layer(path, layers):
@@ -45,25 +51,57 @@ def _layer(path, layers):
     return next((entry.key for entry in path if entry.key in layers), "default")
 
 
-def _adamw(config, steps):
-    """AdamW with linear warm-up and cosine decay; the gradients of encoder and head are clipped by their norm apart.
+def adamw(
+    steps: int,
+    *,
+    learning_rate: float = 2e-3,
+    final_share: float = 0.01,
+    warmup_steps: int = 20,
+    weight_decay: float = 1e-4,
+    clip_norm: float = 1.0,
+    parts: tuple[str, ...] = ("encoder", "head"),
+) -> optax.GradientTransformation:
+    """AdamW with linear warm-up and cosine decay; the gradients of each part are clipped by their own norm.
 
-    A head that only learns beside a loss on embeddings must not shorten the encoder's steps.
+    A head that only learns to read the embeddings must not shorten the encoder's steps.
+
+    Args:
+      steps: training steps in all, the length of the schedule.
+      learning_rate: at its peak.
+      final_share: of the peak, where the cosine ends.
+      warmup_steps: in which the learning rate rises to its peak; half of `steps` at most.
+      weight_decay: decoupled, in units of the learning rate.
+      clip_norm: the largest norm of a part's gradient.
+      parts: of the parameters, their first keys.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=min(config.warmup_steps, steps // 2),
+        peak_value=learning_rate,
+        warmup_steps=min(warmup_steps, steps // 2),
         decay_steps=steps,
-        end_value=config.learning_rate * config.final_share,
+        end_value=learning_rate * final_share,
     )
-    clip = optax.clip_by_global_norm(config.clip_norm)
+    clip = optax.clip_by_global_norm(clip_norm)
     return optax.chain(
-        optax.partition({"encoder": clip, "head": clip}, _parts),
-        optax.adamw(schedule, weight_decay=config.weight_decay),
+        optax.partition(dict.fromkeys(parts, clip), _parts), optax.adamw(schedule, weight_decay=weight_decay)
     )
 
 
 def _parts(params):
     """Each parameter's part of the model, "encoder" or "head"."""
     return {part: jax.tree.map(lambda _, part=part: part, tree) for part, tree in params.items()}
+
+
+def make(
+    name: str, options: Mapping[str, Any], *, epoch_steps: int, steps: int, parts: tuple[str, ...] = ("encoder", "head")
+) -> optax.GradientTransformation:
+    """The optimizer called `name`, with its `options`.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    table: dict[str, Callable] = {
+        "koch": functools.partial(koch, epoch_steps),
+        "adamw": functools.partial(adamw, steps, parts=parts),
+    }
+    return choose("name", name, table)(**options)

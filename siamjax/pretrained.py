@@ -17,8 +17,8 @@ import safetensors.numpy
 
 from siamjax.choices import choose
 from siamjax.evaluation.scorer import Scorer
+from siamjax.run import parts
 from siamjax.training.checkpoint import restore_best
-from siamjax.training.model import make_augment, make_model
 
 _FOLDER = pathlib.Path(__file__).parent / "weights"
 
@@ -43,8 +43,8 @@ def load(name: str, copies: int = 0) -> Scorer:
         tree = {name: file.get_tensor(name).astype(np.float32) for name in file.offset_keys()}
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     shape = (config.data.size, config.data.size, 1)
-    distort = make_augment(config, hide=False)
-    model, stats = make_model(config), tree.get("batch_stats", {})
+    distort = parts.make_augment(config, hide=False)
+    model, stats = parts.make_model(config), tree.get("batch_stats", {})
     return Scorer(model, tree["params"], stats, copies=copies, distort=distort, image_shape=shape)
 
 
@@ -59,7 +59,7 @@ def save(workdir: pathlib.Path, path: pathlib.Path):
     text, results = ((workdir / name).read_text() for name in ("config.json", "results.json"))
     config = ml_collections.ConfigDict(json.loads(text))
     config.data.data_dir = config.data.manual_dir = ""  # They are nobody else's.
-    trained = restore_best(make_model(config), (config.data.size, config.data.size, 1), workdir)
+    trained = restore_best(parts.make_model(config), (config.data.size, config.data.size, 1), workdir)
     tree = {"params": trained.params, "batch_stats": trained.batch_stats}
     tree = {
         name: np.asarray(value, np.float16) for name, value in flax.traverse_util.flatten_dict(tree, sep="/").items()

@@ -22,7 +22,8 @@ class Index:
       label: int32 [groups, most labels of a group], identities of a group; entries past `labels` are padding.
       labels: int32 [groups], how many identities each group has.
       group: int32 [labels], the group of each identity.
-      weight: float32 [groups], how likely a group is to come into a batch, against the others; None for all alike.
+      weight: float32 [groups], how likely a group is to come into a batch, relative to the others; None for all alike.
+      originals: int32 [], identities from this number on are variants of others; None where there are no variants.
     """
 
     image: chex.Array
@@ -31,19 +32,26 @@ class Index:
     labels: chex.Array
     group: chex.Array
     weight: chex.Array | None = None
+    originals: chex.Array | None = None
 
 
 @chex.dataclass(frozen=True)
-class Batch:
-    """`item` int32 [n] image numbers, `label` int32 [n] identities, `group` int32 [n] their groups.
+class Drawn:
+    """Which images make a batch.
 
-    `turn` int32 [n] says how each image is to be turned or mirrored, see `augment.turn`; None for not at all.
+    Attributes:
+      item: int32 [n], image numbers.
+      label: int32 [n], their identities.
+      group: int32 [n], their groups.
+      turn: int32 [n], how each image is to be turned or mirrored, see `augment.turn`; None for not at all.
+      variant: bool [n], whether the identity is a variant, see `augment.vary`; None where there are no variants.
     """
 
     item: chex.Array
     label: chex.Array
     group: chex.Array
     turn: chex.Array | None = None
+    variant: chex.Array | None = None
 
 
 def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
@@ -55,13 +63,13 @@ def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
 
 
 def with_variants(index: Index) -> Index:
-    """The tables with every identity once more, under a number that is greater by their number, and the same images."""
-    known = len(index.images)
+    """Doubles the identities: i + k is a variant of i with the same images (k identities)."""
+    originals = len(index.images)
     stretched = np.full((len(index.labels), 2 * index.label.shape[1]), 0, np.int32)
     for group, count in enumerate(index.labels):
         own = index.label[group, :count]
         stretched[group] = own[0]
-        stretched[group, : 2 * count] = np.concatenate([own, own + known])
+        stretched[group, : 2 * count] = np.concatenate([own, own + originals])
     return Index(
         image=np.concatenate([index.image, index.image]),
         images=np.concatenate([index.images, index.images]),
@@ -69,6 +77,7 @@ def with_variants(index: Index) -> Index:
         labels=2 * index.labels,
         group=np.concatenate([index.group, index.group]),
         weight=index.weight,
+        originals=np.int32(originals),
     )
 
 
@@ -106,7 +115,7 @@ def check_pairs(index: Index, across_groups: bool):
         raise ValueError("the data set has a single identity; different pairs need two")
 
 
-def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, turns: int = 1) -> Batch:
+def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, turns: int = 1) -> Drawn:
     """Draws pairs, half of the same identity and half of different ones, equally many from each group (Koch 2015).
 
     A pair never holds the very same image twice. Groups take turns in random order, so that their numbers of pairs,
@@ -121,7 +130,7 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, t
       turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
 
     Returns:
-      Batch of 2 × count images; image i pairs with image i + count.
+      Drawn, 2 × count images; image i pairs with image i + count.
     """
     keys = jax.random.split(key, 7)
     same = jnp.arange(count) % 2 == 0
@@ -142,8 +151,7 @@ def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, t
     )
     label = jnp.concatenate([first, second])
     item = index.image[label, jnp.concatenate([first_slot, second_slot])]
-    group = index.group[label]
-    return Batch(item=item, label=label, group=group, turn=_turn(keys[6], group, groups, turns))
+    return _drawn(index, item, label, keys[6], turns)
 
 
 def most_identities(index: Index, per_identity: int, per_group: int) -> int:
@@ -175,11 +183,11 @@ def identities(
     per_group: int,
     turns: int = 1,
     few: bool = False,
-) -> Batch:
+) -> Drawn:
     """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
 
-    Groups come in random order, the heavier ones rather earlier, each giving up to `per_group` random identities, until
-    the batch is full: the hard negatives, from an identity's own group, are there for every identity.
+    Groups come in random order, those of larger weight tending to come first, each giving up to
+    `per_group` random identities, until the batch is full: every identity meets the hard negatives of its own group.
 
     Args:
       key: PRNG key.
@@ -192,7 +200,7 @@ def identities(
         the batch, whatever their number in a group. A single image is nobody's positive, and a negative to all others.
 
     Returns:
-      Batch of P × K images; an identity's images follow one another.
+      Drawn, P × K images; an identity's images follow one another.
     """
     group_key, label_key, image_key, turn_key = jax.random.split(key, 4)
     groups, most = index.label.shape
@@ -218,8 +226,7 @@ def identities(
         missing = jnp.arange(slots.shape[1])[None, :] >= images[:, None]
         there = jnp.argsort(missing.ravel(), stable=True)[: count * per_identity]
         item, label = item[there], label[there]
-    group = index.group[label]
-    return Batch(item=item, label=label, group=group, turn=_turn(turn_key, group, groups, turns))
+    return _drawn(index, item, label, turn_key, turns)
 
 
 def _order(key, groups, weight):
@@ -229,9 +236,12 @@ def _order(key, groups, weight):
     return jnp.argsort(jnp.argsort(-jnp.log(weight) - jax.random.gumbel(key, (groups,))))
 
 
-def _turn(key, group, groups, turns):
-    """The turn of the images of each group [n]; the same for all of a group, so that it stays a group."""
-    return None if turns == 1 else jax.random.randint(key, (groups,), 0, turns)[group]
+def _drawn(index, item, label, turn_key, turns):
+    """The batch; all images of a group are turned alike, so that it stays a group."""
+    group = index.group[label]
+    turn = None if turns == 1 else jax.random.randint(turn_key, index.labels.shape, 0, turns)[group]
+    variant = None if index.originals is None else label >= index.originals
+    return Drawn(item=item, label=label, group=group, turn=turn, variant=variant)
 
 
 def _random_order(key, counts, most):

@@ -15,8 +15,8 @@ from siamjax.data import images
 from siamjax.evaluation import decision
 from siamjax.evaluation.scorer import Scorer
 from siamjax.files import shown
+from siamjax.run import parts
 from siamjax.training.checkpoint import restore_best
-from siamjax.training.model import make_augment, make_model
 
 _INK = ("omniglot", "glyphs", "mnist")  # data sets of grey images with ink 255 on paper 0
 
@@ -85,7 +85,7 @@ class Verifier:
                 (1, True) if config.data.name in _INK else (config.data.folder.channels, config.data.folder.invert)
             )
             self.image_shape = (config.data.size, config.data.size, channels)
-            self.model, distort = make_model(config), make_augment(config, hide=False)
+            self.model, distort = parts.make_model(config), parts.make_augment(config, hide=False)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{run} is of another version, or damaged: {error}; train it again") from error
         self.decision = decision.of_copies(run, config.evaluation.copies, copies).moved(threshold, far)

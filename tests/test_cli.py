@@ -13,12 +13,12 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
+from siamjax.training.model import make_model
 
 from siamjax import cli
 from siamjax.gallery import Gallery
 from siamjax.training import state
 from siamjax.training.checkpoint import Checkpoints
-from siamjax.training.model import make_model
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -6,8 +6,8 @@ import pathlib
 import jax
 import pytest
 
-from siamjax import experiment, optimizer
-from siamjax.training import recipe, state
+from siamjax.run import parts, recipe, settings
+from siamjax.training import state
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -15,9 +15,9 @@ NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "confi
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "saved"])
 def test_configuration_can_be_built(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    experiment._check_numbers(config)
-    model = recipe.make_model(config)
-    transform = optimizer.make(config.optimizer, config.train.epoch_steps, config.train.steps)
+    settings.check(config)
+    model = parts.make_model(config)
+    transform = recipe.make_optimizer(config, recipe.make_objective(config, model, None))
     size = config.data.size
     made = jax.eval_shape(lambda: state.create(model, jax.random.key(0), (size, size, 1), transform))
     assert set(made.params) == {"encoder", "head"}

@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -11,9 +10,7 @@ from siamjax import optimizer
 def koch_config(**layers):
     default = dict(learning_rate=0.1, momentum=0.9, l2=0.0)
     layers = {"default": default, **{name: {**default, **changed} for name, changed in layers.items()}}
-    return ml_collections.ConfigDict(
-        dict(name="koch", koch=dict(epoch_decay=0.99, first_momentum=0.5, momentum_epochs=2, layers=layers))
-    )
+    return dict(epoch_decay=0.99, first_momentum=0.5, momentum_epochs=2, layers=layers)
 
 
 def test_kochs_descent_equals_the_loop_written_out():
@@ -26,7 +23,7 @@ def test_kochs_descent_equals_the_loop_written_out():
     settings = {"conv1": (0.2, 0.8, 0.01), "dense": (0.1, 0.9, 0.0), "head": (0.05, 0.9, 0.1)}
     expected = {"conv1": np.array([1.0, -2.0]), "dense": np.array([0.5]), "head": np.array([3.0])}
     velocity = {name: np.zeros_like(value) for name, value in expected.items()}
-    transform = optimizer.make(config, epoch_steps=3, steps=9)
+    transform = optimizer.make("koch", config, epoch_steps=3, steps=9)
     state = transform.init(params)
     for step in range(9):
         # The loss is Σ w² / 2 + 0.3 Σ w, so that its gradient moves with the weights.
@@ -50,7 +47,7 @@ def test_kochs_descent_equals_the_loop_written_out():
 
 def test_adamw_warms_up_and_ends_at_its_final_share():
     adamw = dict(learning_rate=0.1, final_share=0.01, warmup_steps=5, weight_decay=0.0, clip_norm=1e9)
-    transform = optimizer.make(ml_collections.ConfigDict(dict(name="adamw", adamw=adamw)), epoch_steps=1, steps=50)
+    transform = optimizer.make("adamw", adamw, epoch_steps=1, steps=50)
     params = {"encoder": jnp.array([0.0]), "head": jnp.array([0.0])}
     state = transform.init(params)
     sizes = []
@@ -62,5 +59,5 @@ def test_adamw_warms_up_and_ends_at_its_final_share():
 
 
 def test_unknown_optimizers_are_refused():
-    with pytest.raises(ValueError, match="optimizer.name='adam' is not known; choose one of adamw, koch"):
-        optimizer.make(ml_collections.ConfigDict(dict(name="adam")), epoch_steps=1, steps=1)
+    with pytest.raises(ValueError, match="name='adam' is not known; choose one of adamw, koch"):
+        optimizer.make("adam", {}, epoch_steps=1, steps=1)

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from siamjax.data.dataset import Dataset, checked
+from siamjax.streams import OfGlyph
 
 STROKES = 5  # of a character at most; the last one is its mark: a dot, a bar, a ring
 PIECES = 3  # arcs or lines in a stroke at most
@@ -80,11 +81,14 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
     """
     alphabet_key = jax.random.fold_in(key, alphabet)
     character_key = jax.random.fold_in(alphabet_key, character)
-    # Numbers below zero name what belongs to no one character or drawer: no key is used twice.
-    traits, shared, places = _alphabet(jax.random.fold_in(alphabet_key, jnp.int32(-1)))
-    strokes, joins, own_size = _character(jax.random.fold_in(character_key, jnp.int32(-1)), traits, shared, places)
-    strokes, forms = _compose(strokes, joins, traits, jax.random.fold_in(character_key, jnp.int32(-2)))
-    habit = jax.random.truncated_normal(jax.random.fold_in(alphabet_key, -2 - drawer), -2.0, 2.0, (len(HABITS),))
+    traits, shared, places = _alphabet(jax.random.fold_in(alphabet_key, jnp.int32(OfGlyph.TRAITS)))
+    strokes, joins, own_size = _character(
+        jax.random.fold_in(character_key, jnp.int32(OfGlyph.TRAITS)), traits, shared, places
+    )
+    strokes, forms = _compose(strokes, joins, traits, jax.random.fold_in(character_key, jnp.int32(OfGlyph.FORMS)))
+    habit = jax.random.truncated_normal(
+        jax.random.fold_in(alphabet_key, OfGlyph.HABITS - drawer), -2.0, 2.0, (len(HABITS),)
+    )
     habit = dict(zip(HABITS, habit, strict=True))
     noise = jax.random.fold_in(character_key, drawer)
     noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WHOLE + 3 * PIECES))

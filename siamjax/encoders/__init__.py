@@ -5,8 +5,11 @@ One encoder, with one set of weights, embeds both images of a pair (all three of
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
+from flax import linen as nn
 
 from siamjax import parallel
 from siamjax.choices import choose
@@ -15,25 +18,40 @@ from siamjax.encoders.faces import Faces
 from siamjax.encoders.koch import Koch
 from siamjax.encoders.resnet import ResNet12
 
-__all__ = ["Conv", "Faces", "Koch", "ResNet12", "make"]
+__all__ = ["ENCODERS", "Conv", "Faces", "Koch", "ResNet12", "make"]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# What a configuration can name; an encoder of one's own can be added.
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "conv": Conv,
+    "conv4": functools.partial(Conv, multiples=(1, 1, 2, 2)),
+    "conv5": functools.partial(Conv, multiples=(1, 1, 2, 2, 2)),
+    "conv6": functools.partial(Conv, multiples=(1, 1, 2, 2, 2, 2)),
+    "faces": Faces,
+    "koch": Koch,
+    "koch_scaled": functools.partial(Koch, scaled=True),
+    "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True),
+    "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4)),
+    "resnet12": ResNet12,
+}
 
 
 def make(
     name: str,
     width: int,
     embedding: int,
-    dtype: str,
+    dtype: str = "float32",
     unit_length: bool = False,
     convolution: str = "auto",
     axis_name: str | None = None,
-):
-    """The encoder called `name` in the configuration.
+    options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """The encoder called `name` in `ENCODERS`.
 
     Args:
-      name: "koch", "koch_scaled" (other first weights), "conv4", "conv5", "conv6", "pyramid", "local",
-        "resnet12" or "faces".
+      name: "koch_scaled" is "koch" with other first weights; "conv4" to "conv6", "pyramid" and "local" are "conv" with
+        other layers.
       width: channels of the first layer.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
@@ -41,20 +59,16 @@ def make(
       unit_length: whether embeddings are brought to length 1.
       convolution: how convolutions are computed: "auto", "direct" or "frequency".
       axis_name: device axis over which batch statistics are taken, or None.
+      options: other attributes of the encoder.
+
+    Raises:
+      ValueError: a name is unknown.
     """
-    table = {
-        "koch": Koch,
-        "koch_scaled": functools.partial(Koch, scaled=True),
-        "faces": Faces,
-        "conv4": functools.partial(Conv, multiples=(1, 1, 2, 2), axis_name=axis_name),
-        "conv5": functools.partial(Conv, multiples=(1, 1, 2, 2, 2), axis_name=axis_name),
-        "conv6": functools.partial(Conv, multiples=(1, 1, 2, 2, 2, 2), axis_name=axis_name),
-        "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4), axis_name=axis_name),
-        "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True, axis_name=axis_name),
-        "resnet12": functools.partial(ResNet12, axis_name=axis_name),
-    }
-    make_it = choose("encoder.name", name, table)
-    dtype = choose("encoder.dtype", dtype, _DTYPES)
-    if parallel.on_cpu():
-        dtype = jnp.float32
-    return make_it(width=width, embedding=embedding, unit_length=unit_length, dtype=dtype, convolution=convolution)
+    make_it = choose("name", name, ENCODERS)
+    own = dict(options or {})
+    module = make_it.func if isinstance(make_it, functools.partial) else make_it
+    if "axis_name" in module.__dataclass_fields__:
+        own["axis_name"] = axis_name
+    computed = choose("dtype", dtype, _DTYPES)
+    own["dtype"] = jnp.float32 if parallel.on_cpu() else computed
+    return make_it(width=width, embedding=embedding, unit_length=unit_length, convolution=convolution, **own)

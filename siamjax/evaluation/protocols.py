@@ -17,16 +17,6 @@ _REMEDY = (
 )
 
 
-def check(settings):
-    """Raises ValueError unless `settings`, the configuration's `evaluation`, asks for whole runs of trials."""
-    for key in ("trials", "validation_trials"):
-        if settings[key] % settings.ways:
-            raise ValueError(
-                f"evaluation.{key}={settings[key]} must be a multiple of evaluation.ways={settings.ways}: "
-                "a run asks for every character of its support set"
-            )
-
-
 def validation_trials(settings, dataset: Dataset, part: str = "validation") -> one_shot.Trials:
     """The one-shot trials by which training is judged; `settings` is the configuration's `evaluation`.
 

@@ -56,6 +56,7 @@ class Checkpoints:
         manager = self._managers[which]
         if which == "best":
             params, batch_stats = state.judged()
+            params = {part: tree for part, tree in params.items() if part != "loss"}
             state = state.replace(params=params, batch_stats=batch_stats, opt_state=(), average=None)
         else:
             # What `progress` says of the best checkpoint must hold once the latest is there.

@@ -2,18 +2,20 @@
 
 import math
 import time
+from collections.abc import Callable
 
 from siamjax import parallel
 from siamjax.progress import Progress
 from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.metrics import MetricsLog
 from siamjax.training.state import State
+from siamjax.training.types import Metrics
 
 NEW_RUN = {"best_accuracy": -1.0, "best_step": 0, "without_gain": 0}
 
 
 def train(
-    feed,
+    take: Callable[[State, int, int], tuple[State, Metrics]],
     state: State,
     *,
     config,
@@ -27,11 +29,11 @@ def train(
     """Trains until `config.steps`, or until `config.patience` validations in a row brought no gain.
 
     Args:
-      feed: (state, count) -> (state, metrics) after `count` steps more, all replicated, see `feed.py`.
-      state: replicated state to go on from.
+      take: (state, number, count) -> (state, metrics) after `count` steps from step `number` on, see `step.stepper`.
+      state: replicated state to start from.
       config: the `train` part of a configuration.
       images: how many a step embeds, to tell the speed.
-      at_once: how many steps to ask the feed for; a divisor of `config.validate_every` and `config.log_every`.
+      at_once: how many steps to take as one program; a divisor of `config.validate_every` and `config.log_every`.
       validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
       checkpoints: where to save; the latest after every validation, the best when one is.
       log: where to write metrics.
@@ -54,7 +56,7 @@ def train(
             bar.note("compiling")
         while not finished(config, number, progress):
             count = at_once if number % at_once == 0 and number + at_once <= config.steps else 1
-            state, metrics = feed(state, count)
+            state, metrics = take(state, number, count)
             if pending is not None:
                 _fetch(*pending)
             number += count

@@ -1,51 +1,153 @@
-"""From the embeddings of a whole batch to the loss that is minimised, and what to report beside it.
-
-An objective is (head, params, embeddings [n, d], batch) -> (loss, metrics).
-"""
+"""From the embeddings of a whole batch to the loss that is minimised, and what to report with it."""
 
 import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import chex
+import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import lax
 
 from siamjax import distances, losses
 from siamjax.choices import choose
+from siamjax.options import DISTANCES, options
+from siamjax.training.types import Batch, Metrics, Objective
 
-_OF_TRIPLETS = ("batch_all_triplet", "batch_hard_triplet", "easy_positive_triplet", "semi_hard_triplet")
+_PUBLIC = {name: getattr(losses, name) for name in losses.__all__}
 
 
-def make(config, batch):
-    """The objective that `config` and `batch`, the `loss` and `batch` parts of a configuration, describe.
+def _taking(*arguments):
+    """The losses whose arguments without a default are these."""
+
+    def needed(function):
+        parameters = inspect.signature(function).parameters.values()
+        return tuple(each.name for each in parameters if each.default is each.empty)
+
+    return {name: function for name, function in _PUBLIC.items() if needed(function) == arguments}
+
+
+# All that a configuration can name; a loss of one's own can be added, or given to `make` itself.
+BATCH_LOSSES: dict[str, Callable] = _taking("embeddings", "labels")
+PROXY_LOSSES: dict[str, Callable] = (
+    _taking("embeddings", "labels", "proxies")
+    | _taking("embeddings", "labels", "weights")
+    | _taking("embeddings", "labels", "centers")
+)
+PAIR_LOSSES: dict[str, Callable] = _taking("distances", "same")
+HEAD_LOSSES = ("cross_entropy", "ranking")  # of the head's logits: they train encoder and head together
+
+# What a pair loss is taken of unless told: the distance of its paper.
+_OF_PAIRS = {"exponential_contrastive": "l1"}
+
+
+def loss_options() -> dict[str, dict[str, Any]]:
+    """The options of every loss that can be named, with their defaults: those of the functions."""
+    of_pairs = {name: {"distance": _OF_PAIRS.get(name, "euclidean")} for name in PAIR_LOSSES}
+    found = {name: options(loss) for name, loss in (BATCH_LOSSES | PROXY_LOSSES | PAIR_LOSSES).items()}
+    found = {name: own | of_pairs.get(name, {}) for name, own in found.items()}
+    found["soft_triple"] |= {"per_class": 10}  # centres of a class
+    return found
+
+
+def make(
+    loss: str | Callable[[chex.Array, chex.Array], chex.Array],
+    head: nn.Module,
+    *,
+    mode: str = "identities",
+    options: Mapping[str, Any] | None = None,
+    across_groups: bool = True,
+    identities: int | None = None,
+) -> Objective:
+    """The objective of a loss.
+
+    Args:
+      loss: a name, or a function (embeddings [n, d], labels [n]) -> scalar. "cross_entropy" and "ranking" are taken of
+        the head's logits; any other loss trains the encoder alone, and the head learns to read the embeddings.
+      head: compares embeddings.
+      mode: how batches are made: "identities", "pairs" or "assigned".
+      options: of the loss; None for its defaults.
+      across_groups: whether the head's different pairs may be of two groups.
+      identities: how many identities there are to train on, where they are known: proxies need one for each.
 
     Raises:
-      ValueError: a name is unknown, or the loss cannot be taken on batches of this mode.
+      ValueError: the name is unknown, or the loss cannot be taken on batches of this mode.
     """
-    on_batches = set(config) - {"name"}  # The options of each batch loss stand under its name.
-    name = choose("loss.name", config.name, {name: name for name in ("cross_entropy", "ranking", *on_batches)})
-    of_pairs = batch.mode in ("pairs", "assigned")
-    if name == "cross_entropy" and of_pairs:
-        return cross_entropy_of_pairs
-    if name == "cross_entropy":
-        return functools.partial(cross_entropy, across_groups=batch.across_groups)
+    if callable(loss):
+        return _objective(functools.partial(on_embeddings, head, loss=loss, across_groups=across_groups))
+    known = (*HEAD_LOSSES, *BATCH_LOSSES, *PROXY_LOSSES, *PAIR_LOSSES)
+    choose("name", loss, dict.fromkeys(known))
+    of_pairs, given = mode in ("pairs", "assigned"), dict(options or {})
+    if loss == "cross_entropy" and of_pairs:
+        return _objective(functools.partial(cross_entropy_of_pairs, head))
+    if loss == "cross_entropy":
+        return _objective(functools.partial(cross_entropy, head, across_groups=across_groups))
+    if loss in PAIR_LOSSES:
+        return _of_pairs(loss, head, given, of_pairs)
     if of_pairs:
-        raise ValueError(f"loss.name={name!r} looks for its pairs in the batch; set batch.mode='identities'")
-    if name == "ranking":
-        return functools.partial(ranking, across_groups=batch.across_groups)
-    return functools.partial(
-        on_embeddings, loss=_loss(config), of_triplets=name in _OF_TRIPLETS, across_groups=batch.across_groups
-    )
+        raise ValueError(f"name={loss!r} is a batch loss: set batch.mode='identities'")
+    if loss == "ranking":
+        return _objective(functools.partial(ranking, head, across_groups=across_groups))
+    return _on_embeddings(loss, head, given, across_groups, identities)
 
 
-def cross_entropy_of_pairs(head, params, embeddings, batch):
+def _objective(value, init=lambda key, dimension: {}):
+    return Objective(init=init, value=value)
+
+
+def _of_pairs(name, head, given, of_pairs):
+    if not of_pairs:
+        raise ValueError(f"name={name!r} is a loss of given pairs: set batch.mode='pairs', or name 'batch_{name}'")
+    distance, _ = choose(f"{name}.distance", given.pop("distance"), DISTANCES)
+    loss = functools.partial(PAIR_LOSSES[name], **given)
+    return _objective(functools.partial(pair_loss, head, loss=loss, distance=distance))
+
+
+def _on_embeddings(name, head, given, across_groups, identities):
+    if "distance" in given:
+        _, given["distance"] = choose(f"{name}.distance", given["distance"], DISTANCES)
+    function = (BATCH_LOSSES | PROXY_LOSSES)[name]
+    of_triplets = "has_aux" in inspect.signature(function).parameters
+    if of_triplets:
+        given["has_aux"] = True
+    value = functools.partial(on_embeddings, head, across_groups=across_groups, has_aux=of_triplets)
+    if name in BATCH_LOSSES:
+        return _objective(functools.partial(value, loss=functools.partial(function, **given)))
+    if identities is None:
+        raise ValueError(f"name={name!r} learns a point for each identity: it needs identities that are the same ones "
+                         "at every step, not glyphs, and data.turns=1")  # fmt: skip
+    shape = (identities, given.pop("per_class")) if "per_class" in given else (identities,)
+
+    def init(key, dimension):
+        return {"proxies": distances.unit(jax.random.normal(key, (*shape, dimension)))}
+
+    loss = functools.partial(function, **given)
+    return _objective(functools.partial(value, loss=loss, of_proxies=True), init)
+
+
+def cross_entropy_of_pairs(head, params, embeddings, batch: Batch) -> tuple[chex.Array, Metrics]:
     """Cross-entropy on the batch's pairs: image i with image i + n/2."""
+    return pair_loss(head, params, embeddings, batch, loss=None, distance=None)
+
+
+def pair_loss(head, params, embeddings, batch: Batch, *, loss, distance) -> tuple[chex.Array, Metrics]:
+    """A loss on the `distance` of the batch's pairs, image i with image i + n/2, and the head's cross-entropy on them.
+
+    Without a `loss`, the cross-entropy trains both; with one, it does not reach the encoder, nor the reported loss.
+    """
     first, second = jnp.split(embeddings, 2)
     label, other = jnp.split(batch.label, 2)
-    logits = head.apply({"params": params["head"]}, first, second)
     same = label == other
-    return losses.binary_cross_entropy(logits, same), _accuracy(logits, same, jnp.ones_like(same))
+    read = (lax.stop_gradient(first), lax.stop_gradient(second)) if loss else (first, second)
+    logits = head.apply({"params": params["head"]}, *read)
+    reading = losses.binary_cross_entropy(logits, same)
+    value = loss(distance(first, second), same) + (reading - lax.stop_gradient(reading)) if loss else reading
+    return value, _accuracy(logits, same, jnp.ones_like(same))
 
 
-def cross_entropy(head, params, embeddings, batch, *, across_groups: bool):
+def cross_entropy(head, params, embeddings, batch: Batch, *, across_groups: bool) -> tuple[chex.Array, Metrics]:
     """Balanced cross-entropy on all pairs of two different images of the batch.
 
     Every image is embedded once and compared with every other one; different pairs may be limited to one group.
@@ -58,10 +160,10 @@ def cross_entropy(head, params, embeddings, batch, *, across_groups: bool):
     return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
 
 
-def ranking(head, params, embeddings, batch, *, across_groups: bool):
+def ranking(head, params, embeddings, batch: Batch, *, across_groups: bool) -> tuple[chex.Array, Metrics]:
     """Each positive's logit against those of all negatives of its anchor, by `losses.info_nce`: as one-shot trials ask.
 
-    The loss does not depend on where logits have their zero; the head learns that from cross-entropy, beside it.
+    The loss does not depend on where logits have their zero; the head learns that from cross-entropy.
     """
 
     def apart(a, b):
@@ -70,31 +172,22 @@ def ranking(head, params, embeddings, batch, *, across_groups: bool):
     def loss(embeddings, label):
         return losses.info_nce(embeddings, label, scale=1, distance=apart)
 
-    return on_embeddings(head, params, embeddings, batch, loss=loss, of_triplets=False, across_groups=across_groups)
+    return on_embeddings(head, params, embeddings, batch, loss=loss, across_groups=across_groups)
 
 
-def on_embeddings(head, params, embeddings, batch, *, loss, of_triplets: bool, across_groups: bool):
-    """A batch loss on the embeddings, between all groups; beside it, the head learns to tell same from different.
+def on_embeddings(
+    head, params, embeddings, batch: Batch, *, loss, across_groups: bool, has_aux: bool = False, of_proxies=False
+) -> tuple[chex.Array, Metrics]:
+    """A batch loss on the embeddings, over all groups; in parallel, the head learns to tell same from different.
 
-    The head's cross-entropy does not reach the encoder, and is not in the loss that is reported.
+    The head's cross-entropy does not reach the encoder, and is not in the reported loss.
     """
-    value, metrics = loss(embeddings, batch.label), {}
-    if of_triplets:
+    proxies = (params["loss"]["proxies"],) if of_proxies else ()
+    value, metrics = loss(embeddings, batch.label, *proxies), {}
+    if has_aux:
         value, metrics["active_share"] = value
     reading, accuracy = cross_entropy(head, params, lax.stop_gradient(embeddings), batch, across_groups=across_groups)
     return value + (reading - lax.stop_gradient(reading)), metrics | accuracy
-
-
-def _loss(config):
-    """The function of `siamjax.losses` that `config` names, with its options."""
-    options = dict(config[config.name])
-    if "distance" in options:
-        names = ("squared_euclidean", "euclidean", "l1", "lp", "cosine")
-        table = {name: getattr(distances, f"pairwise_{name}") for name in names}
-        options["distance"] = choose(f"loss.{config.name}.distance", options["distance"], table)
-    if config.name in _OF_TRIPLETS:
-        options["has_aux"] = True
-    return functools.partial(getattr(losses, config.name), **options)
 
 
 def _accuracy(logits, same, counts):

@@ -9,6 +9,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from siamjax.training.types import Objective
+
 
 class Model(NamedTuple):
     """One encoder for all inputs and the head that compares its embeddings; both without their weights."""
@@ -19,8 +21,15 @@ class Model(NamedTuple):
 
 @struct.dataclass
 class State:
-    """`step` int32 []; `params` {"encoder", "head"}; `batch_stats` running statistics; `opt_state` of the optimizer;
-    `average` running means of (params, batch_stats), or None."""
+    """What training changes.
+
+    Attributes:
+      step: int32 [].
+      params: {"encoder", "head"}, and "loss" if the loss has parameters.
+      batch_stats: running statistics of the encoder.
+      opt_state: of the optimizer.
+      average: running means of (params, batch_stats), or None.
+    """
 
     step: Any
     params: Any
@@ -33,20 +42,33 @@ class State:
         return self.average or (self.params, self.batch_stats)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4, 5))
 def create(
     model: Model,
     key,
     image_shape: tuple[int, int, int],
     optimizer: optax.GradientTransformation,
     averaged: bool = False,
+    objective: Objective | None = None,
 ) -> State:
-    """The state before the first step, for images [h, w, c] = `image_shape`; `averaged`: with running means."""
+    """The state before the first step.
+
+    Args:
+      model: encoder and head.
+      key: of the first weights.
+      image_shape: [h, w, c].
+      optimizer: optax transformation.
+      averaged: whether running means of the weights are kept.
+      objective: whose own parameters are trained, too, if it has any.
+    """
     encoder_key, head_key = jax.random.split(key)
     images = jnp.zeros((2, *image_shape))
     embeddings, encoder = model.encoder.init_with_output(encoder_key, images)
     head = model.head.init(head_key, embeddings, embeddings)
     params = {"encoder": encoder["params"], "head": head.get("params", {})}
+    own = objective.init(jax.random.fold_in(head_key, 0), embeddings.shape[1]) if objective else {}
+    if own:
+        params["loss"] = own
     batch_stats = encoder.get("batch_stats", {})
     return State(
         step=jnp.zeros((), jnp.int32),

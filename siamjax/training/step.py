@@ -1,85 +1,45 @@
-"""The training step: a pure function of state, data and key, run on every device at once."""
+"""The training step: a pure function of state and batch, run on every device at once."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
-import jax.numpy as jnp
 import optax
+from jax import lax
 
 from siamjax import parallel
-from siamjax.augment import turn as turned
-from siamjax.augment import vary
-from siamjax.sampling import Batch, Index
 from siamjax.training.state import Model, State, average_of
+from siamjax.training.types import Batch, Batches, Metrics, Objective
 
 
-@chex.dataclass(frozen=True)
-class TrainingData:
-    """What lies on every device: index tables, and uint8 images [n, h, w, c] (None where images are drawn).
-
-    Where images are read as the steps go along, a step's `Batch` in place of the tables, and the device's share of its
-    images.
-    """
-
-    index: Index | Batch
-    images: Any = None
-
-
-def step_keys(key, number):
-    """The keys of step `number` of a run: to sample the batch, to fetch its images, to distort them."""
-    return jax.random.split(jax.random.fold_in(key, number), 3)
-
-
-def train_step(
+def update(
     state: State,
-    data: TrainingData,
-    key,
+    batch: Batch,
     *,
     model: Model,
-    sample,
-    fetch,
-    augment,
-    objective,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     average: float = 0.0,
-    known: int | None = None,
-):
+) -> tuple[State, Metrics]:
     """One step on one batch; the numbers do not depend on how many devices share the work.
 
     Args:
       state: before the step.
-      data: the training data.
-      key: the run's PRNG key; the step folds in its own number.
+      batch: this device's share of the images, and the identities of the whole batch.
       model: encoder and head.
-      sample: (key, index) -> the whole `Batch`.
-      fetch: (key, data.images, item [m]) -> uint8 images [m, h, w, c].
-      augment: (keys [m], images float [m, h, w, c]) -> images.
-      objective: (params, embeddings [n, d], batch) -> (loss, metrics), on the whole batch.
+      objective: the loss of the whole batch.
       optimizer: optax transformation.
-      average: by how much the running mean of the weights keeps to its old value, 0..1; 0 for none.
-      known: from this label on, identities are variants of others, see `augment.vary`; None for no variants.
+      average: decay of the running mean of the weights, 0..1; 0 for none.
 
     Returns:
       The state after the step, and metrics as float scalars.
     """
-    sample_key, fetch_key, augment_key = step_keys(key, state.step)
-    batch = sample(sample_key, data.index)
-    keys = jax.random.split(augment_key, len(batch.item))
-    item, turn, label, keys = parallel.own_share((batch.item, batch.turn, batch.label, keys))
-    images = fetch(fetch_key, data.images, item)
-    noise = jax.vmap(jax.random.fold_in, (0, None))(keys, 101)
-    images = (images if turn is None else turned(images, turn)).astype(jnp.float32) / 255
-    if known is not None:
-        others = vary(jax.vmap(jax.random.fold_in, (None, 0))(augment_key, label), images)
-        images = jnp.where((label >= known)[:, None, None, None], others, images)
-    images = augment(keys, images)
 
     def loss_of(params):
-        # Each image brings its own noise, so that the number of devices changes nothing.
-        variables = {"params": params["encoder"], "batch_stats": state.batch_stats, "noise": {"keys": noise}}
-        embeddings, updated = model.encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-        loss, metrics = objective(params, parallel.gather(embeddings), batch)
+        variables = {"params": params["encoder"], "batch_stats": state.batch_stats, "noise": {"keys": batch.noise}}
+        embeddings, updated = model.encoder.apply(variables, batch.images, train=True, mutable=["batch_stats"])
+        loss, metrics = objective.value(params, parallel.gather(embeddings), batch)
         return loss, (metrics, updated.get("batch_stats", state.batch_stats))
 
     (loss, (metrics, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -90,3 +50,38 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     following = State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
     return following.replace(average=average_of(state, following, average)), metrics
+
+
+def stepper(update: Callable[[State, Batch], tuple[State, Metrics]], batches: Batches, key: Any, devices=None):
+    """A function (replicated state, number, count) -> (state, metrics) that takes the `count` steps from `number` on.
+
+    Metrics are those of the last step, replicated. The state is donated.
+
+    Args:
+      update: the step on one batch.
+      batches: how batches are made.
+      key: the run's PRNG key.
+      devices: None for all local ones.
+    """
+    key = parallel.replicate(key, devices)
+
+    def one(state, inputs, key):
+        return update(state, batches.make_batch(inputs, key, state.step))
+
+    def several(state, inputs, key, *, count):
+        state, metrics = lax.scan(lambda state, _: one(state, inputs, key), state, length=count)
+        return state, jax.tree.map(lambda values: values[-1], metrics)
+
+    @functools.cache
+    def program(count):
+        step = one if count == 1 else functools.partial(several, count=count)
+        return parallel.pmap(step, donate=(0,), devices=devices)
+
+    def take(state, number, count=1):
+        if batches.constant:
+            return program(count)(state, batches.inputs(state, number), key)
+        for each in range(number, number + count):
+            state, metrics = program(1)(state, batches.inputs(state, each), key)
+        return state, metrics
+
+    return take

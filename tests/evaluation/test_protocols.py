@@ -93,9 +93,3 @@ def test_a_part_that_is_too_small_is_named_with_a_remedy(drawn):
         protocols.validation_trials(config().evaluation, single)
     with pytest.raises(ValueError, match="no pairs of the test data to verify: .* Give identities a second image"):
         protocols.draw_pairs(config().evaluation, {"validation": drawn, "test": single})
-
-
-@pytest.mark.parametrize("key", ["trials", "validation_trials"])
-def test_parts_of_runs_are_refused(key):
-    with pytest.raises(ValueError, match=f"evaluation.{key}=30 must be a multiple of evaluation.ways=4"):
-        protocols.check(config(**{key: 30}).evaluation)

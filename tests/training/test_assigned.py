@@ -10,7 +10,9 @@ from configs import default
 from siamjax import optimizer, parallel
 from siamjax.data import Dataset
 from siamjax.evaluation.scorer import Scorer
-from siamjax.training import recipe, state
+from siamjax.run import parts, recipe
+from siamjax.training import state
+from siamjax.training.step import stepper, update
 
 
 def long_tail():
@@ -37,34 +39,42 @@ def config():
 def made(config):
     train = long_tail()
     config.train.validate_every = every = 2 * -(-2 * len(train) // 16)
-    model, transform = recipe.make_model(config), optimizer.make(config.optimizer, 100, 200)
+    model = parts.make_model(config)
+    objective = recipe.make_objective(config, model, train)
+    transform = optimizer.make("adamw", config.optimizer.adamw, epoch_steps=100, steps=200)
     start = state.create(model, jax.random.key(0), train.images.shape[1:], transform)
-    return recipe.make(config, train, model, transform, functools.partial(Scorer, model)), start, every
+    make_batches, images = recipe.make_batches(config, train, functools.partial(Scorer, model))
+    assert images == 32
+    step = functools.partial(update, model=model, objective=objective, optimizer=transform)
+
+    def taker(key, first):
+        return stepper(step, make_batches(key, first, 1000), key)
+
+    return taker, start, every
 
 
-def steps(feed, current, count):
+def steps(take, current, first, count):
     losses = []
-    for _ in range(count):
-        current, metrics = feed(current, 1)
+    for number in range(first, first + count):
+        current, metrics = take(current, number, 1)
         losses.append(float(parallel.first(metrics)["loss"]))
     return current, losses
 
 
-def test_a_run_that_goes_on_where_a_plan_begins_takes_the_same_steps(made):
-    whole, start, every = made
-    assert whole.images == 32
+def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(made):
+    taker, start, every = made
     key = jax.random.key(5)
-    between, _ = steps(whole.feed(key, 0, 3 * every), parallel.replicate(start), every)
+    between, _ = steps(taker(key, 0), parallel.replicate(start), 0, every)
     saved = parallel.first(between)
-    after, losses = steps(whole.feed(key, 0, 3 * every), parallel.replicate(start), 2 * every)
-    resumed, again = steps(whole.feed(key, every, 3 * every), parallel.replicate(saved), every)
+    after, losses = steps(taker(key, 0), parallel.replicate(start), 0, 2 * every)
+    resumed, again = steps(taker(key, every), parallel.replicate(saved), every, every)
     assert losses[every:] == again
     jax.tree.map(np.testing.assert_array_equal, parallel.first(after), parallel.first(resumed))
 
 
 def test_it_learns_which_are_the_same(made):
-    whole, start, every = made
-    _, losses = steps(whole.feed(jax.random.key(5), 0, 12 * every), parallel.replicate(start), 12 * every)
+    taker, start, every = made
+    _, losses = steps(taker(jax.random.key(5), 0), parallel.replicate(start), 0, 12 * every)
     assert np.mean(losses[-every:]) < 0.6 * np.mean(losses[:4])
 
 
@@ -73,16 +83,14 @@ def test_validation_must_come_where_a_plan_begins(config, made):
     config = config.copy_and_resolve_references()
     config.train.validate_every = every + 1
     with pytest.raises(ValueError, match=rf"train.validate_every={every + 1} must be a multiple of {every}, the steps"):
-        recipe.make(config, long_tail(), recipe.make_model(config), optimizer.make(config.optimizer, 100, 200))
+        recipe.make_batches(config, long_tail())
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("batch.assigned", {"block": 1}, "batch.assigned.block=1 must be at least 2"),
         ("data.turns", 4, "needs data.turns=1, and an even number"),
         ("data.stream", True, "it needs data in memory"),
-        ("loss.name", "ntxent", "set batch.mode='identities'"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(config, made, key, value, message):
@@ -90,4 +98,4 @@ def test_what_does_not_go_with_it_is_refused(config, made, key, value, message):
     part, name = key.split(".")
     config[part].update({name: value})
     with pytest.raises(ValueError, match=message):
-        recipe.make(config, long_tail(), recipe.make_model(config), optimizer.make(config.optimizer, 100, 200))
+        recipe.make_batches(config, long_tail())

@@ -24,7 +24,7 @@ def start(value=1.0):
 
 
 def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
-    def feed(current, count):
+    def take(current, number, count):
         number = current.step + count
         values = {"loss": jnp.float32(loss(int(number[0]))), "pair_accuracy": 0.5, "gradient_norm": 1.0}
         return current.replace(step=number), parallel.replicate({k: jnp.float32(v) for k, v in values.items()})
@@ -34,7 +34,7 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
     log = MetricsLog(tmp_path, after=int(restored.step))
     try:
         return loop.train(
-            feed,
+            take,
             parallel.replicate(restored),
             config=settings,
             images=8,

@@ -1,7 +1,4 @@
-"""Every loss of a configuration, as it stands there: it pulls identities together, and the head learns beside it."""
-
-import functools
-import inspect
+"""Every loss that a configuration can name, with its defaults: it pulls identities together, and the head learns, too."""
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +6,25 @@ import numpy as np
 import optax
 import pytest
 
-from configs import default
 from siamjax import distances, heads
 from siamjax import optimizer as optimizers
-from siamjax.sampling import Batch
 from siamjax.training import objectives
+from siamjax.training.types import Batch
 
-CONFIG = default.get_config()
-ON_EMBEDDINGS = sorted(set(CONFIG.loss) - {"name"})
+ON_EMBEDDINGS = sorted(objectives.BATCH_LOSSES)
+OPTIONS = objectives.loss_options()
 LABEL = jnp.array([0] * 6 + [1] * 3 + [2] * 4 + [3] * 5 + [4] * 2)
-BATCH = Batch(item=jnp.arange(20), label=LABEL, group=LABEL // 3)
+BATCH = Batch(images=None, noise=None, label=LABEL, group=LABEL // 3)
+PAIRED = Batch(
+    images=None,
+    noise=None,
+    label=jnp.array([0, 1, 2, 3, 0, 1, 2, 4, 5, 0] + [0, 1, 2, 3, 0, 2, 4, 5, 0, 1]),
+    group=LABEL,
+)
 
 
-def configured(name, **changed):
-    config = default.get_config()
-    config.loss.name = name
-    config.batch.update(changed)
-    return objectives.make(config.loss, config.batch)
+def configured(name, head, mode="identities"):
+    return objectives.make(name, head, mode=mode, options=OPTIONS.get(name), across_groups=False, identities=5)
 
 
 def nearest_is_the_same(embeddings):
@@ -33,19 +32,20 @@ def nearest_is_the_same(embeddings):
     return jnp.mean(LABEL[jnp.argmin(d, axis=1)] == LABEL)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "ranking", *ON_EMBEDDINGS])
+@pytest.mark.parametrize("name", ["cross_entropy", "ranking", *ON_EMBEDDINGS, *objectives.PROXY_LOSSES])
 def test_descent_on_free_embeddings_brings_identities_together(name):
     head = heads.make("distance", distance="cosine", scale=10.0)
-    objective = functools.partial(configured(name), head)
+    objective = configured(name, head)
     start = distances.unit(jax.random.normal(jax.random.key(2), (20, 6)))
     params = {"head": head.init(jax.random.key(0), start, start)["params"], "embeddings": start}
+    params["loss"] = objective.init(jax.random.key(1), 6)
     optimizer = optax.adam(0.03)
 
     @jax.jit
     def descend(params):
         def step(carry, _):
             params, state = carry
-            loss_of = lambda params: objective(params, distances.unit(params["embeddings"]), BATCH)  # noqa: E731
+            loss_of = lambda params: objective.value(params, distances.unit(params["embeddings"]), BATCH)  # noqa: E731
             (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
             updates, state = optimizer.update(grads, state)
             return (optax.apply_updates(params, updates), state), (loss, metrics)
@@ -69,9 +69,8 @@ def test_losses_on_embeddings_leave_the_encoder_to_themselves():
     params = {"head": head.init(jax.random.key(0), embeddings, embeddings)["params"]}
 
     def differentiate(name):
-        return jax.value_and_grad(lambda p, x: configured(name)(head, p, x, BATCH)[0], argnums=(0, 1))(
-            params, embeddings
-        )
+        objective = configured(name, head)
+        return jax.value_and_grad(lambda p, x: objective.value(p, x, BATCH)[0], argnums=(0, 1))(params, embeddings)
 
     value, (of_head, of_embeddings) = differentiate("supervised_contrastive")
     expected = objectives.losses.supervised_contrastive
@@ -86,9 +85,8 @@ def test_ranking_sets_each_positives_logit_against_those_of_its_anchors_negative
     head = heads.WeightedL1()
     embeddings = jax.random.normal(jax.random.key(2), (20, 6))
     params = {"head": head.init(jax.random.key(0), embeddings, embeddings)["params"]}
-    (value, _), of_head = jax.value_and_grad(lambda p: configured("ranking")(head, p, embeddings, BATCH), has_aux=True)(
-        params
-    )
+    objective = configured("ranking", head)
+    (value, _), of_head = jax.value_and_grad(lambda p: objective.value(p, embeddings, BATCH), has_aux=True)(params)
     x, weight, label = (np.asarray(leaf, np.float64) for leaf in (embeddings, params["head"]["weight"], LABEL))
     logits = np.abs(x[:, None] - x[None]) @ weight
     expected = [
@@ -101,17 +99,44 @@ def test_ranking_sets_each_positives_logit_against_those_of_its_anchors_negative
     assert of_head["head"]["bias"] != 0  # of which the ranking knows nothing
 
 
-@pytest.mark.parametrize("name", ON_EMBEDDINGS)
-def test_every_option_of_a_loss_can_be_configured(name):
-    parameters = inspect.signature(getattr(objectives.losses, name)).parameters
-    options = {key for key, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert set(CONFIG.loss[name]) == options - {"where", "axis_name", "reduce_fn", "has_aux", "pairs"}
+@pytest.mark.parametrize("name", objectives.PAIR_LOSSES)
+def test_a_pair_loss_moves_the_batchs_pairs(name):
+    """Same pairs come nearer and different ones part, and the head learns to tell which is which."""
+    head = heads.make("distance")
+    objective = configured(name, head, mode="pairs")
+    start = jax.random.normal(jax.random.key(3), (20, 6)) / 3
+    params = {"head": head.init(jax.random.key(0), start, start)["params"], "embeddings": start}
+    same = PAIRED.label[:10] == PAIRED.label[10:]
+
+    def apart(x):
+        d = distances.euclidean(x[:10], x[10:])
+        return jnp.mean(d, where=same), jnp.mean(d, where=~same)
+
+    optimizer = optax.adam(0.02)
+    state, step = optimizer.init(params), jax.jit(jax.grad(lambda p: objective.value(p, p["embeddings"], PAIRED)[0]))
+    for _ in range(60):
+        updates, state = optimizer.update(step(params), state)
+        params = optax.apply_updates(params, updates)
+    (near, far), (first_near, first_far) = apart(params["embeddings"]), apart(start)
+    assert near < 0.5 * first_near and far > first_far
+    assert objective.value(params, params["embeddings"], PAIRED)[1]["pair_accuracy"] > 0.9
+
+
+def test_defaults_are_those_of_the_functions():
+    """The soft margin of a configuration has a margin of 0, the hinge 0.2."""
+    x = distances.unit(jax.random.normal(jax.random.key(2), (20, 6)))
+    for soft in (False, True):
+        options = OPTIONS["batch_all_triplet"] | {"soft": soft}
+        objective = objectives.make("batch_all_triplet", heads.make("distance"), options=options)
+        params = {"head": heads.make("distance").init(jax.random.key(0), x, x)["params"]}
+        expected = objectives.losses.batch_all_triplet(x, LABEL, soft=soft)
+        np.testing.assert_allclose(objective.value(params, x, BATCH)[0], expected, rtol=1e-6)
 
 
 def test_the_head_does_not_shorten_the_encoders_steps():
     """However large the head's gradient, a step of the optimizer moves the encoder alike."""
     params = {"encoder": jnp.ones(3), "head": jnp.ones(2)}
-    transform = optimizers.make(CONFIG.optimizer, epoch_steps=10, steps=100)
+    transform = optimizers.make("adamw", {}, epoch_steps=10, steps=100)
 
     def moved(of_head):
         state = transform.init(params)
@@ -124,13 +149,25 @@ def test_the_head_does_not_shorten_the_encoders_steps():
     np.testing.assert_array_equal(moved(1.0), moved(1e3))
 
 
-def test_unknown_names_and_losses_that_need_another_batch_are_refused():
-    with pytest.raises(ValueError, match="loss.name='triplet' is not known; choose one of .*batch_all_triplet.*ntxent"):
-        configured("triplet")
-    with pytest.raises(ValueError, match="loss.name='ntxent' looks for its pairs in the batch; set batch.mode"):
-        configured("ntxent", mode="pairs")
-    config = default.get_config()
-    config.loss.name = "batch_hard_triplet"
-    config.loss.batch_hard_triplet.distance = "dot"
-    with pytest.raises(ValueError, match="loss.batch_hard_triplet.distance='dot' is not known"):
-        objectives.make(config.loss, config.batch)
+def test_a_loss_of_ones_own_is_taken_as_it_is():
+    head = heads.make("distance")
+    x = jax.random.normal(jax.random.key(2), (20, 6))
+    params = {"head": head.init(jax.random.key(0), x, x)["params"]}
+    objective = objectives.make(lambda embeddings, labels: jnp.sum(embeddings) + labels[3], head)
+    np.testing.assert_allclose(objective.value(params, x, BATCH)[0], jnp.sum(x) + LABEL[3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("triplet", {}, "name='triplet' is not known; choose one of .*batch_all_triplet.*ntxent"),
+        ("ntxent", {"mode": "pairs"}, "name='ntxent' is a batch loss: set batch.mode='identities'"),
+        ("contrastive", {}, "name='contrastive' is a loss of given pairs: set batch.mode='pairs', or name 'batch_cont"),
+        ("arcface", {"identities": None}, "name='arcface' learns a point for each identity"),
+        ("batch_hard_triplet", {"options": {"distance": "snr"}}, "batch_hard_triplet.distance='snr' is not known"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, changed, message):
+    given = {"options": OPTIONS.get(name), "identities": 5} | changed
+    with pytest.raises(ValueError, match=message):
+        objectives.make(name, heads.make("distance"), **given)

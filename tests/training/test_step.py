@@ -8,11 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from configs import default
 from siamjax import augment, encoders, heads, parallel, sampling
 from siamjax.data.dataset import Dataset
-from siamjax.training import objectives, state
-from siamjax.training.step import TrainingData, train_step
+from siamjax.training import batches, objectives, state
+from siamjax.training.step import stepper, update
 
 MODES = ("pairs", "cross_entropy", "supervised_contrastive")
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -31,33 +30,41 @@ def dataset():
 
 def make_step(mode):
     model = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name=parallel.AXIS), heads.WeightedL1())
-    config = default.get_config()
-    config.batch.mode = "pairs" if mode == "pairs" else "identities"
-    config.loss.name = "cross_entropy" if mode == "pairs" else mode
+    objective = objectives.make(
+        "cross_entropy" if mode == "pairs" else mode,
+        model.head,
+        mode="pairs" if mode == "pairs" else "identities",
+        options=objectives.loss_options().get(mode),
+        across_groups=False,
+    )
     if mode == "pairs":
         sample = functools.partial(sampling.pairs, count=12, across_groups=False)
     else:
         sample = functools.partial(sampling.identities, count=8, per_identity=3, per_group=4)
     step = functools.partial(
-        train_step,
+        update,
         model=model,
-        sample=sample,
-        fetch=lambda key, images, item: images[item],
-        augment=DISTORT,
-        objective=functools.partial(objectives.make(config.loss, config.batch), model.head),
+        objective=objective,
         optimizer=OPTIMIZER,
     )
-    return step, state.create(model, jax.random.key(1), (16, 16, 1), OPTIMIZER)
+    return step, sample, state.create(model, jax.random.key(1), (16, 16, 1), OPTIMIZER)
 
 
-def run(step, start, dataset, devices, steps):
-    data = TrainingData(index=sampling.make_index(dataset), images=dataset.images)
+def run(step, sample, start, dataset, devices, steps):
     devices = jax.devices()[:devices]
-    current, data, key = (parallel.replicate(tree, devices) for tree in (start, data, jax.random.key(7)))
-    compiled = parallel.pmap(step, devices=devices)
+    made = batches.resident(
+        sample,
+        lambda key, images, item: images[item],
+        DISTORT,
+        index=sampling.make_index(dataset),
+        source=dataset.images,
+        images=24,
+        devices=devices,
+    )
+    take, current = stepper(step, made, jax.random.key(7), devices), parallel.replicate(start, devices)
     history = []
-    for _ in range(steps):
-        current, metrics = compiled(current, data, key)
+    for number in range(steps):
+        current, metrics = take(current, number, 1)
         history.append({name: np.asarray(value) for name, value in metrics.items()})
     return current, history
 
@@ -85,11 +92,11 @@ def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, 
 @pytest.mark.parametrize("mode", ["pairs", "cross_entropy"])
 def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, mode):
     """Against plain, unsharded differentiation of the first batch, written out here; the second batch is another."""
-    step, start = make_step(mode)
+    step, sample, start = make_step(mode)
     kept = step.keywords
     index = jax.tree.map(jnp.asarray, sampling.make_index(dataset))
     sample_key, _, augment_key = jax.random.split(jax.random.fold_in(jax.random.key(7), 0), 3)
-    batch = kept["sample"](sample_key, index)
+    batch = sample(sample_key, index)
     images = jnp.asarray(dataset.images)[batch.item].astype(jnp.float32) / 255
     images = DISTORT(jax.random.split(augment_key, len(images)), images)
     encoder = kept["model"].encoder.clone(axis_name=None)
@@ -114,7 +121,7 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
     np.testing.assert_allclose(history[0]["loss"][0], loss, rtol=1e-5)
     np.testing.assert_allclose(history[0]["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-4)
     still = functools.partial(step, optimizer=optax.set_to_zero())
-    _, history = run(still, start.replace(opt_state=optax.EmptyState()), dataset, devices=1, steps=2)
+    _, history = run(still, sample, start.replace(opt_state=optax.EmptyState()), dataset, devices=1, steps=2)
     assert history[0]["loss"][0] != history[1]["loss"][0]
 
 
@@ -125,9 +132,9 @@ def test_training_learns_to_tell_new_images_apart(dataset):
 
 
 def test_the_average_follows_the_weights_and_does_not_steer_them(dataset, single_device):
-    step, start = make_step("cross_entropy")
+    step, sample, start = make_step("cross_entropy")
     start = start.replace(average=(start.params, start.batch_stats))
-    end, _ = run(functools.partial(step, average=0.5), start, dataset, devices=1, steps=3)
+    end, _ = run(functools.partial(step, average=0.5), sample, start, dataset, devices=1, steps=3)
     expected, _ = single_device["cross_entropy"]
     for got, plain in zip(jax.tree.leaves(end.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(np.asarray(got), np.asarray(plain), rtol=1e-5, atol=1e-6)
@@ -135,7 +142,7 @@ def test_the_average_follows_the_weights_and_does_not_steer_them(dataset, single
     weights = [start.params["head"]["weight"]]
     for steps in (1, 2, 3):
         weights.append(
-            np.asarray(run(step, start.replace(average=None), dataset, 1, steps)[0].params["head"]["weight"])[0]
+            np.asarray(run(step, sample, start.replace(average=None), dataset, 1, steps)[0].params["head"]["weight"])[0]
         )
     mean = weights[0]
     for keep, weight in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], strict=True):

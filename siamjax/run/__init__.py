@@ -1,0 +1,1 @@
+"""A run: its settings, what they build, and its folder."""

@@ -1,0 +1,149 @@
+"""How a configuration trains: its batches, objective and optimizer."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from siamjax import optimizer, parallel, sampling
+from siamjax.choices import choose
+from siamjax.data import source
+from siamjax.data.dataset import Dataset
+from siamjax.mining import assignment
+from siamjax.run import settings
+from siamjax.run.parts import make_augment
+from siamjax.training import batches, objectives
+from siamjax.training.state import Model
+from siamjax.training.types import Batches, Objective
+
+# (key, first step, last step) -> `Batches` for these steps.
+MakeBatches = Callable[[jax.Array, int, int], Batches]
+
+
+def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> Objective:
+    """The objective that `config` names, for the training data `train`; None for drawn alphabets."""
+    fixed = train is not None and config.data.turns == 1
+    identities = config.data.variants * (int(train.label.max()) + 1) if fixed else None
+    with settings.keyed("loss"):
+        return objectives.make(
+            config.loss.name,
+            model.head,
+            mode=config.batch.mode,
+            options=config.loss.get(config.loss.name, {}),
+            across_groups=config.batch.across_groups,
+            identities=identities,
+        )
+
+
+def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTransformation:
+    """The optimizer that `config` names."""
+    own = config.optimizer
+    parts = ("encoder", "head", "loss") if objective.init(jax.random.key(0), 1) else ("encoder", "head")
+    with settings.keyed("optimizer"):
+        return optimizer.make(
+            own.name, own[own.name], epoch_steps=config.train.epoch_steps, steps=config.train.steps, parts=parts
+        )
+
+
+def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) -> tuple[MakeBatches, int]:
+    """How `config` makes batches, from the data set `train` or, without one, from drawn alphabets.
+
+    Args:
+      config: the whole configuration.
+      train: the training data; None to draw alphabets in the step.
+      scorer: needed for mode "assigned", which plans batches by scores: (params, batch_stats) -> an object that embeds
+        images and scores embeddings, such as `evaluation.scorer.Scorer`.
+
+    Returns:
+      How to make them, and how many images a batch has.
+
+    Raises:
+      ValueError: a name is unknown, or the data cannot fill the batches.
+    """
+    index, stored, fetch = source.make(config.data, train)
+    if config.data.variants > 1:
+        index = sampling.with_variants(index)
+    modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
+    sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
+    distort = make_augment(config)
+    if config.batch.mode == "assigned":
+        plan, every = _plan(config, train, scorer)
+        planned = functools.partial(
+            batches.planned, plan, functools.partial(_drawn, train), distort, source=stored, images=images, every=every
+        )
+        return lambda key, first, last: planned(), images
+    if train is not None and config.data.stream:
+        streamed = functools.partial(batches.streamed, sample, distort, index=index, read=stored, images=images)
+        return lambda key, first, last: streamed(key=key, first=first, last=last), images
+    resident = functools.partial(batches.resident, sample, fetch, distort, index=index, source=stored, images=images)
+    return lambda key, first, last: resident(), images
+
+
+def _pairs(batch, index, turns):
+    sampling.check_pairs(index, batch.across_groups)
+    sample = functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups, turns=turns)
+    parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
+    return sample, 2 * batch.pairs
+
+
+def _identities(batch, index, turns):
+    shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
+    count = min(batch.identities, sampling.most_identities(index, **shape))
+    few = sampling.few_images(index, batch.per_identity)
+    sample = functools.partial(sampling.identities, count=count, turns=turns, few=few, **shape)
+    images = count * batch.per_identity
+    name = "batch.identities" if count == batch.identities else f"the {count} available identities"
+    parallel.check_divisible(images, f"{name} × batch.per_identity")
+    return sample, images
+
+
+def _assigned(batch, index, turns):
+    if np.max(index.images) < 2 or len(index.images) < 2:
+        raise ValueError("training needs two identities, one of them with two images; the training data has not")
+    if turns > 1 or batch.pairs % 2:
+        raise ValueError("batch.mode='assigned' needs data.turns=1, and an even number of batch.pairs")
+    parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
+    return None, 2 * batch.pairs
+
+
+def _plan(config, train, scorer):
+    """The plan of `batches.planned`, and for how many steps it serves."""
+    if train is None or config.data.stream or config.data.variants > 1:
+        raise ValueError(
+            "batch.mode='assigned' compares all training images: it needs data in memory, not glyphs, and no variants"
+        )
+    settings, pairs = config.batch.assigned, config.batch.pairs
+    epoch = -(-2 * len(train) // pairs)
+    every = settings.epochs * epoch
+    if config.train.validate_every % every:
+        raise ValueError(
+            f"train.validate_every={config.train.validate_every} must be a multiple of {every}, the steps between two "
+            f"assignments (batch.assigned.epochs={settings.epochs} × {epoch} steps for {len(train)} images): an "
+            "interrupted run resumes from there"
+        )
+
+    def plan(state, number):
+        judge = scorer(*parallel.first(state.judged()))
+        embeddings = judge.embed(train.images)
+        rng = np.random.default_rng([config.seed, number])
+        negatives = assignment.hard_negatives(
+            lambda rows, columns: judge.score_all(embeddings[rows], embeddings[columns]),
+            train.label,
+            rng,
+            rounds=settings.epochs,
+            noise=settings.noise * settings.decay ** (number // every),
+            block=settings.block,
+        )
+        epochs = [assignment.pairs(assignment.derangement(train.label, rng), row, pairs, rng) for row in negatives]
+        # Scores may differ in their last bits: all processes take the main one's plan.
+        return parallel.from_main(lambda: np.concatenate(epochs))
+
+    return plan, every
+
+
+def _drawn(train, items):
+    return sampling.Drawn(item=items, label=train.label[items], group=train.group[items])

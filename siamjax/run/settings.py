@@ -1,0 +1,303 @@
+"""Every setting of a run with its meaning, default and range; the files in configs/ change a few of them.
+
+The options of losses, heads, encoders, augmentations and optimizers are those of the functions and modules of these
+names, with the same defaults; see their docstrings.
+"""
+
+import contextlib
+import dataclasses
+import fnmatch
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from siamjax import augment, encoders, heads, optimizer
+from siamjax.options import options
+from siamjax.training import objectives
+
+_COMMON = ("width", "embedding", "unit_length", "convolution")  # options that all encoders share
+
+
+def default() -> ConfigDict:
+    """All settings, at their defaults."""
+    config = ConfigDict()
+    config.seed = 0  # for initialisation, batch sampling and augmentation
+    config.data = _data()
+    config.batch = _batch()
+
+    config.augment = ConfigDict()
+    config.augment.name = "affine"  # "photo": affine plus the settings in `photo`; or "none"
+    config.augment.affine = options(augment.affine)
+    config.augment.photo = options(augment.photo)
+
+    config.encoder = ConfigDict()
+    config.encoder.name = "conv5"  # one of `siamjax.encoders.ENCODERS`
+    config.encoder.width = 32  # channels of the first layer
+    config.encoder.embedding = 256  # components of the embedding
+    config.encoder.unit_length = False  # whether embeddings are brought to length 1
+    config.encoder.dtype = "float32"  # of the computation, or "bfloat16", on GPU and TPU
+    config.encoder.convolution = "auto"  # or "direct", "frequency", see siamjax/encoders/convolution.py
+    for name, encoder in encoders.ENCODERS.items():
+        if isinstance(encoder, type):
+            own = {key: value for key, value in options(encoder).items() if key not in _COMMON}
+            if own:
+                config.encoder[name] = own
+
+    config.head = ConfigDict()
+    config.head.name = "weighted_l1"  # one of `siamjax.heads.HEADS`
+    for name, head in heads.HEADS.items():
+        config.head[name] = options(head)
+
+    config.loss = ConfigDict()
+    # "cross_entropy" of the head's logits, or their "ranking" (same pairs against different ones), trains encoder and
+    # head; any other loss, a function of siamjax.losses, trains the encoder alone, and the head learns to read it.
+    config.loss.name = "cross_entropy"
+    for name, own in objectives.loss_options().items():
+        free = config_dict.placeholder(float)  # None, or a number
+        config.loss[name] = {key: free if value is None else value for key, value in own.items()}
+
+    config.optimizer = _optimizer()
+    config.train = _train()
+    config.evaluation = _evaluation()
+    return config
+
+
+def _data():
+    data = ConfigDict()
+    data.name = "glyphs"  # drawn, needs no file; or another of `siamjax.data.SOURCES`
+    data.size = 28  # side of the images, pixels; Omniglot has 105
+    data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
+    data.data_dir = ""  # where prepared data is stored; "" is ~/tensorflow_datasets
+    data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
+    data.stream = False  # whether training images (not glyphs) are read from disk for each step
+    data.turns = 1  # 4: rotate each alphabet by a random multiple of 90° and treat it as a new one; 8: also mirror
+    data.variants = 1  # 2: add one synthetic identity per real one, all its images stretched and bent alike
+    data.glyphs = ConfigDict()
+    data.glyphs.seed = 0  # of the alphabets to validate and test on, and of those that are joined
+    data.glyphs.alphabets = 4  # new ones at every training step
+    data.glyphs.joined = 0  # drawn alphabets added to Omniglot's for training
+    data.glyphs.share = 0.5  # mode identities: how often the first alphabet of a batch is a drawn one
+    data.glyphs.characters = 26  # per alphabet
+    data.glyphs.drawers = 20  # per character
+    data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
+
+    data.folder = ConfigDict()
+    data.folder.path = ""  # folder with a folder for each identity, or CSV file: path,identity[,group][,source]
+    data.folder.channels = 1  # 1 for grey, 3 for colour
+    data.folder.invert = False  # for dark ink on white paper, so that paper is 0
+    data.folder.skip_unreadable = False  # whether to leave out files that are no images, or damaged
+    data.folder.folds = 5  # equal parts that the identities are dealt out to
+    data.folder.fold = 0  # the part to test on; the next one validates, the others train
+    data.folder.by = "identity"  # or "group": what is kept in one part as a whole
+    data.folder.seed = 0  # of the dealing
+
+    data.tfds = ConfigDict()  # a data set of TFDS; the rest as in `folder`
+    data.tfds.name = ""
+    data.tfds.splits = ""  # such as "train+test"; "" for all
+    data.tfds.image = "image"  # its features
+    data.tfds.label = "label"
+    data.tfds.group = ""
+    data.tfds.source = ""
+    return data
+
+
+def _batch():
+    batch = ConfigDict()
+    batch.mode = "identities"  # P identities, K images each; or "pairs"; or "assigned", the hardest pairs
+    batch.pairs = 128  # modes pairs and assigned: pairs per step, half of them the same
+    batch.assigned = ConfigDict()  # the hardest different pairs, for a long tail of identities
+    batch.assigned.epochs = 5  # with one assignment each, before all images are scored again
+    batch.assigned.noise = 10.0  # the largest number added to the scores at first, so that pairs start out random
+    batch.assigned.decay = 0.5  # of the noise, every time images are scored
+    batch.assigned.block = 1024  # images that are assigned to one another
+    batch.identities = 40  # mode identities: identities per step; all of them, where there are fewer
+    batch.per_identity = 4  # mode identities: images of each
+    batch.per_group = 20  # mode identities: most identities of one group
+    batch.across_groups = False  # whether a head's different pairs may be of two groups
+    return batch
+
+
+def _optimizer():
+    config = ConfigDict()
+    config.name = "adamw"  # or "koch"
+    config.average = 0.0  # EMA decay of the weights (evaluation uses the EMA); 0 disables
+    config.adamw = options(optimizer.adamw)
+    config.koch = options(optimizer.koch)
+    layers = ("conv1", "conv2", "conv3", "conv4", "dense", "head", "default")
+    config.koch.layers = {layer: {"learning_rate": 0.01, "momentum": 0.9, "l2": 1e-5} for layer in layers}
+    return config
+
+
+def _train():
+    train = ConfigDict()
+    train.start = ""  # run folder or shipped network whose weights to start from, in place of random ones
+    train.steps = 1000  # at most
+    train.epoch_steps = 100  # steps per epoch, the unit of Koch's schedules
+    train.validate_every = 100  # steps; the latest checkpoint is saved then
+    train.log_every = 10  # steps
+    train.patience = 20  # validations without gain before training stops
+    train.keep = "best"  # the checkpoint to evaluate: the best on validation; or the "last", whatever patience says
+    return train
+
+
+def _evaluation():
+    evaluation = ConfigDict()
+    evaluation.seed = 0  # of trials and pairs
+    evaluation.ways = 20  # of the trials within a group
+    evaluation.trials = 10_000  # of each protocol, a multiple of ways
+    evaluation.validation_trials = 800  # during training, a multiple of ways
+    evaluation.pairs = 10_000  # to verify
+    evaluation.copies = 0  # distorted copies of each image that its embedding is averaged over
+    evaluation.across_groups = False  # whether different pairs to verify may be of two groups
+    return evaluation
+
+
+# The range of every number, by its key: an interval, with "(" and ")" for an end that does not belong to it. The first
+# pattern that fits a key counts.
+RANGES = {
+    "seed": "[0, inf)",
+    "*.seed": "[0, inf)",
+    "data.size": "[1, inf)",
+    "data.glyphs.joined": "[0, inf)",
+    "data.glyphs.share": "[0, 1)",
+    "data.folder.folds": "[3, inf)",
+    "data.folder.fold": "[0, inf)",
+    "batch.assigned.block": "[2, inf)",
+    "batch.assigned.noise": "[0, inf)",
+    "batch.assigned.decay": "[0, 1]",
+    "augment.affine.probability": "[0, 1]",
+    "augment.affine.rotation": "[0, 180]",
+    "augment.affine.scale": "[0, 1)",
+    "augment.affine.pen": "[0, 1]",
+    "augment.affine.*": "[0, inf)",
+    "augment.photo.flip": "[0, 1]",
+    "augment.photo.*": "[0, inf)",
+    "head.aligned.reach": "[0, inf)",
+    "head.*.threshold": "(-inf, inf)",
+    "head.*.*": "(0, inf)",
+    "loss.*.balance": "[0, 1]",
+    "loss.ranked_list.imbalance": "[0, 1]",
+    "loss.ranked_list.*_temperature": "[0, inf)",
+    "loss.angular*.alpha": "(0, 90)",
+    "loss.angular_n_pair.angular_weight": "[0, inf)",
+    "loss.batch_cosine_embedding.margin": "[-1, 1]",
+    "loss.circle.m": "[-1, 1]",
+    "loss.arcface.m": "[0, 3.1415926]",
+    "loss.cosface.m": "[0, inf)",
+    "loss.batch_pairwise_sigmoid.b": "(-inf, inf)",
+    "loss.multi_similarity.base": "[-1, 1]",
+    "loss.*.*margin": "(-inf, inf)",
+    "loss.*.delta": "[0, inf)",
+    "loss.*.epsilon": "[0, inf)",
+    "loss.*.*": "(0, inf)",
+    "optimizer.average": "[0, 1)",
+    "optimizer.adamw.learning_rate": "(0, inf)",
+    "optimizer.adamw.clip_norm": "(0, inf)",
+    "optimizer.adamw.final_share": "[0, 1]",
+    "optimizer.koch.momentum_epochs": "[1, inf)",
+    "optimizer.koch.*momentum": "[0, 1)",
+    "optimizer.*": "[0, inf)",
+    "evaluation.copies": "[0, inf)",
+    "evaluation.ways": "[2, inf)",
+    "*": "[1, inf)",
+}
+CHOICES = {
+    "data.turns": (1, 4, 8),
+    "data.variants": (1, 2),
+    "data.folder.channels": (1, 3),
+    "data.folder.by": ("identity", "group"),
+    "batch.mode": ("identities", "pairs", "assigned"),
+    "augment.name": ("affine", "photo", "none"),
+    "encoder.name": tuple(encoders.ENCODERS),
+    "encoder.dtype": ("float32", "bfloat16"),
+    "head.name": tuple(heads.HEADS),
+    "optimizer.name": ("adamw", "koch"),
+    "train.keep": ("best", "last"),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values out of range, and values that do not go together.
+
+    Raises:
+      ValueError: names the key, its value and what was expected.
+    """
+    for key, value in flat(json.loads(config.to_json())).items():
+        if key in CHOICES and value not in CHOICES[key]:
+            raise ValueError(f"{key}={value!r} is not known; choose one of {', '.join(map(str, CHOICES[key]))}")
+        if key not in CHOICES and type(value) in (int, float):
+            _check_range(key, value)
+    for key in ("trials", "validation_trials"):
+        if config.evaluation[key] % config.evaluation.ways:
+            raise ValueError(
+                f"evaluation.{key}={config.evaluation[key]} must be a multiple of evaluation.ways="
+                f"{config.evaluation.ways}: a run asks for every character of its support set"
+            )
+    if config.evaluation.copies and config.augment.name == "none":
+        raise ValueError(
+            "evaluation.copies are distorted by augment.name, which is 'none'; choose another, or 0 copies"
+        )
+
+
+def _check_range(key, value):
+    interval = next(interval for pattern, interval in RANGES.items() if fnmatch.fnmatchcase(key, pattern))
+    least, most = (float(end) for end in interval[1:-1].split(","))
+    above = value > least or (value == least and interval[0] == "[")
+    below = value < most or (value == most and interval[-1] == "]")
+    if math.isnan(value) or not above or not below:
+        raise ValueError(f"{key}={value} must be in {interval}")
+
+
+def read(saved: dict[str, Any]) -> ConfigDict:
+    """A saved configuration laid over today's defaults: what was not a setting then has its default.
+
+    Raises:
+      ValueError: a key is unknown, or a value is of another type.
+    """
+    config = default()
+    unknown = sorted(flat(saved).keys() - flat(json.loads(config.to_json())).keys())
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not a setting of this version of siamjax; use the one that saved it")
+    try:
+        config.update(saved)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a configuration of this version of siamjax ({error})") from error
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A setting that differs between two configurations."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+def changes(before: ConfigDict, after: ConfigDict) -> list[Change]:
+    """What differs between two configurations, by key."""
+    first, second = (flat(json.loads(config.to_json())) for config in (before, after))
+    keys = sorted({**first, **second})
+    return [Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+@contextlib.contextmanager
+def keyed(part: str) -> Iterator[None]:
+    """Adds the part of the configuration to an error's message, which names the argument: name='x' -> loss.name='x'."""
+    try:
+        yield
+    except ValueError as error:
+        named = re.match(r"[a-z_0-9.]+=", str(error))
+        raise ValueError(f"{part}.{error}" if named else f"{part}: {error}") from error
