@@ -1,4 +1,4 @@
-"""Every loss that a configuration can name, with its defaults: it pulls identities together, and the head learns, too."""
+"""Every loss that a configuration can name, with its defaults: it pulls identities together, and the head learns."""
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,8 @@ ON_EMBEDDINGS = sorted(objectives.BATCH_LOSSES)
 OPTIONS = objectives.loss_options()
 LABEL = jnp.array([0] * 6 + [1] * 3 + [2] * 4 + [3] * 5 + [4] * 2)
 BATCH = Batch(images=None, noise=None, label=LABEL, group=LABEL // 3)
-PAIRED = Batch(
-    images=None,
-    noise=None,
-    label=jnp.array([0, 1, 2, 3, 0, 1, 2, 4, 5, 0] + [0, 1, 2, 3, 0, 2, 4, 5, 0, 1]),
-    group=LABEL,
-)
+PAIRS = jnp.array([[0, 1, 2, 3, 0, 1, 2, 4, 5, 0], [0, 1, 2, 3, 0, 2, 4, 5, 0, 1]]).ravel()
+PAIRED = Batch(images=None, noise=None, label=PAIRS, group=PAIRS)
 
 
 def configured(name, head, mode="identities"):
