@@ -68,11 +68,12 @@ def untrained(config):
     from siamjax import data
     from siamjax.evaluation import one_shot
     from siamjax.evaluation.scorer import Scorer
-    from siamjax.training import recipe, state
+    from siamjax.run import parts
+    from siamjax.training import state
 
     config = ml_collections.ConfigDict(config)
     validation = data.load(config.data, train=False)["validation"]
-    model = recipe.make_model(config)
+    model = parts.make_model(config)
     weights_key, _ = jax.random.split(jax.random.key(config.seed))
     start = state.create(model, weights_key, validation.images.shape[1:], optax.identity())
     scorer = Scorer(model, start.params, start.batch_stats)

@@ -52,7 +52,8 @@ def measure(network):
     from benchmarks import step
     from siamjax import optimizer
     from siamjax.encoders import convolution
-    from siamjax.training import recipe, state
+    from siamjax.run import parts
+    from siamjax.training import state
 
     n, rows = step.IMAGES[network], []
     normal = lambda *shape: jax.random.normal(jax.random.key(0), shape)  # noqa: E731
@@ -103,7 +104,7 @@ def measure(network):
     add("dense, both ways", both, x, weights, dy, multiply_adds=3 * n * inputs * outputs)
     config = step.configuration(network, "float32")
     transform = optimizer.make(config.optimizer, 100, 1000)
-    start = state.create(recipe.make_model(config), jax.random.key(0), (config.data.size,) * 2 + (1,), transform)
+    start = state.create(parts.make_model(config), jax.random.key(0), (config.data.size,) * 2 + (1,), transform)
     add("optimizer", transform.update, start.params, start.opt_state, start.params)
     whole = 1000 * min(step.seconds(step.ours(network, "step", "float32"), RUNS))
     rest = whole - sum(row["ms"] for row in rows)

