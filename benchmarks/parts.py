@@ -50,9 +50,8 @@ def measure(network):
     from jax import lax
 
     from benchmarks import step
-    from siamjax import optimizer
     from siamjax.encoders import convolution
-    from siamjax.run import parts
+    from siamjax.run import parts, recipe
     from siamjax.training import state
 
     n, rows = step.IMAGES[network], []
@@ -103,8 +102,9 @@ def measure(network):
     both = lambda x, weights, dy: (x @ weights, *jax.vjp(jnp.matmul, x, weights)[1](dy))  # noqa: E731
     add("dense, both ways", both, x, weights, dy, multiply_adds=3 * n * inputs * outputs)
     config = step.configuration(network, "float32")
-    transform = optimizer.make(config.optimizer, 100, 1000)
-    start = state.create(parts.make_model(config), jax.random.key(0), (config.data.size,) * 2 + (1,), transform)
+    model = parts.make_model(config)
+    transform = recipe.make_optimizer(config, recipe.make_objective(config, model, None))
+    start = state.create(model, jax.random.key(0), (config.data.size,) * 2 + (1,), transform)
     add("optimizer", transform.update, start.params, start.opt_state, start.params)
     whole = 1000 * min(step.seconds(step.ours(network, "step", "float32"), RUNS))
     rest = whole - sum(row["ms"] for row in rows)

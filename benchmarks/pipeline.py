@@ -143,17 +143,17 @@ def random_map(side):
 def streamed(data_dir, manual_dir):
     import jax
 
-    from siamjax import data, optimizer, parallel
+    from siamjax import data, parallel
     from siamjax.run import parts, recipe
-    from siamjax.training import objectives, state
+    from siamjax.training import state
     from siamjax.training.step import stepper, update
 
     config = importlib.import_module("configs.omniglot_ntxent").get_config()
     config.data.data_dir, config.data.manual_dir = data_dir, manual_dir
     model = parts.make_model(config)
-    transform = optimizer.make(config.optimizer, 100, 1000)
+    objective = recipe.make_objective(config, model, None)
+    transform = recipe.make_optimizer(config, objective)
     start = state.create(model, jax.random.key(0), (config.data.size, config.data.size, 1), transform)
-    objective = functools.partial(objectives.make(config.loss, config.batch), model.head)
     step, key = functools.partial(update, model=model, objective=objective, optimizer=transform), jax.random.key(1)
     takers, states, taken, rates = {}, {}, {True: 0, False: 0}, {True: [], False: []}
 

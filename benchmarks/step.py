@@ -137,19 +137,20 @@ def ours(network, kind, precision):
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
-    from siamjax import optimizer, parallel
+    from siamjax import parallel
     from siamjax.data.dataset import Dataset
     from siamjax.run import parts, recipe
-    from siamjax.training import objectives, state
+    from siamjax.training import state
     from siamjax.training.step import stepper, update
 
     config = configuration(network, precision)
     model = parts.make_model(config)
-    transform = optimizer.make(config.optimizer, 100, 1000)
     label = np.repeat(np.arange(400, dtype=np.int32), 5)
     images = pictures(len(label), network)[..., None]
     names = tuple(map(str, range(20)))
     data = Dataset(images, label, label // 20, np.tile(np.arange(5, dtype=np.int32), 400), names)
+    objective = recipe.make_objective(config, model, data)
+    transform = recipe.make_optimizer(config, objective)
     start = state.create(model, jax.random.key(0), images.shape[1:], transform)
     if kind == "embed":
         variables = {"params": start.params["encoder"], "batch_stats": start.batch_stats}
@@ -157,7 +158,6 @@ def ours(network, kind, precision):
         batch = jax.device_put(images[: IMAGES[network]])
         return lambda: jax.block_until_ready(embed(variables, batch))
     make_batches, _ = recipe.make_batches(config, data)
-    objective = functools.partial(objectives.make(config.loss, config.batch), model.head)
     step = functools.partial(update, model=model, objective=objective, optimizer=transform)
     key = jax.random.key(1)
     take = stepper(step, make_batches(key, 0, 1000), key)

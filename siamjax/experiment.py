@@ -305,7 +305,8 @@ def _check_same_run(config, workdir):
     path = workdir / "config.json"
     if not path.exists():
         return
-    changed = _changed(json.loads(path.read_text()), json.loads(config.to_json()))
+    before = settings.read(json.loads(path.read_text()))  # What was no setting then has its default.
+    changed = _changed(json.loads(before.to_json()), json.loads(config.to_json()))
     changed = [change for change in changed if change[0] != "data.stream"]  # The numbers are the same.
     if changed:
         values = "; ".join(f"{key} was {was}, now {now}" for key, was, now in changed)
