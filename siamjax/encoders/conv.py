@@ -79,7 +79,7 @@ class Conv(nn.Module):
         places = x.shape[1] * x.shape[2]
         if self.embedding % places:
             raise ValueError(
-                f"encoder.embedding={self.embedding} must be a multiple of {places}, the places of a map of "
+                f"embedding={self.embedding} must be a multiple of {places}, the places of a map of "
                 f"{x.shape[1]}×{x.shape[2]} descriptors"
             )
         x = x.reshape(x.shape[0], places, -1)

@@ -48,7 +48,7 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
         on_cpu = parallel.on_cpu() and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
     by = {"direct": _direct, "frequency": _by_frequency}
-    return choose("encoder.convolution", method, by)(x, kernel, strides, padding)
+    return choose("method", method, by)(x, kernel, strides, padding)
 
 
 def max_pool(x):
