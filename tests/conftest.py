@@ -23,13 +23,13 @@ def omniglot_dirs(tmp_path_factory):
     manual_dir = pathlib.Path(os.environ.get("SIAMJAX_OMNIGLOT", default))
     if not (manual_dir / "images_background.zip").exists():
         pytest.skip(f"no Omniglot in {manual_dir}: set SIAMJAX_OMNIGLOT to the folder of its four zips")
-    from siamjax.data import omniglot
+    from siamjax.data import _omniglot_builder
 
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         # All workers share the folder above their own; the first to come prepares for all.
         root = root.parent
-    omniglot.prepare(str(root / "omniglot"), str(manual_dir))
+    _omniglot_builder.prepare(str(root / "omniglot"), str(manual_dir))
     return str(root / "omniglot"), str(manual_dir)
 
 

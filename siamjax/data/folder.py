@@ -10,15 +10,17 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import filelock
 import numpy as np
-from array_record.python import array_record_module
+from ml_collections import ConfigDict
 
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File, find
 from siamjax.data.images import read, refusal
+from siamjax.data.types import Datasets, Source
 from siamjax.files import named, shown
 from siamjax.progress import Progress
 
@@ -108,7 +110,10 @@ def keep(
     rows = json.loads((folder / "files.json").read_text())
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
-    reader = functools.cache(lambda: array_record_module.ArrayRecordReader(str(folder / "images.array_record")))
+
+    @functools.cache
+    def reader():
+        return _array_record().ArrayRecordReader(str(folder / "images.array_record"))
 
     def read_numbers(numbers):
         records = reader().read([int(number) for number in np.asarray(numbers).ravel()])
@@ -150,6 +155,12 @@ def _write(folder, count, load, skip_unreadable, tell):
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def _array_record():
+    from array_record.python import array_record_module  # It takes its time to import.
+
+    return array_record_module
+
+
 @contextlib.contextmanager
 def _writing(place):
     try:
@@ -166,7 +177,7 @@ def _fill(partial, count, load, skip_unreadable, tell):
             return error, None
 
     rows, unreadable = [], []
-    writer = array_record_module.ArrayRecordWriter(str(partial / "images.array_record"), "group_size:1")
+    writer = _array_record().ArrayRecordWriter(str(partial / "images.array_record"), "group_size:1")
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
         Progress("reading images", count) as bar,
@@ -265,3 +276,45 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
         "validation": np.flatnonzero(of_image == 1),
         "train": np.flatnonzero(of_image > 1),
     }
+
+
+def parts_of(prepared: Prepared, config: ConfigDict, name: str, train: bool) -> Datasets:
+    """The images dealt out to "train" (if wanted), "validation" and "test", as `config.folder` says."""
+    own = config.folder
+    parts = split(prepared, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
+    return {
+        part: dataset(prepared, numbers, f"{name} {part}", config.stream and part == "train")
+        for part, numbers in parts.items()
+        if train or part != "train"
+    }
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """The arguments of `prepare` and `keep` that `config`, the `data` part of a configuration, gives."""
+    own = config.folder
+    return dict(
+        cache=pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax",
+        size=config.size,
+        channels=own.channels,
+        invert=own.invert,
+        skip_unreadable=own.skip_unreadable,
+    )
+
+
+def _load(config: ConfigDict, train: bool) -> Datasets:
+    path = config.folder.path
+    if not path:
+        raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
+    return parts_of(prepare(path, **settings(config)), config, path, train)
+
+
+# Of images of one's own, whatever they are prepared from.
+SOURCE = Source(
+    _load,
+    title=lambda config: pathlib.Path(config.folder.path).name,
+    evaluators=lambda config: ("verification", "identification", "retrieval", "open_set"),
+    channels=lambda config: config.folder.channels,
+    invert=lambda config: config.folder.invert,
+    path=lambda config: os.path.abspath(config.folder.path),
+    places=("data.data_dir", "data.manual_dir", "data.folder.path"),
+)

@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from ml_collections import ConfigDict
 
 from siamjax.data.dataset import Dataset, checked
+from siamjax.data.types import Datasets, Source
 from siamjax.streams import OfGlyph
 
 STROKES = 5  # of a character at most; the last one is its mark: a dot, a bar, a ring
@@ -63,6 +65,11 @@ EVERY = 5  # steps from one point to the next by which the place of a stroke amo
 CLEAR = 0.16  # the least mean distance of those points from earlier ink, in cells, of 0.25 at most
 INK = 5.5  # cells that the path of a whole character runs through at most
 WHOLE = 16  # normals of a drawing for each stroke as a whole
+
+# The evaluators of a data set of alphabets.
+EVALUATORS = ("verification", "within_group", "koch_400_trials", "validation_within_group", "between_groups")
+# Alphabet numbers of the fixed data sets; training draws its alphabets from other keys.
+_FIRST_ALPHABET = {"validation": 0, "test": 1_000_000, "train": 2_000_000}
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -119,6 +126,27 @@ def dataset(key: Array, alphabets: int, characters: int, drawers: int, size: int
         images[rows] = _draw_many(key, first_alphabet + group[rows], character[rows], source[rows], size)
     names = tuple(f"glyphs-{first_alphabet + number:04d}" for number in range(alphabets))
     return checked(Dataset(images, group * characters + character, group, source, names), "glyphs")
+
+
+def fixed(config: ConfigDict, part: str, alphabets: int) -> Dataset:
+    """The drawn alphabets of "train", "validation" or "test"; `config` is the `data` part of a configuration."""
+    world = config.glyphs
+    return dataset(
+        jax.random.key(world.seed),
+        alphabets=alphabets,
+        characters=world.characters,
+        drawers=world.drawers,
+        size=config.size,
+        first_alphabet=_FIRST_ALPHABET[part],
+    )
+
+
+def _load(config: ConfigDict, train: bool) -> Datasets:
+    del train  # Images to train on are drawn in the training step.
+    return {part: fixed(config, part, config.glyphs.test_alphabets) for part in ("validation", "test")}
+
+
+SOURCE = Source(_load, title=lambda config: "glyphs", evaluators=lambda config: EVALUATORS)
 
 
 @functools.partial(jax.jit, static_argnums=4)

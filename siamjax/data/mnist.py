@@ -5,10 +5,12 @@ import pathlib
 import zlib
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from siamjax.data import download
+from siamjax.data import download, glyphs
 from siamjax.data.dataset import Dataset, checked
+from siamjax.data.types import Datasets, Source
 
 ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FILES = {
@@ -84,3 +86,13 @@ def _find(folder, cache, name):
             "folder and pass it as --config.data.manual_dir=FOLDER"
         ) from error
     return path
+
+
+def _load(config: ConfigDict, train: bool) -> Datasets:
+    del train
+    return load(config.data_dir, config.manual_dir, config.size)
+
+
+SOURCE = Source(
+    _load, title=lambda config: "mnist", evaluators=lambda config: glyphs.EVALUATORS, ways=(10,), trains=False
+)

@@ -10,8 +10,8 @@ import zipfile
 
 import numpy as np
 
-from siamjax.data import download, omniglot
-from siamjax.data.omniglot_builder import DAMAGE
+from siamjax.data import download
+from siamjax.data._omniglot_archives import DAMAGE, decode
 from siamjax.evaluation.one_shot import Trials
 
 ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip"
@@ -81,7 +81,7 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
     images = []
     for path, png in pngs:
         try:
-            images.append(omniglot.decode([png], size))
+            images.append(decode([png], size))
         except DAMAGE as error:
             raise ValueError(
                 f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}"

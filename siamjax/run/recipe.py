@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from siamjax import optimizer, parallel, sampling
 from siamjax.choices import choose
-from siamjax.data import source
+from siamjax.data import training_images
 from siamjax.data.dataset import Dataset
 from siamjax.mining import assignment
 from siamjax.run import settings
@@ -64,7 +64,7 @@ def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) 
     Raises:
       ValueError: a name is unknown, or the data cannot fill the batches.
     """
-    index, stored, fetch = source.make(config.data, train)
+    index, stored, fetch = training_images.make(config.data, train)
     if config.data.variants > 1:
         index = sampling.with_variants(index)
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}

@@ -1,4 +1,4 @@
-"""Omniglot: what the records hold, which images each named split gets, and what is said when files are wrong."""
+"""Omniglot: the prepared records, the images of each named split, and the errors on wrong files."""
 
 import functools
 import http.server
@@ -17,11 +17,13 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from siamjax.data import Images, omniglot, omniglot_builder
-from siamjax.data.omniglot_builder import Omniglot, find_archives, read_archive
+from siamjax.data import Images, omniglot
+from siamjax.data import _omniglot_archives as archives
+from siamjax.data._omniglot_archives import find_archives, read_archive
+from siamjax.data._omniglot_builder import Omniglot, prepare
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = {split: omniglot_builder.ARCHIVES[split] for split in ("small1", "small2")}
+SMALL = {split: archives.ARCHIVES[split] for split in ("small1", "small2")}
 
 
 def pixels(png):
@@ -149,20 +151,20 @@ def test_lake_splits(splits, size, train, koch, omniglot_dirs):
         np.testing.assert_allclose(test.images[same][index, ..., 0], means, atol=0.51)
 
 
-def test_streamed_images_are_those_that_lie_in_memory(omniglot_dirs):
-    lying, streamed = (omniglot.load(*omniglot_dirs, splits="small1", size=28, stream=stream) for stream in (0, 1))
+def test_streamed_images_equal_those_in_memory(omniglot_dirs):
+    resident, streamed = (omniglot.load(*omniglot_dirs, splits="small1", size=28, stream=stream) for stream in (0, 1))
     assert isinstance(streamed["train"].images, Images) and isinstance(streamed["test"].images, np.ndarray)
-    numbers = np.random.default_rng(0).integers(0, len(lying["train"]), 50)
-    np.testing.assert_array_equal(streamed["train"].images[numbers], lying["train"].images[numbers])
-    np.testing.assert_array_equal(streamed["train"].label, lying["train"].label)
+    numbers = np.random.default_rng(0).integers(0, len(resident["train"]), 50)
+    np.testing.assert_array_equal(streamed["train"].images[numbers], resident["train"].images[numbers])
+    np.testing.assert_array_equal(streamed["train"].label, resident["train"].label)
 
 
 def test_decode_takes_one_bit_drawings_and_refuses_other_sizes(members):
     drawing = members["images_background_small1/Latin/character01/0683_01.png"]
     assert Image.open(io.BytesIO(drawing)).mode == "1"
-    np.testing.assert_array_equal(omniglot.decode([drawing], 105)[0, ..., 0], 255 - pixels(drawing))
+    np.testing.assert_array_equal(archives.decode([drawing], 105)[0, ..., 0], 255 - pixels(drawing))
     with pytest.raises(ValueError, match="expected 105x105 pixels, found 105x1"):
-        omniglot.decode([png(np.zeros((1, 105), np.uint8))], 105)
+        archives.decode([png(np.zeros((1, 105), np.uint8))], 105)
 
 
 def test_unknown_split_and_size(tmp_path):
@@ -173,7 +175,7 @@ def test_unknown_split_and_size(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_folder_equals_zip_and_junk_is_passed_over(small1_zip, members, tmp_path):
+def test_folder_equals_zip_and_other_files_are_ignored(small1_zip, members, tmp_path):
     folder = tmp_path / "images_background_small1"
     with zipfile.ZipFile(small1_zip) as archive:
         archive.extractall(tmp_path)
@@ -195,7 +197,7 @@ def test_truncated_zip_is_named(small1_zip, tmp_path):
     assert str(path) in message and "truncated" in message
 
 
-def test_what_is_missing_or_too_much_is_named(members, tmp_path):
+def test_missing_and_unknown_drawings_are_named(members, tmp_path):
     lost = {
         name: data
         for name, data in members.items()
@@ -244,17 +246,17 @@ def test_archives_are_found_in_a_clone_and_missing_ones_are_named(tmp_path):
     (tmp_path / "python" / "images_background.zip").touch()
     (tmp_path / "images_background_small1.zip").touch()
     with pytest.raises(FileNotFoundError, match=r"data\.manual_dir=.* lacks images_background_small2\.zip, as a zip"):
-        omniglot.prepare(str(tmp_path / "data"), str(tmp_path))
+        prepare(str(tmp_path / "data"), str(tmp_path))
     assert not (tmp_path / "data").exists()
     (tmp_path / "images_background_small2").mkdir()
     assert find_archives(tmp_path)["evaluation"] == tmp_path / "python" / "images_evaluation"
-    with pytest.raises(FileNotFoundError, match=r"nowhere is no folder; it must hold images_background\.zip, "):
-        omniglot.prepare(str(tmp_path / "data"), str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; it must hold images_background\.zip, "):
+        prepare(str(tmp_path / "data"), str(tmp_path / "nowhere"))
 
 
-def test_offline_without_files_says_what_to_do(tmp_path, monkeypatch):
+def test_offline_without_files_the_error_names_the_remedies(tmp_path, monkeypatch):
     # Nothing listens on port 9.
-    monkeypatch.setattr(omniglot_builder, "ADDRESS", "http://127.0.0.1:9/")
+    monkeypatch.setattr(archives, "ADDRESS", "http://127.0.0.1:9/")
     with pytest.raises(FileNotFoundError) as caught:
         omniglot.load(str(tmp_path), None, "lake", 28)
     message = str(caught.value)
@@ -285,42 +287,42 @@ def server(tmp_path):
 def test_download_takes_the_official_files_and_no_others(omniglot_dirs, server, tmp_path, monkeypatch):
     folder, address = server
     official = {url.rsplit("/", 1)[-1]: info for url, info in Omniglot.url_infos.items()}
-    monkeypatch.setattr(omniglot_builder, "ARCHIVES", SMALL)
-    monkeypatch.setattr(omniglot_builder, "ADDRESS", address)
+    monkeypatch.setattr(archives, "ARCHIVES", SMALL)
+    monkeypatch.setattr(archives, "ADDRESS", address)
     monkeypatch.setattr(Omniglot, "url_infos", {address + name: info for name, info in official.items()})
     zips = {path.name: path.read_bytes() for path in find_archives(omniglot_dirs[1]).values()}
     for name, data in zips.items():
         (folder / name).write_bytes(data[:-1] if "small2" in name else data)
     data_dir = str(tmp_path / "data")
     with pytest.raises(ValueError, match="not the official one"):
-        omniglot.prepare(data_dir)
+        prepare(data_dir)
     assert not Omniglot(data_dir=data_dir).is_prepared()
     for name, data in zips.items():
         (folder / name).write_bytes(data)
-    assert omniglot.prepare(data_dir).info.splits["small2"].num_examples == 3120
-    # What was downloaded once serves without a network.
+    assert prepare(data_dir).info.splits["small2"].num_examples == 3120
+    # Without a network, the downloaded files are used.
     shutil.rmtree(tmp_path / "data" / Omniglot.name)
     for name in zips:
         (folder / name).unlink()
-    assert omniglot.prepare(data_dir).is_prepared()
+    assert prepare(data_dir).is_prepared()
 
 
 CHILD = """
 import sys
-from siamjax.data import omniglot, omniglot_builder
-omniglot_builder.ARCHIVES = {split: omniglot_builder.ARCHIVES[split] for split in ("small1", "small2")}
+from siamjax.data import _omniglot_archives as archives, _omniglot_builder as builder
+archives.ARCHIVES = {split: archives.ARCHIVES[split] for split in ("small1", "small2")}
 """
 DIES = """
 import os, signal
-whole = omniglot_builder.Omniglot._generate_examples
+whole = builder.Omniglot._generate_examples
 def half(self, drawings):
     for index, record in whole(self, drawings):
         if len(drawings) == 3120 and index == 1500:
             os.kill(os.getpid(), signal.SIGKILL)
         yield index, record
-omniglot_builder.Omniglot._generate_examples = half
+builder.Omniglot._generate_examples = half
 """
-PREPARE = "omniglot.prepare(sys.argv[1], sys.argv[2])"
+PREPARE = "builder.prepare(sys.argv[1], sys.argv[2])"
 
 
 def child(code, data_dir, manual_dir):
@@ -365,7 +367,7 @@ def test_a_damaged_prepared_data_set_is_named(omniglot_dirs, tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 1000])
-def test_a_damaged_file_of_decoded_drawings_is_made_anew(omniglot_dirs, tmp_path, left):
+def test_a_damaged_file_of_decoded_drawings_is_written_again(omniglot_dirs, tmp_path, left):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
     expected = omniglot.load(str(tmp_path), None, "small1", 9)["train"].images
     [file] = tmp_path.glob("*/1.0.0/decoded/small1_9.npy")
@@ -374,15 +376,15 @@ def test_a_damaged_file_of_decoded_drawings_is_made_anew(omniglot_dirs, tmp_path
     assert file.stat().st_size > 1000 and not list(file.parent.glob("*.partial"))
 
 
-def test_a_half_copied_data_set_is_not_taken_for_prepared(omniglot_dirs, tmp_path, monkeypatch):
+def test_a_half_copied_data_set_is_prepared_again(omniglot_dirs, tmp_path, monkeypatch):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
     [info] = tmp_path.glob("*/1.0.0/dataset_info.json")
     info.unlink()
-    monkeypatch.setattr(omniglot_builder, "ARCHIVES", SMALL)
-    assert omniglot.prepare(str(tmp_path), omniglot_dirs[1]).info.splits["small2"].num_examples == 3120
+    monkeypatch.setattr(archives, "ARCHIVES", SMALL)
+    assert prepare(str(tmp_path), omniglot_dirs[1]).info.splits["small2"].num_examples == 3120
 
 
-def test_background_trains_on_all_30_alphabets_and_on_none_to_test_on(omniglot_dirs):
+def test_background_trains_on_all_30_alphabets_but_no_test_alphabet(omniglot_dirs):
     parts = omniglot.load(*omniglot_dirs, splits="background", size=7)
     assert len(parts["train"]) == 964 * 20 and len(parts["train"].group_names) == 30
     assert set(parts["validation"].group_names) == set(omniglot.HELD_OUT) < set(parts["train"].group_names)
@@ -392,4 +394,4 @@ def test_background_trains_on_all_30_alphabets_and_on_none_to_test_on(omniglot_d
 def test_choose_never_shows_an_evaluation_alphabet(omniglot_dirs):
     parts = omniglot.load(*omniglot_dirs, splits="choose", size=7)
     assert set(parts["test"].group_names) == set(parts["validation"].group_names) == set(omniglot.HELD_OUT)
-    assert not set(parts["train"].group_names) & (set(omniglot.HELD_OUT) | set(omniglot_builder.EVALUATION))
+    assert not set(parts["train"].group_names) & (set(omniglot.HELD_OUT) | set(archives.EVALUATION))

@@ -103,7 +103,7 @@ def test_an_image_without_a_label_is_refused(config, monkeypatch):
     [
         ("name", "no_such_set", "data.tfds.name='no_such_set': TFDS cannot prepare it"),
         ("label", "name", "data.tfds.label='name': test_signatures has the features picture, writer, site, length"),
-        ("image", "length", "data.tfds.image='length' of test_signatures is no image"),
+        ("image", "length", "data.tfds.image='length' of test_signatures is not an image feature"),
         ("splits", "first+third", "data.tfds.splits='third' is not known; choose one of first, second"),
     ],
 )

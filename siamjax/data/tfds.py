@@ -1,50 +1,54 @@
-"""Any data set that TFDS knows by name, with images and labels, prepared as a folder of images is."""
+"""Any data set with images and labels that TFDS knows by name, prepared like a folder of images."""
 
 import pathlib
+from typing import Any
 
-import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from siamjax.choices import choose
 from siamjax.data import folder
+from siamjax.data.types import Datasets, Source
 
 
-def prepare(names, *, data_dir: str | None, **settings) -> folder.Prepared:
-    """Reads all images of a data set, or finds them as an earlier call left them; says what it found.
+def prepare(names: ConfigDict, *, data_dir: str | None, **settings: Any) -> folder.Prepared:
+    """Reads all images of a data set, or takes them from an earlier call's cache, and reports on them.
 
     Args:
       names: of the data set (`name`), of its splits ("" for all, or joined by "+"), and of its features: `image`,
         `label`, and `group` and `source` or "".
-      data_dir: where TFDS keeps its data sets; None stands for TFDS's default.
+      data_dir: where TFDS stores its data sets; None for TFDS's default.
       settings: as for `folder.prepare`.
 
     Raises:
-      ValueError: TFDS does not know the data set, cannot prepare it or read it at random; a feature is not there, or a
+      ValueError: TFDS does not know the data set, cannot prepare it or read it at random; a feature is unknown, or a
         label is missing.
     """
+    import tensorflow_datasets as tfds  # It takes a second to import.
+
     builder = _builder(names, data_dir)
     features, info = builder.info.features, builder.info
     all_splits = {split: split for split in info.splits}
     splits = [
         choose("data.tfds.splits", split, all_splits) for split in (names.splits or "+".join(all_splits)).split("+")
     ]
-    # Pictures stay files: the one that is asked for is decoded here, and others not at all.
-    pictures = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    decoders = dict.fromkeys(pictures, tfds.decode.SkipDecoding())
+    # Images stay files: only the chosen feature is decoded, by `folder.keep`.
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    decoders = dict.fromkeys(images, tfds.decode.SkipDecoding())
     try:
-        sources = [builder.as_data_source(split, decoders=decoders) for split in splits]
+        tables = [builder.as_data_source(split, decoders=decoders) for split in splits]
     except NotImplementedError as error:
         raise ValueError(
             f"{names.name} in {builder.data_dir} was prepared in a format that cannot be read at random; delete it, or "
             "prepare it with file_format='array_record'"
         ) from error
-    places = [(source, number) for source in sources for number in range(len(source))]
+    rows = [(table, row) for table in tables for row in range(len(table))]
     paths = [
-        f"{names.name}:{split}:{n}" for split, source in zip(splits, sources, strict=True) for n in range(len(source))
+        f"{names.name}:{split}:{n}" for split, table in zip(splits, tables, strict=True) for n in range(len(table))
     ]
 
     def record(number):
-        source, place = places[number]
-        return source[place]
+        table, row = rows[number]
+        return table[row]
 
     def describe(number):
         found = record(number)
@@ -64,10 +68,12 @@ def prepare(names, *, data_dir: str | None, **settings) -> folder.Prepared:
 
 
 def _builder(names, data_dir):
+    import tensorflow_datasets as tfds
+
     if not names.name:
         raise ValueError("data.tfds.name is empty: name a data set of TFDS")
     try:
-        tfds.disable_progress_bar()  # They are as wide as the text in them, on a terminal or not.
+        tfds.disable_progress_bar()  # Its bars change their width with their text, on a terminal or not.
         builder = tfds.builder(names.name, data_dir=data_dir)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # Whatever the data set's own code raises.
@@ -79,14 +85,28 @@ def _builder(names, data_dir):
         if names[key] not in features and (names[key] or key in ("image", "label")):
             raise ValueError(f"data.tfds.{key}={names[key]!r}: {names.name} has the features {', '.join(features)}")
     if not isinstance(features[names.image], tfds.features.Image):
-        raise ValueError(f"data.tfds.image={names.image!r} of {names.name} is no image")
+        raise ValueError(f"data.tfds.image={names.image!r} of {names.name} is not an image feature")
     return builder
 
 
 def _text(feature, value, path):
-    """What a value is called."""
-    if not isinstance(feature, tfds.features.ClassLabel):
+    """The name of a label, group or source, whose feature may number it."""
+    if not hasattr(feature, "int2str"):
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     if value < 0:
         raise ValueError(f"{path} has no label; leave its split out, with --config.data.tfds.splits")
     return feature.int2str(int(value))
+
+
+def _load(config: ConfigDict, train: bool) -> Datasets:
+    prepared = prepare(config.tfds, data_dir=config.data_dir or None, tell=print, **folder.settings(config))
+    return folder.parts_of(prepared, config, config.tfds.name, train)
+
+
+SOURCE = Source(
+    _load,
+    title=lambda config: config.tfds.name,
+    evaluators=folder.SOURCE.evaluators,
+    channels=folder.SOURCE.channels,
+    invert=folder.SOURCE.invert,
+)

@@ -1,4 +1,4 @@
-"""Omniglot's four archives: what they must hold, reading and checking them, and their TFDS builder."""
+"""Omniglot's four archives: what they must hold, and how they are found, read and checked."""
 
 import io
 import pathlib
@@ -7,13 +7,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from typing import ClassVar
 
 import numpy as np
-import requests
-import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 DRAWERS = 20
 SIDE = 105
@@ -87,29 +83,10 @@ ZIPS = ", ".join(f"{name}.zip" for name, _ in ARCHIVES.values())
 
 ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
-# Bytes and sha256 of the official zips, which TFDS compares with what it downloads.
-_OFFICIAL = {
-    "background": (9464212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
-    "evaluation": (6462886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
-    "small1": (1319022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
-    "small2": (1580917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
-}
-
-_CITATION = """\
-@article{lake2015human,
-  author = {Lake, Brenden M. and Salakhutdinov, Ruslan and Tenenbaum, Joshua B.},
-  title = {Human-level concept learning through probabilistic program induction},
-  journal = {Science},
-  volume = {350},
-  number = {6266},
-  pages = {1332--1338},
-  year = {2015}
-}"""
-
 _DRAWING = re.compile(r"([^/]+)/character(\d+)/\d+_(\d+)\.png$")
 _PROBLEMS_SHOWN = 8
 
-# What zipfile and Pillow raise on damaged data; RuntimeError is zipfile's word for a password or an unknown method.
+# What zipfile and Pillow raise on damaged data; zipfile raises RuntimeError on passwords and unknown methods.
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile)
 
 # Drawings of an archive: (alphabet, number of the character, number of the drawer) -> PNG, 8 bits, paper 255.
@@ -126,16 +103,16 @@ FIRST_LABEL = _first_labels()
 
 
 def find_archives(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
-    """Finds the four archives, as zips or as unpacked folders, in `folder` or in its subfolder `python`.
+    """Finds the four archives, zipped or unpacked, in `folder` or in its subfolder `python`.
 
     Args:
-      folder: where the user put them; a clone of the official repository will do.
+      folder: of the archives, or a clone of the official repository.
 
     Returns:
       TFDS split -> path of a zip or folder.
 
     Raises:
-      FileNotFoundError: an archive is not there; all that are missing are named.
+      FileNotFoundError: archives are missing; the message names all of them.
     """
     folder = pathlib.Path(folder).expanduser()
     found = {}
@@ -144,10 +121,10 @@ def find_archives(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
         found[split] = next((path for path in places if path.exists()), None)
     missing = [f"{name}.zip" for split, (name, _) in ARCHIVES.items() if found[split] is None]
     if missing:
-        state = "lacks" if folder.is_dir() else "is no folder; it must hold"
+        state = "lacks" if folder.is_dir() else "is not a folder; it must hold"
         raise FileNotFoundError(
             f"Omniglot: data.manual_dir={folder} {state} {', '.join(missing)}, as a zip or unpacked; all four archives "
-            f"can be had from {ADDRESS}"
+            f"are available at {ADDRESS}"
         )
     return found
 
@@ -163,13 +140,13 @@ def _members(path: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def _checked_png(data: bytes) -> bytes:
-    """Encodes a drawing anew as an 8-bit PNG, which every reader of TFDS decodes to 0 and 255."""
+    """Re-encodes a drawing as an 8-bit PNG, which every reader of TFDS decodes to 0 and 255."""
     try:
         with Image.open(io.BytesIO(data), formats=["png"]) as image:
-            # Decoding alone passes over the checksums.
+            # Decoding alone ignores the checksums.
             image.verify()
     except UnidentifiedImageError:
-        raise ValueError("it is no PNG file") from None
+        raise ValueError("not a PNG file") from None
     with Image.open(io.BytesIO(data)) as image:
         pixels = image.convert("L")
     if pixels.size != (SIDE, SIDE):
@@ -185,7 +162,7 @@ def _checked_png(data: bytes) -> bytes:
 
 
 def _gaps(found: Collection[tuple[str, int, int]], alphabets: dict[str, int]) -> Iterator[str]:
-    """Names what is missing by the largest unit that is missing as a whole."""
+    """Describes what is missing, by alphabet or character where all of it is missing."""
     for alphabet, count in alphabets.items():
         lost = {}
         for character in range(1, count + 1):
@@ -204,17 +181,17 @@ def _gaps(found: Collection[tuple[str, int, int]], alphabets: dict[str, int]) ->
 
 
 def read_archive(path: pathlib.Path, split: str) -> Drawings:
-    """Reads one archive and checks that it holds exactly what Omniglot holds there, however it was packed.
+    """Reads one archive and checks that it holds exactly Omniglot's drawings, however it was packed.
 
     Args:
-      path: a zip, or the folder that it unpacks to; what is no drawing (`__MACOSX`, `.DS_Store`) is passed over.
+      path: a zip, or the folder that it unpacks to; other files (`__MACOSX`, `.DS_Store`) are ignored.
       split: a key of `ARCHIVES`.
 
     Returns:
-      the drawings, in the order of their keys.
+      The drawings, in the order of their keys.
 
     Raises:
-      ValueError: something is missing, too much, or damaged; the first few faults are named.
+      ValueError: a drawing is missing, damaged or not part of Omniglot; the message has the first few of these.
     """
     name, alphabets = ARCHIVES[split]
     drawings: Drawings = {}
@@ -244,86 +221,39 @@ def read_archive(path: pathlib.Path, split: str) -> Drawings:
         raise ValueError(
             f"Omniglot: {path} is damaged or incomplete: {'; '.join(problems[:_PROBLEMS_SHOWN] + more)}. Expected: "
             f"{len(alphabets)} alphabets, {sum(alphabets.values())} characters, {DRAWERS} drawings of each. "
-            f"Fetch it anew from {ADDRESS}{name}.zip or another source."
+            f"Download it again from {ADDRESS}{name}.zip or another source."
         )
     return dict(sorted(drawings.items()))
 
 
-def _download(manager: tfds.download.DownloadManager) -> dict[str, pathlib.Path]:
-    addresses = {split: f"{ADDRESS}{name}.zip" for split, (name, _) in ARCHIVES.items()}
-    cached = list((manager.download_dir / Omniglot.name).glob("*.zip"))
-    try:
-        if len(cached) < len(ARCHIVES):
-            # TFDS retries for minutes, and sets no limit to the wait for an answer: ask once before.
-            requests.head(addresses["small1"], timeout=10, allow_redirects=True).raise_for_status()
-        return manager.download(addresses)
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-        raise FileNotFoundError(
-            f"Omniglot is not on this disk, and cannot be downloaded from {ADDRESS} ({type(error).__name__}). "
-            f"Put {ZIPS} (official or repacked, zipped or unpacked) into one folder, and pass it as "
-            "--config.data.manual_dir=FOLDER. Without any file, the built-in data set `glyphs` works: "
-            "--config configs/quickstart.py"
-        ) from error
-    except NonMatchingChecksumError as error:
-        raise ValueError(
-            f"Omniglot: a file downloaded from {ADDRESS} is not the official one. Run again; if that does not help, "
-            f"fetch {ZIPS} by other means, and pass their folder as --config.data.manual_dir=FOLDER. {error}"
-        ) from error
+def _area_weights(size: int) -> np.ndarray:
+    """The share of old pixel j in new pixel i, float32 [size, SIDE]."""
+    edges = np.linspace(0, SIDE, size + 1)
+    old = np.arange(SIDE)
+    overlap = np.minimum(edges[1:, None], old[None] + 1) - np.maximum(edges[:-1, None], old[None])
+    return (overlap.clip(0) * size / SIDE).astype(np.float32)
 
 
-class Omniglot(tfds.core.GeneratorBasedBuilder):
-    """1623 handwritten characters of 50 alphabets, each drawn once by 20 people; every image knows its drawer."""
+def decode(pngs: list[bytes], size: int) -> np.ndarray:
+    """Decodes black drawings on white paper as ink 255 on paper 0.
 
-    # TFDS has an `omniglot` of its own, without drawers.
-    name = "siamjax_omniglot"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "Initial release."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {ZIPS}, zipped or unpacked, into one folder."
-    url_infos: ClassVar = {
-        f"{ADDRESS}{ARCHIVES[split][0]}.zip": tfds.core.download.checksums.UrlInfo(
-            size=tfds.core.utils.Size(size), checksum=checksum, filename=f"{ARCHIVES[split][0]}.zip"
-        )
-        for split, (size, checksum) in _OFFICIAL.items()
-    }
+    Args:
+      pngs: PNG files of 105x105 pixels, of any depth.
+      size: side of the result in pixels, 1 to 105; each new pixel is the mean over its area.
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(SIDE, SIDE, 1), encoding_format="png"),
-                    "alphabet": tfds.features.ClassLabel(names=list(FIRST_LABEL)),
-                    "character": np.int32,
-                    "label": np.int32,
-                    "drawer": np.int32,
-                }
-            ),
-            homepage="https://github.com/brendenlake/omniglot",
-            license="MIT",
-            citation=_CITATION,
-            disable_shuffling=True,
-        )
+    Returns:
+      uint8 [n, size, size, 1].
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        try:
-            folder = dl_manager.manual_dir
-        except AssertionError:  # TFDS's way of saying that the folder is absent or empty.
-            folder = None
-        paths = find_archives(folder) if folder else _download(dl_manager)
-        # Everything is checked before anything is written.
-        archives = {split: read_archive(pathlib.Path(paths[split]), split) for split in ARCHIVES}
-        return {split: self._generate_examples(drawings) for split, drawings in archives.items()}
-
-    def _generate_examples(self, drawings: Drawings) -> Iterator[tuple[int, dict]]:
-        for index, ((alphabet, character, drawer), png) in enumerate(drawings.items()):
-            yield (
-                index,
-                {
-                    "image": png,
-                    "alphabet": alphabet,
-                    "character": character,
-                    "label": FIRST_LABEL[alphabet] + character - 1,
-                    "drawer": drawer,
-                },
-            )
+    Raises:
+      ValueError: a drawing does not have 105x105 pixels.
+      OSError, SyntaxError: a file is damaged or not a PNG; Pillow raises both.
+    """
+    images = np.empty((len(pngs), size, size, 1), np.uint8)
+    weights = _area_weights(size)
+    for i, png in enumerate(pngs):
+        with Image.open(io.BytesIO(png), formats=["png"]) as image:
+            if image.size != (SIDE, SIDE):
+                raise ValueError(f"expected {SIDE}x{SIDE} pixels, found {image.size[0]}x{image.size[1]}")
+            ink = 255 - np.asarray(image.convert("L"))
+        images[i, :, :, 0] = ink if size == SIDE else np.rint(weights @ ink @ weights.T)
+    return images

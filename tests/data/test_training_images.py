@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from siamjax.data import Dataset, glyphs, source
+from siamjax.data import Dataset, glyphs, training_images
 
 WORLD = ml_collections.ConfigDict(dict(size=20, glyphs=dict(alphabets=2, characters=3, drawers=4, joined=0)))
 
 
 def test_drawn_images_are_those_of_the_numbers_that_the_index_gives():
-    drawn = source.make(WORLD, None)
+    drawn = training_images.make(WORLD, None)
     key = jax.random.key(3)
     item = jnp.asarray(drawn.index.image[[0, 4, 5], [1, 0, 3]])
     images = jax.jit(drawn.fetch)(key, drawn.images, item)
@@ -23,8 +23,8 @@ def test_drawn_images_are_those_of_the_numbers_that_the_index_gives():
 def test_a_data_set_gives_its_own_images():
     number = np.arange(6, dtype=np.int32)
     images = number.astype(np.uint8).reshape(6, 1, 1, 1)
-    lying = source.make(WORLD, Dataset(images, number // 2, number // 4, number % 2, ("a", "b")))
-    fetched = lying.fetch(None, jnp.asarray(lying.images), jnp.asarray(lying.index.image[2]))
+    stored = training_images.make(WORLD, Dataset(images, number // 2, number // 4, number % 2, ("a", "b")))
+    fetched = stored.fetch(None, jnp.asarray(stored.images), jnp.asarray(stored.index.image[2]))
     np.testing.assert_array_equal(np.ravel(fetched), [4, 5])
 
 
@@ -33,4 +33,4 @@ def test_drawn_alphabets_that_join_share_the_batches_as_asked():
     dataset = Dataset(np.zeros((6, 1, 1, 1), np.uint8), number, number // 2, number, ("a", "b", "glyphs-0"))
     world = WORLD.copy_and_resolve_references()
     world.glyphs.joined, world.glyphs.share = 1, 0.4
-    np.testing.assert_allclose(source.make(world, dataset).index.weight, [0.3, 0.3, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(training_images.make(world, dataset).index.weight, [0.3, 0.3, 0.4], rtol=1e-6)

@@ -1,0 +1,34 @@
+"""All sources of data, by name. Adding one takes a file with its `Source`, and a line here."""
+
+from ml_collections import ConfigDict
+
+from siamjax.choices import choose
+from siamjax.data import folder, glyphs, mnist, omniglot, tfds
+from siamjax.data.types import Datasets, Source
+
+SOURCES: dict[str, Source] = {
+    "folder": folder.SOURCE,
+    "glyphs": glyphs.SOURCE,
+    "mnist": mnist.SOURCE,
+    "omniglot": omniglot.SOURCE,
+    "tfds": tfds.SOURCE,
+}
+
+
+def load(config: ConfigDict, train: bool = True) -> Datasets:
+    """The data sets named by `config`, the `data` part of a configuration.
+
+    Args:
+      config: see `siamjax.run.settings`.
+      train: whether to load the training data too.
+
+    Returns:
+      The data sets by part, see `Source.load`.
+
+    Raises:
+      ValueError: the source is unknown, or cannot be trained on; see also its own function.
+    """
+    source = choose("data.name", config.name, SOURCES)
+    if train and not source.trains:
+        raise ValueError(f"data.name={config.name!r} is evaluation-only: use it with --mode evaluate")
+    return source.load(config, train)
