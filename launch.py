@@ -7,7 +7,7 @@ python launch.py --coordinator HOST:PORT --processes 2 --process 0    one of two
 srun python launch.py --coordinator auto                    the same on SLURM, a TPU pod or Open MPI
 
 Any setting can be changed by --config.KEY=VALUE; configs/default.py lists them all with their meaning. A run folder
-keeps its configuration: training it again goes on where it was, and evaluating it needs no --config.
+stores its configuration: training it again resumes it, and evaluating it needs no --config.
 """
 
 import argparse
@@ -42,8 +42,9 @@ def parse(argv):
         known = ", ".join(f"configs/{path.name}" for path in sorted(CONFIGS.glob("*.py")) if path.stem != "saved")
         sys.exit(f"launch.py: --config {given.config}: there is no such file; there are {known}")
     if not any(argument.partition("=")[0] == "--config" for argument in argv):
-        saved = (pathlib.Path(workdir) / "config.json").exists()
-        file = f"{CONFIGS / 'saved.py'}:{workdir}" if saved else str(CONFIGS / "quickstart.py")
+        from siamjax.run import Run  # JAX takes a second to import; a --config does that by itself.
+
+        file = f"{CONFIGS / 'saved.py'}:{workdir}" if Run(workdir).is_started else str(CONFIGS / "quickstart.py")
         argv = [argv[0], f"--config={file}", *argv[1:]]
     try:
         rest = flags.FLAGS(argv)
@@ -62,10 +63,12 @@ def main(_):
         logging.set_verbosity(logging.ERROR)
     if PROCESS.value in (None, 0) and COORDINATOR.value != "auto":
         print(f"{MODE.value} {WORKDIR.value}: loading JAX, then the data", flush=True)
-    # After the flags: a misspelt one is answered at once.
-    from siamjax import experiment, parallel
+    # After the flags: a misspelt one is reported at once.
+    from siamjax import parallel
+    from siamjax.evaluate import evaluate
+    from siamjax.train import train
 
-    run = {"train": experiment.train, "evaluate": experiment.evaluate}[MODE.value]
+    run = {"train": train, "evaluate": evaluate}[MODE.value]
     place = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     try:
         if place != (None, None, None):
@@ -78,7 +81,7 @@ def main(_):
         _leave(1, _line(parallel.explain(error)))
     except KeyboardInterrupt:
         print(file=sys.stderr)  # After the terminal's ^C.
-        _leave(130, "interrupted; the same command goes on from the latest checkpoint")
+        _leave(130, "interrupted; the same command resumes from the latest checkpoint")
 
 
 def _leave(code, message):

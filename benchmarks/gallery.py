@@ -135,13 +135,13 @@ class Cosine:
         import jax
 
         from siamjax import heads
-        from siamjax.evaluation.scorer import Scorer
+        from siamjax.network import Network
         from siamjax.training.state import Model
 
         head = heads.make("distance", distance="cosine")
         example = np.zeros((1, DIMENSION), np.float32)
         params = head.init(jax.random.key(0), example, example)["params"]
-        scorer = Scorer(Model(None, head), {"encoder": {}, "head": params}, {})
+        scorer = Network(Model(None, head), {"encoder": {}, "head": params}, {})
         self.score_pairs, self.score_all = scorer.score_pairs, scorer.score_all
 
 

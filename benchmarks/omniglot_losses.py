@@ -67,7 +67,7 @@ def untrained(config):
     """Accuracy on the same trials of the network as it starts, its running statistics as they start too."""
     from siamjax import data
     from siamjax.evaluation import one_shot
-    from siamjax.evaluation.scorer import Scorer
+    from siamjax.network import Network
     from siamjax.run import parts
     from siamjax.training import state
 
@@ -76,7 +76,7 @@ def untrained(config):
     model = parts.make_model(config)
     weights_key, _ = jax.random.split(jax.random.key(config.seed))
     start = state.create(model, weights_key, validation.images.shape[1:], optax.identity())
-    scorer = Scorer(model, start.params, start.batch_stats)
+    scorer = Network(model, start.params, start.batch_stats)
     settings = config.evaluation
     trials = one_shot.within_group(validation, trials=settings.trials, ways=settings.ways, seed=settings.seed)
     return float(one_shot.right(scorer.score_trials(scorer.embed(validation.images), trials), trials.answer).mean())

@@ -2,32 +2,37 @@
 
     import siamjax
 
-    verifier = siamjax.Verifier("runs/faces")                       # the run folder of a training
-    verifier.verify("a.jpg", "b.jpg").probability                   # are these two of the same identity?
+    network = siamjax.Network.load("runs/faces")                # the run folder of a training, or "omniglot-fast"
+    network.verify("a.jpg", "b.jpg").probability                # do these two show the same identity?
 
-    gallery = siamjax.Gallery("people", "runs/faces")               # a new gallery, or one that exists
+    gallery = siamjax.Gallery("people", "runs/faces")           # a new gallery, or an existing one
     gallery.enroll(["ann.jpg", "bob.jpg"], ["Ann", "Bob"])
-    (found,) = gallery.identify(verifier.read(["who.jpg"]))         # who is this?
+    (found,) = gallery.identify(network.read(["who.jpg"]))      # who is this?
     found.identity, found.ranked[0].probability
 
-    network = siamjax.load_pretrained("omniglot-fast")              # comes with the package
-    loss = siamjax.losses.batch_all_triplet(embeddings, labels)     # for training code of your own
+    loss = siamjax.losses.batch_all_triplet(embeddings, labels) # for training code of your own
 
 Training is `launch.py`, and the command `siamjax` does all of this on files; both have `--help`.
 """
 
 import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siamjax.gallery import Gallery
+    from siamjax.network import Network
 
 __version__ = "0.1.0"
 
-# Imported when first asked for: `siamjax.host` must be able to come before JAX, and the command to start without it.
-_PLACES = {"Gallery": "siamjax.gallery", "Verifier": "siamjax.verifier"}
+# Imported when first used: `siamjax.host` must be able to come before JAX, and the command to start without it.
+_PLACES = {"Gallery": "siamjax.gallery", "Network": "siamjax.network"}
 _MODULES = ("augment", "data", "distances", "encoders", "heads", "host", "losses", "mining", "optimizer", "sampling")
 
-__all__ = ["Gallery", "Verifier", "load_pretrained", *_MODULES]
+__all__ = ["Gallery", "Network", "Verifier", "load_pretrained", *_MODULES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
     if name in _MODULES:
@@ -35,12 +40,26 @@ def __getattr__(name):
     raise AttributeError(f"module 'siamjax' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
-def load_pretrained(name: str, copies: int = 0):
-    """The trained network called `name`; see `siamjax.pretrained.load`."""
-    from siamjax import pretrained
+def Verifier(
+    run: str | os.PathLike[str],
+    copies: int | None = None,
+    convolution: str | None = None,
+    *,
+    threshold: float | None = None,
+    far: float | None = None,
+) -> "Network":
+    """The former name of `Network.load`, whose arguments it takes."""
+    from siamjax.network import Network
 
-    return pretrained.load(name, copies)
+    return Network.load(run, copies=copies, convolution=convolution, threshold=threshold, far=far)
+
+
+def load_pretrained(name: str, copies: int = 0) -> "Network":
+    """The network that comes with siamjax under this `name`: `Network.load`, by default without distorted copies."""
+    from siamjax.network import Network
+
+    return Network.load(name, copies=copies)

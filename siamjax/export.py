@@ -13,13 +13,13 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from siamjax import files
-from siamjax.verifier import Verifier
+from siamjax.network import Network
 
 _PLATFORMS = ("cpu", "cuda")
 
 
-def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
-    """Writes the network of the `run` folder into the folder `place`:
+def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes a network, which `Network.load` finds, into a folder:
 
     - `encoder.stablehlo`: images uint8 [b, h, w, c] -> embeddings float32 [b, d], for any b, on CPU and CUDA;
     - `head.stablehlo`: embeddings [b, d] and [b, d] -> scores float32 [b];
@@ -30,21 +30,24 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     (`evaluation.copies`) are no part of it: an embedding is the image's own, and threshold and calibration are those
     that were fitted to such embeddings.
 
+    Returns:
+      The folder.
+
     Raises:
-      FileNotFoundError, ValueError: see `Verifier`.
+      FileNotFoundError, ValueError: see `Network.load` and `Network.decision`.
     """
-    verifier = Verifier(run, copies=0, convolution="direct")
-    place = pathlib.Path(place).expanduser()
-    variables, head = verifier.variables, verifier.model.head
+    exported = Network.load(network, copies=0, convolution="direct")
+    place = pathlib.Path(folder).expanduser()
+    variables, head, card = exported.variables, exported.model.head, _card(exported)
 
     def encode(images):
-        return verifier.model.encoder.apply(variables["encoder"], images.astype(jnp.float32) / 255, train=False)
+        return exported.model.encoder.apply(variables["encoder"], images.astype(jnp.float32) / 255, train=False)
 
     def score(first, second):
         return head.apply({"params": variables["head"]}, first, second)
 
     batch = jax_export.symbolic_shape("b")
-    images = jax.ShapeDtypeStruct((*batch, *verifier.image_shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((*batch, *exported.inputs.shape), jnp.uint8)
     encoder = jax_export.export(jax.jit(encode), platforms=_PLATFORMS)(images)
     (embeddings,) = encoder.out_avals
     pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
@@ -55,34 +58,35 @@ def export(run: str | os.PathLike, place: str | os.PathLike) -> pathlib.Path:
     files.write(
         place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()})
     )
-    files.write(place / "card.json", json.dumps(_card(verifier, embeddings), indent=2).encode())
+    card["embeddings"] = {"shape": ["b", embeddings.shape[1]], "dtype": "float32"}
+    files.write(place / "card.json", json.dumps(card, indent=2).encode())
     return place
 
 
-def _card(verifier, embeddings):
-    height, width, channels = verifier.image_shape
+def _card(network):
+    height, width, channels = network.inputs.shape
+    decision = network.decision
     return {
         "images": {
             "shape": ["b", height, width, channels],
             "dtype": "uint8",
             "colour": "RGB" if channels == 3 else "grey",
-            "inverted": verifier.invert,
+            "inverted": network.inputs.invert,
             "made": "of the file, in this order, by functions of Pillow: decoded (JPEG by Image.draft), turned upright "
             "as EXIF says, 8 bits, transparent parts white, grey or RGB, inverted if so, resized and padded with black",
             "draft": ["RGB" if channels == 3 else "L", [2 * height, 2 * height]],
             "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },
-        "embeddings": {"shape": ["b", embeddings.shape[1]], "dtype": "float32"},
         "decision": {
             "same": "score > threshold",
             "probability": "1 / (1 + exp(-slope * (score - threshold)))",
-            "threshold": verifier.decision.threshold,
-            "slope": verifier.decision.slope,
+            "threshold": decision.threshold,
+            "slope": decision.slope,
             # Formerly there were two: where the score is below the threshold, and above.
-            "below": verifier.decision.slope,
-            "above": verifier.decision.slope,
-            "false_accepts": dataclasses.asdict(verifier.decision)["false_accepts"],
+            "below": decision.slope,
+            "above": decision.slope,
+            "false_accepts": dataclasses.asdict(decision)["false_accepts"],
             "fitted_on_embeddings_averaged_over_copies": 0,
         },
-        "config": json.loads(verifier.config.to_json()),
+        "config": json.loads(network.settings.to_json()),
     }

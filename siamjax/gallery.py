@@ -18,7 +18,7 @@ import numpy as np
 from siamjax import database as databases
 from siamjax import files, stores
 from siamjax.data.images import opened, refusal, upright
-from siamjax.verifier import Verifier
+from siamjax.network import Network as Verifier
 
 _THUMBNAIL = 96  # pixels
 _AT_ONCE = 10_000  # images that are read at a time
@@ -80,7 +80,7 @@ class Gallery:
             raise FileNotFoundError(
                 f"{self.place} needs the network in {index['run']}, which is not there; say where with --checkpoint"
             )
-        self.verifier = Verifier(run or index["run"], threshold=threshold, far=far)
+        self.verifier = Verifier.load(run or index["run"], threshold=threshold, far=far)
         about = {
             "format": stores.FORMAT,
             "run": str(pathlib.Path(run).resolve()) if run else index["run"],

@@ -1,7 +1,8 @@
-"""Figures -> tables on the terminal and pictures in `<workdir>/report`."""
+"""Figures -> tables on the terminal, and pictures in a folder."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import rich.box
@@ -10,22 +11,23 @@ import rich.table
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from siamjax.data.dataset import Dataset
+from siamjax.data import Dataset
 from siamjax.data.images import opened, upright
-from siamjax.evaluation import one_shot, protocols
+from siamjax.evaluation import Measure, PairScores, Skipped, one_shot
 from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
 
 _QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
+_WORST = 12  # wrong pairs of each kind that are shown
 _FRAME, _CELL = 3, 44  # pixels: width of a frame, and least size of an image within it
 
 
-def note(message: str):
+def note(message: str) -> None:
     """Prints one line."""
     rich.console.Console().print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-def table(results: dict, title: str):
+def table(results: Mapping[str, Any], title: str) -> None:
     """Prints protocol, accuracy, its 95 % interval and over what that is, and trials of a results.json; seeds above."""
     seeds = sorted({row["seed"] for row in results.values() if row["seed"] is not None})
     drawn = f"; trials drawn with seed {', '.join(map(str, seeds))}" if seeds else ""
@@ -42,7 +44,7 @@ def table(results: dict, title: str):
         note("No interval (-): none is wrong or none is right, or they are over fewer than three")
 
 
-def figures(values: dict[str, float], title: str, intervals: dict | None = None):
+def figures(values: Mapping[str, float], title: str, intervals: Mapping[str, Any] | None = None) -> None:
     """Prints name and value, and the 95 % intervals over identities where they are given."""
     shown = rich.table.Table(title=title, min_width=len(title) + 4)
     shown.add_column("measure")
@@ -70,18 +72,35 @@ def _print(shown):
     rich.console.Console(width=max(console.width, needed)).print(shown)
 
 
-def verification(
-    workdir: pathlib.Path,
+def pictures(
+    folder: pathlib.Path,
     about: str,
     dataset: Dataset,
-    verified: protocols.Verified,
-    measures: dict[str, float],
-    worst: int = 12,
-):
-    """Draws ROC and DET curves and the scores of both kinds of pairs, report/verification.png; and the `worst` false
-    accepts and false rejects, report/worst_pairs.png. `about` says of which run and data they are; `measures` are those
-    of `evaluation.verification`."""
-    _, same, scores, decision = verified
+    asked: PairScores,
+    found: Sequence[Measure | Skipped],
+    page: tuple[one_shot.Trials, np.ndarray] | None = None,
+) -> None:
+    """Draws an evaluation: trials.png, verification.png, worst_pairs.png and reliability.png.
+
+    Args:
+      folder: where they are stored.
+      about: which run and data they are of.
+      dataset: the test data.
+      asked: its pairs and their scores.
+      found: the figures, of which AUC, EER and log loss are written into the pictures.
+      page: trials on the test data and their scores float [r, q, ways]; None for no picture of them.
+    """
+    measures = {one.name: one.value for one in found if isinstance(one, Measure) and one.table == "pairs"}
+    if page:
+        trials(folder, about, dataset, *page)
+    _verification(folder, about, asked, measures)
+    _worst_pairs(folder, about, dataset, asked)
+    _reliability(folder, about, asked, measures["log_loss"])
+
+
+def _verification(folder, about, asked, measures):
+    """ROC and DET curves, and the scores of both kinds of pairs."""
+    same, scores = asked.same, asked.scores
     false_accepts, true_accepts = roc(scores, same)
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     figure.suptitle(about, fontsize=10, parse_math=False)
@@ -97,18 +116,17 @@ def verification(
     middle.set(xlim=(1e-4, 1), ylim=(1e-4, 1), xscale="log", yscale="log")
     for kind, name in ((same, "same"), (~same, "different")):
         right.hist(scores[kind], bins=np.histogram_bin_edges(scores, 60), alpha=0.6, label=name)
-    right.axvline(decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
+    right.axvline(asked.decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
     right.set(title="scores of test pairs", xlabel="score", ylabel="pairs")
     right.legend()
     for axis in (left, middle):
         axis.grid(alpha=0.3)
-    _save(figure, workdir, "verification.png")
-    _worst_pairs(workdir, about, dataset, verified, worst)
+    _save(figure, folder, "verification.png")
 
 
-def _worst_pairs(workdir, about, dataset, verified, worst):
-    """Draws the mistakes farthest from the threshold, the worst of each two identities: report/worst_pairs.png."""
-    pairs, same, scores, decision = verified
+def _worst_pairs(folder, about, dataset, asked):
+    """The mistakes farthest from the threshold, the worst of each two identities."""
+    pairs, same, scores, decision = asked.pairs, asked.same, asked.scores, asked.decision
     beyond = np.where(same, decision.threshold - scores, scores - decision.threshold)
     wrong = decision.same(scores) != same
     rows, titles = [], []
@@ -116,7 +134,7 @@ def _worst_pairs(workdir, about, dataset, verified, worst):
         (~same, "false accepts: called the same", "two identities"),
         (same, "false rejects: called different", "identity"),
     ):
-        shown = worst_of_each(beyond, wrong & kind, dataset.label[pairs])[:worst]
+        shown = worst_of_each(beyond, wrong & kind, dataset.label[pairs])[:_WORST]
         if len(shown):
             cells = [[_cell(image, _WRONG, dataset.ink) for image in dataset.images[pairs[number]]] for number in shown]
             rows.append(np.concatenate([np.concatenate(two) for two in cells], axis=1))
@@ -124,7 +142,7 @@ def _worst_pairs(workdir, about, dataset, verified, worst):
             titles.append(f"{count}; the worst of each {each}, {len(shown)} shown")
     if not rows:
         return note("no test pair is judged wrongly")
-    _page(workdir, "worst_pairs.png", rows, titles, about)
+    _page(folder, "worst_pairs.png", rows, titles, about)
 
 
 def worst_of_each(beyond: np.ndarray, wrong: np.ndarray, identities: np.ndarray) -> np.ndarray:
@@ -136,11 +154,11 @@ def worst_of_each(beyond: np.ndarray, wrong: np.ndarray, identities: np.ndarray)
     return order[np.sort(first)]
 
 
-def reliability(workdir: pathlib.Path, about: str, verified: protocols.Verified, log_loss: float):
-    """Draws how many pairs are the same where the probability says so many, report/reliability.png."""
-    probability = verified.decision.probability(verified.scores)
+def _reliability(folder, about, asked, log_loss):
+    """The share of pairs that are the same, against the probability that was given."""
+    probability = asked.decision.probability(asked.scores)
     place = np.minimum((10 * probability).astype(int), 9)
-    count, same, total = (np.bincount(place, weight, 10) for weight in (None, verified.same, probability))
+    count, same, total = (np.bincount(place, weight, 10) for weight in (None, asked.same, probability))
     filled = count > 0
     figure = Figure(figsize=(5, 5.6), layout="constrained")
     figure.suptitle(about, fontsize=8)
@@ -148,19 +166,21 @@ def reliability(workdir: pathlib.Path, about: str, verified: protocols.Verified,
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     upper.plot(total[filled] / count[filled], same[filled] / count[filled], marker="o")
     upper.set(title=f"reliability on test pairs: log loss {log_loss:.3f} (of always ½ 0.693)", ylabel="share the same")
-    for kind, name in ((verified.same, "same"), (~verified.same, "different")):
+    for kind, name in ((asked.same, "same"), (~asked.same, "different")):
         lower.hist(probability[kind], bins=np.linspace(0, 1, 21), alpha=0.6, label=name)
     lower.set(xlabel="probability of the same", ylabel="pairs", xlim=(0, 1))
     lower.legend()
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
-    _save(figure, workdir, "reliability.png")
+    _save(figure, folder, "reliability.png")
 
 
-def curves(workdir: pathlib.Path, about: str):
-    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: report/curves.png; `about` says of
-    which run and data they are."""
-    rows = metrics.read(workdir / "metrics.csv")
+def curves(folder: pathlib.Path, table: pathlib.Path, about: str) -> None:
+    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: curves.png in `folder`.
+
+    `table` is a metrics.csv; `about` says which run and data they are of.
+    """
+    rows = metrics.read(table)
     titles = {
         "loss": "training loss",
         "pair_accuracy": "training pair accuracy",
@@ -175,25 +195,25 @@ def curves(workdir: pathlib.Path, about: str):
         axis.grid(alpha=0.3)
         if name != "loss":
             axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _save(figure, workdir, "curves.png")
+    _save(figure, folder, "curves.png")
 
 
 def trials(
-    workdir: pathlib.Path,
+    folder: pathlib.Path,
     about: str,
     dataset: Dataset,
     trials: one_shot.Trials,
     scores: np.ndarray,
     rights: int = 4,
     mistakes: int = 20,
-):
-    """Draws some trials, the wrong ones among them: report/trials.png.
+) -> None:
+    """Draws some trials, the wrong ones among them: trials.png in `folder`.
 
     A row is a trial: the query, then its support set with the right identity framed green and a wrong choice red.
 
     Args:
-      workdir: the run folder.
-      about: of which run and data they are.
+      folder: where it is stored.
+      about: which run and data they are of.
       dataset: where the trials' images are.
       trials: one-shot trials on it.
       scores: float [r, q, ways].
@@ -221,10 +241,10 @@ def trials(
         f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
         "On the left the query; green the right one; red a wrong choice"
     )
-    _page(workdir, "trials.png", [np.concatenate(rows)], [title], about)
+    _page(folder, "trials.png", [np.concatenate(rows)], [title], about)
 
 
-def _page(workdir, name, blocks, titles, about):
+def _page(folder, name, blocks, titles, about):
     """Saves blocks of images, uint8 [h, w, 3] each, pixel by pixel below one another, each under its title."""
     sizes = [block.shape[0] / 100 + 0.4 for block in blocks]
     width = max(900, *(block.shape[1] for block in blocks)) / 100
@@ -237,7 +257,7 @@ def _page(workdir, name, blocks, titles, about):
         axis.set_anchor("W")
         axis.set_axis_off()
         axis.set_title(title, fontsize=10, loc="left", parse_math=False)
-    _save(figure, workdir, name)
+    _save(figure, folder, name)
 
 
 def contact_sheet(query: str, matches: Sequence, path: str):
@@ -278,8 +298,7 @@ def _cell(image, frame, ink):
     return np.pad(framed, ((_FRAME, _FRAME), (_FRAME, _FRAME), (0, 0)), constant_values=255)
 
 
-def _save(figure, workdir, name):
-    folder = workdir / "report"
+def _save(figure, folder, name):
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / name, dpi=100)
     note(f"wrote {folder / name}")

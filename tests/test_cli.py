@@ -18,6 +18,7 @@ from siamjax import cli
 from siamjax.gallery import Gallery
 from siamjax.run.parts import make_model
 from siamjax.training import state
+from siamjax.run import Run
 from siamjax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def run(tmp_path_factory):
     config.head.name = "distance"
     model = make_model(config)
     start = state.create(model, jax.random.key(0), (16, 16, 1), optax.identity())
-    checkpoints = Checkpoints(place)
+    checkpoints = Checkpoints(Run(place).checkpoints)
     checkpoints.save("best", parallel.replicate(start), {})
     checkpoints.close()
     (place / "config.json").write_text(config.to_json())
@@ -194,7 +195,7 @@ def finish(arguments, **options):
 def test_commands_import_no_more_than_they_need(gallery, run, faces):
     """Imports are most of the time that they take."""
     image = str(faces / "ann" / "0.png")
-    trainer = {"siamjax.experiment", "siamjax.report", "siamjax.training.loop", "siamjax.training.recipe"}
+    trainer = {"siamjax.train", "siamjax.evaluate", "siamjax.report", "siamjax.training.loop", "siamjax.run.recipe"}
     heavy = trainer | {"scipy.stats", "sklearn", "matplotlib", "tensorflow_datasets", "tensorboardX", "torch"}
     done = finish(["verify", str(run), image, image])
     assert done.returncode in (0, 1) and "jax" in done.stdout.split(), done.stderr

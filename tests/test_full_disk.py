@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from configs import default
-from siamjax import experiment, files
+from siamjax import files
 from siamjax.data import folder
+from siamjax.train import train
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_run_goes_on_once_there_is_room(small_disk):
     with pytest.raises(
         OSError, match=r"checkpoints cannot be written in .*run/checkpoints \(No space left on device\)"
     ):
-        experiment.train(config, small_disk / "run")
+        train(config, small_disk / "run")
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    experiment.train(config, small_disk / "run")
+    train(config, small_disk / "run")
     assert (small_disk / "run" / "results.json").exists()

@@ -17,9 +17,11 @@ import pytest
 import safetensors
 from PIL import Image, ImageOps
 
-from siamjax import cli, experiment
+from siamjax import cli
+from siamjax.evaluate import evaluate
 from siamjax.gallery import Gallery
-from siamjax.verifier import Verifier
+from siamjax.network import Network
+from siamjax.train import train
 
 
 def face(identity, shot, size=(40, 48)):
@@ -64,7 +66,7 @@ def settings(faces, place):
 def run(faces, tmp_path_factory):
     """The run folder of that network."""
     place = tmp_path_factory.mktemp("run")
-    experiment.train(settings(faces, place), place / "run")
+    train(settings(faces, place), place / "run")
     return place / "run"
 
 
@@ -104,7 +106,7 @@ def test_identities_that_were_trained_on_are_never_tested(run, faces, tmp_path):
     shutil.copytree(more / "person00", more / "a_new_one")
     config = saved.get_config(str(run))
     config.data.folder.path = str(more)
-    for go_on in (experiment.evaluate, experiment.train):
+    for go_on in (evaluate, train):
         with pytest.raises(ValueError, match=r"identities.json: \d+ identities of the \w+ data were trained on"):
             go_on(config, run)
 
@@ -116,7 +118,7 @@ def test_evaluating_on_other_data_leaves_the_runs_threshold(run, tmp_path, capsy
     before = (run / "verification.json").read_text()
     config = saved.get_config(str(run))
     config.data.folder.invert = True
-    experiment.evaluate(config, run)
+    evaluate(config, run)
     assert (run / "verification.json").read_text() == before
     folder = run / "evaluations" / "data.folder.invert=True"
     assert f"data.folder.invert differ(s) from the run's training: the figures go to {folder}" in said(capsys)
@@ -129,8 +131,8 @@ def test_training_goes_on_from_another_runs_network(run, tmp_path):
     config = saved.get_config(str(run))
     config.train.update(start=str(run), steps=1, validate_every=1)
     config.optimizer.adamw.learning_rate = 1e-9
-    experiment.train(config, tmp_path / "run")
-    first, second = (Verifier(place).variables["encoder"]["params"] for place in (run, tmp_path / "run"))
+    train(config, tmp_path / "run")
+    first, second = (Network.load(place).variables["encoder"]["params"] for place in (run, tmp_path / "run"))
     assert first.keys() == second.keys()
     np.testing.assert_allclose(first["Conv_1"]["kernel"], second["Conv_1"]["kernel"], atol=1e-6)
 
@@ -159,7 +161,7 @@ def test_pairs_of_a_list_are_judged_as_verify_judges_them(run, faces, tmp_path, 
     (tmp_path / "list.csv").write_text(text)
     assert cli.main(["pairs", str(run), str(tmp_path / "list.csv"), "--images", str(faces), "--json"]) == 0
     figures = json.loads(said(capsys))
-    verifier = Verifier(run)
+    verifier = Network.load(run)
     right = [verifier.verify(faces / a, faces / b).same == bool(same) for a, b, same in rows[:6]]
     assert figures["accuracy"] > 0.8 and sum(right) >= 5 and figures["auc"] > 0.85
     assert cli.main(["pairs", str(run), str(tmp_path / "list.csv")]) == 2
@@ -252,7 +254,7 @@ def test_embed_writes_what_others_can_read(run, faces, tmp_path):
     assert cli.main(["embed", str(run), str(faces / "person01"), "-o", str(output)]) == 0
     with np.load(output) as file:
         assert file["embeddings"].shape == (6, 32) and file["paths"][5].endswith("person01/5.png")
-        verifier = Verifier(run)
+        verifier = Network.load(run)
         expected = verifier.embed(verifier.read([file["paths"][2]]))
         np.testing.assert_allclose(file["embeddings"][2:3], expected, atol=1e-5)
 
@@ -302,7 +304,7 @@ np.savez(output, embeddings=embeddings, scores=head.call(embeddings[:-1], embedd
 
 def test_an_exported_network_gives_the_same_numbers_where_siamjax_is_not(run, faces, tmp_path):
     assert cli.main(["export", str(run), "-o", str(tmp_path / "out")]) == 0
-    verifier = Verifier(run)
+    verifier = Network.load(run)
     images = verifier.read([faces / "person02" / f"{shot}.png" for shot in range(5)])
     np.save(tmp_path / "images.npy", images)
     places = [tmp_path / name for name in ("out", "images.npy", "got.npz")]
@@ -344,12 +346,12 @@ def test_an_exported_network_decides_as_one_that_was_evaluated_without_copies(ru
     config = json.loads((copied / "config.json").read_text())
     config["evaluation"]["copies"] = 2
     (copied / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="no threshold for copies=0, as an exported .* --mode evaluate"):
-        Verifier(copied, copies=0)
+    with pytest.raises(ValueError, match="no threshold for copies=0; it has one for copies=2. .* --mode evaluate"):
+        _ = Network.load(copied, copies=0).decision
     from configs import saved
 
-    experiment.evaluate(saved.get_config(str(copied)), copied)
-    plain, averaged, alone = Verifier(run), Verifier(copied), Verifier(copied, copies=0)
+    evaluate(saved.get_config(str(copied)), copied)
+    plain, averaged, alone = Network.load(run), Network.load(copied), Network.load(copied, copies=0)
     assert alone.decision == plain.decision != averaged.decision
     assert alone.fingerprint == plain.fingerprint != averaged.fingerprint
     assert cli.main(["export", str(copied), "-o", str(tmp_path / "out")]) == 0
@@ -358,8 +360,8 @@ def test_an_exported_network_decides_as_one_that_was_evaluated_without_copies(ru
         plain.decision.threshold,
         *[plain.decision.slope] * 3,
     ]
-    with pytest.raises(ValueError, match="no threshold for copies=5; choose 0, or the run's own copies, 2"):
-        Verifier(copied, copies=5)
+    with pytest.raises(ValueError, match="no threshold for copies=5; it has one for copies=0"):
+        _ = Network.load(copied, copies=5).decision
 
 
 def test_a_threshold_that_is_moved_changes_answers_and_not_probabilities(run, filled, faces, tmp_path, capsys):
@@ -386,10 +388,10 @@ def test_what_an_older_version_fitted_still_decides(run, tmp_path, faces, capsys
     saved = json.loads((old / "verification.json").read_text())
     saved["decision"] = {"threshold": 0.5, "below": 5.0, "above": 80.0}
     (old / "verification.json").write_text(json.dumps(saved))
-    answer = Verifier(old).verify(*[faces / "person00" / f"{shot}.png" for shot in (0, 1)])
+    answer = Network.load(old).verify(*[faces / "person00" / f"{shot}.png" for shot in (0, 1)])
     assert answer.same == (answer.score > 0.5) == (answer.probability > 0.5)
     with pytest.raises(ValueError, match="far=0.01: .* evaluate it again"):
-        Verifier(old, far=0.01)
+        Network.load(old, far=0.01)
 
 
 def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_path):
@@ -397,7 +399,7 @@ def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_p
     config.encoder.update(name="local", width=4, embedding=36 * 4)
     config.head.name, config.head.aligned.cells, config.loss.name = "aligned", 6, "ranking"
     config.train.update(steps=4, validate_every=4)
-    experiment.train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
     gallery = Gallery(tmp_path / "gallery", tmp_path / "run")
     images = [faces / f"person{number:02d}" / "0.png" for number in range(12)]
     gallery.enroll(images, [image.parent.name for image in images])
@@ -500,13 +502,13 @@ def test_one_line_says_what_is_wrong(run, filled, faces, tmp_path, capsys):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "gallery.json").write_text("{")
     old = shutil.copytree(run, tmp_path / "old")
-    (old / "config.json").write_text(json.dumps({"data": {}}))
+    (old / "config.json").write_text(json.dumps({"data": {"kind": 1}}))
     unjudged = shutil.copytree(run, tmp_path / "unjudged")
     (unjudged / "verification.json").unlink()
     for command, message in (
-        (["verify", str(tmp_path / "none"), image, image], "config.json is not there; name the folder of a run"),
-        (["verify", str(old), image, image], "old is of another version, or damaged"),
-        (["verify", str(unjudged), image, image], "evaluate the run first"),
+        (["verify", str(tmp_path / "none"), image, image], "config.json is not there; name a run folder"),
+        (["verify", str(old), image, image], "data.kind is not a setting of this version"),
+        (["verify", str(unjudged), image, image], "has no threshold for copies=0. Evaluate the run"),
         (["verify", str(run), image, str(tmp_path / "no.png")], "no.png is not there"),
         (["list", str(tmp_path / "none")], "holds no gallery; create one: siamjax enroll GALLERY --checkpoint"),
         (["list", str(tmp_path / "file")], "is a file; name a folder"),

@@ -3,7 +3,7 @@
 import json
 
 from configs import reid_longtail
-from siamjax import experiment
+from siamjax.train import train
 
 
 def test_the_longtail_recipe_finds_whose_a_drawing_is_or_that_it_is_new(omniglot_dirs, tmp_path):
@@ -17,7 +17,7 @@ def test_the_longtail_recipe_finds_whose_a_drawing_is_or_that_it_is_new(omniglot
     config.optimizer.adamw.update(learning_rate=0.02, warmup_steps=10)
     config.train.update(steps=48, validate_every=48)
     config.evaluation.update(validation_trials=200, pairs=2000)
-    experiment.train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
     figures = json.loads((tmp_path / "run" / "verification.json").read_text())
     found = figures["retrieval"]
     # "New" alone has 0.278 of all.

@@ -38,15 +38,15 @@ def test_the_shipped_network_knows_omniglots_evaluation_alphabets(omniglot_dirs)
     assert _accuracy(siamjax.load_pretrained("omniglot-fast"), test) > 0.85
 
 
-def _accuracy(scorer, dataset):
+def _accuracy(network, dataset):
     trials = one_shot.within_group(dataset, trials=2000, ways=20, seed=3)
-    scores = scorer.score_trials(scorer.embed(dataset.images), trials)
+    scores = network.score_trials(network.embed(dataset.images), trials.query, trials.support)
     return one_shot.right(scores, trials.answer).mean()
 
 
 def test_the_shipped_network_refuses_what_is_not_its_input():
-    scorer = siamjax.load_pretrained("omniglot-fast")
+    network = siamjax.load_pretrained("omniglot-fast")
     with pytest.raises(ValueError, match="uint8 \\[n, 28, 28, 1\\]"):
-        scorer.embed(np.zeros((2, 105, 105, 1), np.uint8))
-    with pytest.raises(ValueError, match="choose one of omniglot-fast"):
+        network.embed(np.zeros((2, 105, 105, 1), np.uint8))
+    with pytest.raises(ValueError, match="networks that come with siamjax \\(omniglot-fast"):
         siamjax.load_pretrained("omniglot")

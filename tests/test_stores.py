@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siamjax import database, heads, stores
-from siamjax.evaluation.scorer import Scorer
+from siamjax.network import Network
 from siamjax.training.state import Model
 
 DIMENSION = 16
@@ -19,7 +19,7 @@ def scorer_of(distance):
     head = heads.make("distance", distance=distance)
     example = np.zeros((1, DIMENSION), np.float32)
     params = head.init(jax.random.key(0), example, example)["params"]
-    return Scorer(Model(None, head), {"encoder": {}, "head": params}, {})
+    return Network(Model(None, head), {"encoder": {}, "head": params}, {})
 
 
 def drawn(count, seed=0):

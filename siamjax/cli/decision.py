@@ -20,15 +20,15 @@ def add_options(command: argparse.ArgumentParser):
 
 
 def arguments(options: argparse.Namespace) -> dict[str, float | None]:
-    """The options as `Verifier` and `Gallery` take them."""
+    """The options as `Network.load` and `Gallery` take them."""
     return {"threshold": options.threshold, "far": options.far}
 
 
-def note(options: argparse.Namespace, verifier, enrolled: int = 1):
+def note(options: argparse.Namespace, network, enrolled: int = 1):
     """Says on standard error what a false accept rate that was asked for rests on; `enrolled` images are compared."""
     if options.far is None:
         return
-    decision, many = verifier.decision, ""
+    decision, many = network.decision, ""
     if enrolled > 1:
         many = f"; a stranger is compared with {enrolled} enrolled images, and accepted if any of them is"
     print(

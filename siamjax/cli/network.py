@@ -49,16 +49,16 @@ def add_commands(add):
 def _embed(options):
     import numpy as np
 
-    from siamjax.verifier import Verifier
+    from siamjax.network import Network
 
-    verifier = Verifier(options.checkpoint)
+    network = Network.load(options.checkpoint)
     paths, embeddings, wrong = [], [], 0
-    for part in images.read("embed", verifier, images.find(options.paths)[0]):
+    for part in images.read("embed", network, images.find(options.paths)[0]):
         good = [(path, image) for path, image, error in part if error is None]
         wrong += len(part) - len(good)
         if good:
             paths += [files.shown(os.path.abspath(path)) for path, _ in good]
-            embeddings.append(verifier.embed(np.stack([image for _, image in good]), "embedding"))
+            embeddings.append(network.embed(np.stack([image for _, image in good]), "embedding"))
     if not paths:
         return 2
     embeddings, buffer = np.concatenate(embeddings), io.BytesIO()
@@ -105,11 +105,11 @@ def _probe(options):
 
 
 def _verify(options):
-    from siamjax.verifier import Verifier
+    from siamjax.network import Network
 
-    verifier = Verifier(options.checkpoint, **decision.arguments(options))
-    decision.note(options, verifier)
-    answer = verifier.verify(options.first, options.second)
+    network = Network.load(options.checkpoint, **decision.arguments(options))
+    decision.note(options, network)
+    answer = network.verify(options.first, options.second)
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:
@@ -126,15 +126,15 @@ def _pairs(options):
     from siamjax import report
     from siamjax.data import pair_list
     from siamjax.evaluation import verification
-    from siamjax.verifier import Verifier
+    from siamjax.network import Network
 
     pairs = pair_list.read(options.list, options.images)
-    verifier = Verifier(options.checkpoint, **decision.arguments(options))
-    decision.note(options, verifier)
+    network = Network.load(options.checkpoint, **decision.arguments(options))
+    decision.note(options, network)
     paths, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
-    embeddings = verifier.embed(verifier.read(paths.tolist()), "embedding")
-    scores = verifier.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
-    accepted, same = verifier.decision.same(scores), np.asarray(pairs.same, bool)
+    embeddings = network.embed(network.read(paths.tolist()), "embedding")
+    scores = network.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
+    accepted, same = network.decision.same(scores), np.asarray(pairs.same, bool)
     counts = {
         "true_accepts": int(np.sum(accepted & same)),
         "false_rejects": int(np.sum(~accepted & same)),
@@ -146,8 +146,8 @@ def _pairs(options):
         figures["folds_accuracy"], figures["folds_standard_error"] = verification.folds(scores, pairs.same, pairs.fold)
     figures |= verification.measures(scores, pairs.same)
     if options.output:
-        _write_scores(options.output, pairs, scores, verifier.decision)
-    threshold = verifier.decision.threshold
+        _write_scores(options.output, pairs, scores, network.decision)
+    threshold = network.decision.threshold
     if options.json:
         return print(json.dumps(figures | {"threshold": threshold} | counts))
     report.figures(figures, f"{len(scores)} pairs of {options.list}; accuracy at the threshold of the run")

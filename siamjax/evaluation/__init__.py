@@ -1,1 +1,6 @@
-"""Evaluation: trained embeddings and scores, and data -> numbers, each with trials, seed and 95 % interval."""
+"""Evaluation: a trained network and data -> figures, each with trials, seed and 95 % interval."""
+
+from siamjax.evaluation.evaluators import EVALUATORS, run
+from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject
+
+__all__ = ["EVALUATORS", "Evaluator", "Measure", "PairScores", "Skipped", "Subject", "run"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from siamjax.evaluation.decision import Decision, FalseAccepts
+from siamjax.decision import Decision, FalseAccepts
 
 _RANKS = 200  # of false accepts that are kept, about
 

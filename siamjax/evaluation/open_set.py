@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from siamjax.evaluation.decision import Decision
+from siamjax.decision import Decision
 
 _MOST = 100  # identities that are enrolled
 _RUNS = 100  # galleries that are drawn

@@ -1,1 +1,5 @@
-"""A run: its settings, what they build, and its folder."""
+"""A run: its folder, its settings, and the parts that they name."""
+
+from siamjax.run._folder import Figures, Run
+
+__all__ = ["Figures", "Run"]

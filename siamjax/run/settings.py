@@ -15,7 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from siamjax import augment, encoders, heads, optimizer
+from siamjax import augment, encoders, heads, optimizer, parallel
+from siamjax.data import SOURCES
 from siamjax.options import options
 from siamjax.training import objectives
 
@@ -283,6 +284,23 @@ def changes(before: ConfigDict, after: ConfigDict) -> list[Change]:
     first, second = (flat(json.loads(config.to_json())) for config in (before, after))
     keys = sorted({**first, **second})
     return [Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+
+
+def check_processes(config: ConfigDict) -> None:
+    """Refuses a process whose configuration is not the one of process 0; where the data is stored may differ.
+
+    Raises:
+      ValueError: says what differs.
+    """
+    before = ConfigDict(json.loads(parallel.from_main(config.to_json)))
+    places = SOURCES[config.data.name].places if config.data.name in SOURCES else ()
+    changed = [change for change in changes(before, config) if change.key not in places]
+    if changed:
+        values = "; ".join(f"{change.key} is {change.before} there, {change.after} here" for change in changed)
+        raise ValueError(
+            f"process 0 has another configuration than this one: {values}. Give all processes the same --config, or a "
+            "--workdir that all of them see"
+        )
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

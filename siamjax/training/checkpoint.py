@@ -1,25 +1,25 @@
-"""Checkpoints of a run: the latest, to go on from, and the best (or the last, see `train.keep`), to evaluate."""
+"""Checkpoints of a run: the latest, to resume from, and the best (or the last, see `train.keep`), to evaluate."""
 
 import contextlib
 import pathlib
+from typing import Any
 
 import jax
-import optax
 import orbax.checkpoint as ocp
 
 from siamjax import parallel
-from siamjax.training.state import Model, State, create
+from siamjax.training.state import State
 
 
 class Checkpoints:
-    """`<workdir>/checkpoints/latest` and `.../best`: each one Orbax checkpoint, written in the background.
+    """`latest` and `best` in a folder: each one Orbax checkpoint, written in the background.
 
-    A checkpoint holds the first replica of the state (the best one what is to be evaluated of it) and, as JSON, the
-    loop's progress. Orbax renames it into place when it is whole, so a killed run leaves the previous one. All replicas
-    are the same: the main process alone reads and writes, and all that it restores goes to the others.
+    A checkpoint holds the first replica of the state (the best one only what is evaluated) and, as JSON, the loop's
+    progress. Orbax renames it into place when it is complete, so a killed run leaves the previous one. All replicas are
+    the same: only the main process reads and writes, and what it restores goes to the others.
     """
 
-    def __init__(self, workdir: pathlib.Path, read_only: bool = False):
+    def __init__(self, folder: pathlib.Path, read_only: bool = False):
         self._managers = {}
         if not parallel.is_main_process():
             return
@@ -32,11 +32,11 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
         )
         for which in ("latest", "best"):
-            folder = workdir.resolve() / "checkpoints" / which
+            place = folder.resolve() / which
             if not read_only:
-                folder.mkdir(parents=True, exist_ok=True)
+                place.mkdir(parents=True, exist_ok=True)
             self._managers[which] = ocp.CheckpointManager(
-                folder,
+                place,
                 options=options,
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()},
             )
@@ -79,7 +79,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             tree = manager.item_metadata(step)["state"].tree
-            saved, expected, restored = _shapes(tree), _shapes(like), None
+            saved, expected, restored = shapes(tree), shapes(like), None
             if saved == expected:
                 # What older versions did not know of holds no arrays here, or the shapes would differ.
                 known = {name: getattr(abstract, name) for name in tree}
@@ -88,7 +88,7 @@ class Checkpoints:
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training then "
-                "goes on from what is left, or starts afresh"
+                "resumes from what is left, or starts again"
             ) from error
         if restored is None:
             name = next(name for name in sorted({**saved, **expected}) if saved.get(name) != expected.get(name))
@@ -122,41 +122,12 @@ class Checkpoints:
                 raise  # Orbax tells of a full disk so, among other things.
             reason = "No space left on device" if full else reason[:200]
             raise OSError(
-                f"checkpoints cannot be written in {folder} ({reason}): mend that; the same command goes on from the "
-                "latest one that is whole"
+                f"checkpoints cannot be written in {folder} ({reason}): free the folder; the same command resumes "
+                "from the latest complete one"
             ) from error
 
 
-def restore_best(model: Model, image_shape: tuple[int, int, int], workdir: pathlib.Path) -> State:
-    """The best checkpoint of the run in `workdir`, on the host; `image_shape` is [h, w, c].
-
-    It is the last one where the run's `train.keep` says so.
-
-    Raises:
-      FileNotFoundError: `workdir` holds no checkpoint.
-      ValueError: the checkpoint is not of this model, or is damaged.
-    """
-    return restore_best_with_progress(model, image_shape, workdir)[0]
-
-
-def restore_best_with_progress(model: Model, image_shape: tuple[int, int, int], workdir: pathlib.Path):
-    """(`restore_best`, what the loop's progress was when it was saved)."""
-    parallel.from_main(lambda: check_trained(workdir))
-    like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
-    checkpoints = Checkpoints(workdir, read_only=True)
-    restored = checkpoints.restore("best", like.replace(opt_state=()))
-    checkpoints.close()
-    if restored is None:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint yet; train on with --workdir {workdir}")
-    return restored
-
-
-def check_trained(workdir: pathlib.Path):
-    """Raises FileNotFoundError where `workdir` is no folder of a run that was trained."""
-    if not (workdir / "checkpoints").is_dir():
-        raise FileNotFoundError(f"{workdir} holds no checkpoint; train first, or name another folder with --workdir")
-
-
-def _shapes(tree):
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a tree, by its path such as "params.head.scale"."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

@@ -22,17 +22,16 @@ COLUMNS = (
 
 
 class MetricsLog:
-    """Appends rows to `<workdir>/metrics.csv` and `<workdir>/tensorboard/`, going on from step `after`.
+    """Appends rows to the CSV file `path` and to the `tensorboard` folder, resuming after step `after`.
 
-    Rows past `after`, which a killed run wrote after its last checkpoint, are taken out. `seconds` counts the time of
-    all the calls of a run, compiling and validating included. Of several processes, only the main one writes.
+    Rows past `after`, which a killed run wrote after its last checkpoint, are removed. `seconds` is the time of all
+    calls of a run, including compilation and validation. Only the main process writes.
     """
 
-    def __init__(self, workdir: pathlib.Path, after: int):
+    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, after: int):
         self._writes = parallel.is_main_process()
         if not self._writes:
             return
-        path = workdir / "metrics.csv"
         rows = [row for row in read(path) if row["step"] <= after]
         self._spent = rows[-1]["seconds"] if rows else 0.0
         self._start = time.monotonic()
@@ -44,7 +43,7 @@ class MetricsLog:
         os.replace(partial, path)
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, COLUMNS)
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
+        self._board = tensorboardX.SummaryWriter(str(tensorboard), purge_step=after + 1)
 
     def write(self, step: int, values: dict):
         """Writes one row; `values` holds some of `COLUMNS`."""

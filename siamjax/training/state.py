@@ -80,7 +80,8 @@ def create(
 
 
 def from_weights(start: State, params, batch_stats) -> State:
-    """`start` with other weights, those of a network that was trained before."""
+    """`start` with the weights of a trained network; the loss keeps its own parameters."""
+    params = {**start.params, **params}
     average = start.average and (params, batch_stats)
     return start.replace(params=params, batch_stats=batch_stats, average=average)
 

@@ -5,7 +5,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from siamjax.evaluation import intervals, one_shot, result, verification
+from siamjax.evaluation import intervals, one_shot, verification
+from siamjax.evaluation.types import accuracy
 
 WORLDS = 150
 
@@ -35,9 +36,9 @@ def test_the_interval_over_alphabets_holds_the_truth_and_that_over_trials_does_n
     truth, held = alphabets(rng, 200_000).mean(), np.zeros(2)
     for _ in range(WORLDS):
         right = rng.random((units, 500)) < alphabets(rng, units)[:, None]
-        got = result.of(right, 0, "alphabets", np.indices(right.shape)[0])
+        got = accuracy("", right, 0, "alphabets", np.indices(right.shape)[0])
         over_trials = scipy.stats.binomtest(int(right.sum()), right.size).proportion_ci(method="wilson")
-        held += holds(got.ci95, truth), holds(over_trials, truth)
+        held += holds(got.interval, truth), holds(over_trials, truth)
     assert held[0] / WORLDS > 0.86 and held[1] / WORLDS < 0.4
 
 
@@ -56,7 +57,10 @@ def test_the_interval_over_people_holds_the_truth_of_identification(people, ways
         return one_shot.right(scores, answer), unit
 
     truth = np.mean([identify(200)[0].mean() for _ in range(2000)])
-    held = [holds(result.of(right, 0, "", unit).ci95, truth) for right, unit in (identify(600) for _ in range(WORLDS))]
+    held = [
+        holds(accuracy("", right, 0, "", unit).interval, truth)
+        for right, unit in (identify(600) for _ in range(WORLDS))
+    ]
     assert np.mean(held) > 0.86
 
 
@@ -94,10 +98,10 @@ def test_the_intervals_of_pairs_are_those_of_pairs_that_are_there_so_often():
 
 def test_nothing_is_said_of_too_few_units_or_where_nothing_differs():
     right = np.arange(1000) % 10 > 0
-    assert result.of(right, 0, "alphabets", np.arange(1000) % 2).ci95 is None
-    few = result.of(right, 0, "alphabets", np.arange(1000) % 3)
-    assert (few.over, few.units, few.trials, few.accuracy) == ("alphabets", 3, 1000, 0.9) and few.ci95[0] < 0.9
-    assert result.of(np.ones(1000, bool), 0, "alphabets", np.arange(1000) % 20).ci95 is None
+    assert accuracy("", right, 0, "alphabets", np.arange(1000) % 2).interval is None
+    few = accuracy("", right, 0, "alphabets", np.arange(1000) % 3)
+    assert (few.over, few.units, few.trials, few.accuracy) == ("alphabets", 3, 1000, 0.9) and few.interval[0] < 0.9
+    assert accuracy("", np.ones(1000, bool), 0, "alphabets", np.arange(1000) % 20).interval is None
     scores, same, identities = pairs_of_people(np.random.default_rng(0), 2, 100)
     assert set(verification.intervals_of(scores, same, identities, scores > 0).values()) == {None}
 

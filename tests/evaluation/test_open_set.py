@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from siamjax.decision import Decision
 from siamjax.evaluation import open_set
-from siamjax.evaluation.decision import Decision
 
 
 def score(queries, gallery):

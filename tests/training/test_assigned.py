@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from siamjax.evaluation.scorer import Scorer
 
 from configs import default
 from siamjax import optimizer, parallel
 from siamjax.data import Dataset
-from siamjax.evaluation.scorer import Scorer
 from siamjax.run import parts, recipe
 from siamjax.training import state
 from siamjax.training.step import stepper, update

@@ -31,7 +31,7 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
 
     checkpoints = Checkpoints(tmp_path)
     restored, progress = checkpoints.restore("latest", start()) or (start(), loop.NEW_RUN)
-    log = MetricsLog(tmp_path, after=int(restored.step))
+    log = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tensorboard", after=int(restored.step))
     try:
         return loop.train(
             take,
@@ -97,11 +97,11 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path
 
 
 def test_metrics_go_on_after_the_checkpoint_and_keep_counting_time(tmp_path):
-    first = MetricsLog(tmp_path, after=0)
+    first = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tensorboard", after=0)
     for step in (10, 20, 30):
         first.write(step, {"loss": 1.0 / step})
     first.close()
-    second = MetricsLog(tmp_path, after=20)
+    second = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tensorboard", after=20)
     second.write(30, {"loss": 7.0, "validation_one_shot": 0.25})
     second.close()
     rows = metrics.read(tmp_path / "metrics.csv")
@@ -114,7 +114,7 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
     run(tmp_path, config(steps=5), score=lambda step: 0.5)
     checkpoints = Checkpoints(tmp_path)
     other = start().replace(params={"w": jnp.zeros(3)})
-    with pytest.raises(ValueError, match=r"checkpoints/best: .* params.w is \(\) there and \(3,\) as configured"):
+    with pytest.raises(ValueError, match=r"best: .* params.w is \(\) there and \(3,\) as configured"):
         checkpoints.restore("best", other)
     checkpoints.close()
 
@@ -122,10 +122,10 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_named(tmp_path):
     run(tmp_path, config(steps=5), score=lambda step: 0.5)
-    for part in (tmp_path / "checkpoints" / "best" / "5" / "state" / "d").glob("*"):
+    for part in (tmp_path / "best" / "5" / "state" / "d").glob("*"):
         part.unlink()
     checkpoints = Checkpoints(tmp_path, read_only=True)
-    with pytest.raises(ValueError, match="checkpoints/best/5 is damaged"):
+    with pytest.raises(ValueError, match="best/5 is damaged"):
         checkpoints.restore("best", start())
     checkpoints.close()
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import default, faces
-from siamjax import figures
+from siamjax.run import Run
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run(tmp_path):
 
 
 def evaluated(config, workdir):
-    folder = figures.folder_of(config, workdir)
+    folder = Run(workdir).figures_of(config).folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results_config.json").write_text(config.to_json())
     return str(folder.relative_to(workdir))
@@ -53,8 +53,8 @@ def test_settings_that_an_older_version_did_not_have_are_no_difference(run):
 
 def test_titles_name_the_run_its_checkpoint_and_the_data(run):
     config, workdir = run
-    assert figures.title(config, workdir, 300) == f"{workdir}: step 300, the last checkpoint, on people"
-    assert figures.about(config, workdir, "test", 300) == "run run, step 300; test data of people"
+    assert Run(workdir).title(config, 300) == f"{workdir}: step 300, the last checkpoint, on people"
+    assert Run(workdir).about(config, "test", 300) == "run run, step 300; test data of people"
     config = default.get_config()
     config.data.name = "omniglot"
-    assert figures.about(config, workdir, "test") == "run run; test data of omniglot (lake)"
+    assert Run(workdir).about(config, "test") == "run run; test data of omniglot (lake)"

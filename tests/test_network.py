@@ -8,7 +8,7 @@ import pytest
 
 from siamjax import encoders, heads
 from siamjax.evaluation import one_shot
-from siamjax.evaluation.scorer import Scorer
+from siamjax.network import Inputs, Network
 from siamjax.training import state
 
 MODEL = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name="devices"), heads.WeightedL1())
@@ -26,26 +26,26 @@ def images():
 
 
 def test_embeddings_do_not_depend_on_chunks_or_company(weights, images):
-    embeddings = Scorer(MODEL, *weights, chunk=16).embed(images)
+    embeddings = Network(MODEL, *weights, chunk=16).embed(images)
     assert embeddings.shape == (61, 8) and embeddings.dtype == np.float32
-    np.testing.assert_allclose(Scorer(MODEL, *weights, chunk=64).embed(images), embeddings, atol=1e-5)
-    np.testing.assert_allclose(Scorer(MODEL, *weights).embed(images[7:8]), embeddings[7:8], atol=1e-5)
+    np.testing.assert_allclose(Network(MODEL, *weights, chunk=64).embed(images), embeddings, atol=1e-5)
+    np.testing.assert_allclose(Network(MODEL, *weights).embed(images[7:8]), embeddings[7:8], atol=1e-5)
 
 
 def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
-    scorer = Scorer(MODEL, *weights)
-    embeddings = scorer.embed(images)
+    network = Network(MODEL, *weights)
+    embeddings = network.embed(images)
     pairs = np.array([[0, 5], [3, 2], [60, 1]], np.int32)
     head = {"params": weights[0]["head"]}
     expected = MODEL.head.apply(head, jnp.asarray(embeddings[pairs[:, 0]]), jnp.asarray(embeddings[pairs[:, 1]]))
-    np.testing.assert_allclose(scorer.score_pairs(embeddings, pairs), expected, rtol=1e-5)
+    np.testing.assert_allclose(network.score_pairs(embeddings, pairs), expected, rtol=1e-5)
     rng = np.random.default_rng(1)
     trials = one_shot.Trials(
         support=rng.integers(61, size=(5, 4, 3)).astype(np.int32),
         query=rng.integers(61, size=(5, 2)).astype(np.int32),
         answer=np.zeros((5, 2), np.int32),
     )
-    scores = scorer.score_trials(embeddings, trials)
+    scores = network.score_trials(embeddings, trials.query, trials.support)
     assert scores.shape == (5, 2, 4)
     shots = [(embeddings[trials.query[3, 1]], embeddings[image]) for image in trials.support[3, 2]]
     expected = np.mean([MODEL.head.apply(head, jnp.asarray(a[None]), jnp.asarray(b[None]))[0] for a, b in shots])
@@ -56,37 +56,37 @@ def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
 def test_a_constant_network_scores_at_chance_or_below(weights, drawn, shots):
     params, batch_stats = weights
     params = {**params, "encoder": jax.tree.map(jnp.zeros_like, params["encoder"])}
-    scorer = Scorer(MODEL, params, batch_stats)
-    embeddings = scorer.embed(drawn.images.repeat(2, axis=1).repeat(2, axis=2))
+    network = Network(MODEL, params, batch_stats)
+    embeddings = network.embed(drawn.images.repeat(2, axis=1).repeat(2, axis=2))
     for trials in (
         one_shot.within_group(drawn, trials=400, ways=4, seed=0),
         one_shot.between_groups(drawn, trials=400, ways=4, shots=shots, seed=0),
     ):
-        right = one_shot.right(scorer.score_trials(embeddings, trials), trials.answer)
+        right = one_shot.right(network.score_trials(embeddings, trials.query, trials.support), trials.answer)
         assert right.mean() <= 0.25
 
 
 def test_a_perfect_embedding_scores_everything(weights, drawn):
     """One-hot identities under a head that counts differences."""
     params = {**weights[0], "head": {"weight": -jnp.ones(18), "bias": jnp.ones(())}}
-    scorer = Scorer(MODEL, params, weights[1])
+    network = Network(MODEL, params, weights[1])
     embeddings = np.eye(18, dtype=np.float32)[drawn.label]
     trials = one_shot.within_group(drawn, trials=400, ways=4, seed=0)
-    assert one_shot.right(scorer.score_trials(embeddings, trials), trials.answer).all()
+    assert one_shot.right(network.score_trials(embeddings, trials.query, trials.support), trials.answer).all()
 
 
 def test_an_embedding_is_the_mean_over_the_image_and_its_distorted_copies(weights, images):
     def brighter(keys, images):
         return images * jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)
 
-    scorer = Scorer(MODEL, *weights, chunk=16, copies=2, distort=brighter)
-    embeddings = scorer.embed(images)
-    plain = Scorer(MODEL, *weights)._programs["embed"]
+    network = Network(MODEL, *weights, chunk=16, copies=2, distort=brighter)
+    embeddings = network.embed(images)
+    plain = Network(MODEL, *weights)._programs["embed"]
     variables = {"params": weights[0]["encoder"], "batch_stats": weights[1]}
     factors = [1.0, *(float(jax.random.uniform(jax.random.key(copy), (1, 1, 1))[0, 0, 0]) for copy in range(2))]
     expected = np.mean([plain(variables, images * np.float32(factor)) for factor in factors], axis=0)
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
-    np.testing.assert_allclose(scorer.embed(images[7:8]), embeddings[7:8], atol=1e-5)
+    np.testing.assert_allclose(network.embed(images[7:8]), embeddings[7:8], atol=1e-5)
 
 
 @pytest.fixture
@@ -101,16 +101,16 @@ def compiled():
 
 
 def test_a_hundred_sizes_need_a_few_programs(weights, images, compiled):
-    scorer = Scorer(MODEL, *weights, chunk=16)
+    network = Network(MODEL, *weights, chunk=16)
     embeddings = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)
     trials = one_shot.Trials(np.zeros((1, 4, 2), np.int32), np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int32))
 
     def ask(size):
-        scorer.embed(images[: size % 61 + 1])
-        scorer.score_pairs(embeddings[:size], np.zeros((size, 2), np.int32))
-        scorer.score_all(embeddings[:2], embeddings[:size])
-        scorer.score_all(embeddings[:size], embeddings[:2])
-        scorer.score_trials(embeddings[:size], trials)
+        network.embed(images[: size % 61 + 1])
+        network.score_pairs(embeddings[:size], np.zeros((size, 2), np.int32))
+        network.score_all(embeddings[:2], embeddings[:size])
+        network.score_all(embeddings[:size], embeddings[:2])
+        network.score_trials(embeddings[:size], trials.query, trials.support)
 
     ask(1030)
     for size in range(1000, 1025):  # Across a power of two, on the way to 1,099.
@@ -124,16 +124,16 @@ def test_a_hundred_sizes_need_a_few_programs(weights, images, compiled):
 
 @pytest.mark.parametrize("head", ["weighted_l1", "binary", "mahalanobis", "bilinear"])
 def test_what_a_part_is_padded_with_changes_no_bit(weights, images, head):
-    scorer = Scorer(MODEL, *weights, chunk=16)
-    np.testing.assert_array_equal(scorer.embed(images[:11]), scorer.embed(images[:16])[:11])
-    np.testing.assert_array_equal(scorer.embed(images[:43]), scorer.embed(images[:48])[:43])
+    network = Network(MODEL, *weights, chunk=16)
+    np.testing.assert_array_equal(network.embed(images[:11]), network.embed(images[:16])[:11])
+    np.testing.assert_array_equal(network.embed(images[:43]), network.embed(images[:48])[:43])
     head = heads.make(head)
     x = np.random.default_rng(0).normal(size=(128, 16)).astype(np.float32)
     params = head.init(jax.random.key(0), x, x)["params"]
-    scorer = Scorer(state.Model(None, head), {"encoder": {}, "head": params}, {})
+    network = Network(state.Model(None, head), {"encoder": {}, "head": params}, {})
     pairs = np.random.default_rng(1).integers(100, size=(128, 2)).astype(np.int32)
-    np.testing.assert_array_equal(scorer.score_pairs(x[:100], pairs[:100]), scorer.score_pairs(x, pairs)[:100])
-    some, everything = scorer.score_all(x[:100], x[:70]), scorer.score_all(x, x)
+    np.testing.assert_array_equal(network.score_pairs(x[:100], pairs[:100]), network.score_pairs(x, pairs)[:100])
+    some, everything = network.score_all(x[:100], x[:70]), network.score_all(x, x)
     if head.__class__.__name__ == "Mahalanobis":  # Distances are of points about the mean of all.
         np.testing.assert_allclose(some, everything[:100, :70], rtol=1e-5, atol=1e-5)
     else:
@@ -141,29 +141,29 @@ def test_what_a_part_is_padded_with_changes_no_bit(weights, images, head):
 
 
 def test_queries_beyond_a_block_are_scored_too(weights):
-    scorer = Scorer(MODEL, *weights)
+    network = Network(MODEL, *weights)
     x = np.random.default_rng(0).normal(size=(4100, 8)).astype(np.float32)
-    scores = scorer.score_all(x, x[:3])
+    scores = network.score_all(x, x[:3])
     assert scores.shape == (4100, 3)
-    np.testing.assert_allclose(scores[4090:], scorer.score_all(x[4090:], x[:3]), rtol=1e-5)
+    np.testing.assert_allclose(scores[4090:], network.score_all(x[4090:], x[:3]), rtol=1e-5)
 
 
 def test_nothing_is_scored_as_nothing(weights):
-    scorer, x = Scorer(MODEL, *weights), np.ones((3, 8), np.float32)
-    assert scorer.score_pairs(x, np.zeros((0, 2), np.int32)).shape == (0,)
-    assert scorer.score_all(x[:0], x).shape == (0, 3) and scorer.score_all(x, x[:0]).shape == (3, 0)
+    network, x = Network(MODEL, *weights), np.ones((3, 8), np.float32)
+    assert network.score_pairs(x, np.zeros((0, 2), np.int32)).shape == (0,)
+    assert network.score_all(x[:0], x).shape == (0, 3) and network.score_all(x, x[:0]).shape == (3, 0)
     none = one_shot.Trials(np.zeros((0, 4, 2), np.int32), np.zeros((0, 3), np.int32), np.zeros((0, 3), np.int32))
-    assert scorer.score_trials(x, none).shape == (0, 3, 4)
+    assert network.score_trials(x, none.query, none.support).shape == (0, 3, 4)
 
 
 def test_nothing_has_no_embeddings_and_no_scores(weights, images):
-    scorer = Scorer(MODEL, *weights, image_shape=(8, 8, 1))
-    nothing, some = scorer.embed(images[:0]), scorer.embed(images[:3])
+    network = Network(MODEL, *weights, inputs=Inputs((8, 8, 1)))
+    nothing, some = network.embed(images[:0]), network.embed(images[:3])
     assert nothing.shape == (0, 8) and nothing.dtype == np.float32
-    assert scorer.score_pairs(some, np.zeros((0, 2), np.int32)).shape == (0,)
-    assert scorer.score_pairs(nothing, np.zeros((0, 2), np.int32)).shape == (0,)
+    assert network.score_pairs(some, np.zeros((0, 2), np.int32)).shape == (0,)
+    assert network.score_pairs(nothing, np.zeros((0, 2), np.int32)).shape == (0,)
     for queries, gallery in ((nothing, some), (some, nothing), (nothing, nothing)):
-        assert scorer.score_all(queries, gallery).shape == (len(queries), len(gallery))
+        assert network.score_all(queries, gallery).shape == (len(queries), len(gallery))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_nothing_has_no_embeddings_and_no_scores(weights, images):
 )
 def test_pairs_of_images_that_are_not_there_are_refused(weights, pairs, message):
     with pytest.raises(ValueError, match=message):
-        Scorer(MODEL, *weights).score_pairs(np.zeros((3, 8), np.float32), pairs)
+        Network(MODEL, *weights).score_pairs(np.zeros((3, 8), np.float32), pairs)
 
 
 @pytest.mark.parametrize("name", ["support", "query"])
@@ -187,5 +187,4 @@ def test_trials_of_images_that_are_not_there_are_refused(weights, name):
     trials = {"support": np.zeros((1, 2, 1), np.int32), "query": np.zeros((1, 1), np.int32)}
     trials[name] = trials[name] + 3
     with pytest.raises(ValueError, match=f"{name}: found image number 3"):
-        trials = one_shot.Trials(**trials, answer=np.zeros((1, 1), np.int32))
-        Scorer(MODEL, *weights).score_trials(np.zeros((3, 8), np.float32), trials)
+        Network(MODEL, *weights).score_trials(np.zeros((3, 8), np.float32), **trials)

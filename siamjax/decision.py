@@ -1,0 +1,104 @@
+"""How scores become answers: a threshold, which can be moved, and a calibrated probability, which stays as it is."""
+
+import bisect
+import dataclasses
+
+import numpy as np
+import scipy.special
+
+
+@dataclasses.dataclass(frozen=True)
+class FalseAccepts:
+    """The share of different pairs that a threshold accepts, as measured on validation pairs.
+
+    Attributes:
+      pairs: how many different pairs, each counted once.
+      identities: how many identities they are of; None if unknown.
+      accepted: increasing numbers of pairs, from 0.
+      threshold: for each number, the lowest threshold that accepts no more of them.
+    """
+
+    pairs: int
+    identities: int | None
+    accepted: tuple[int, ...]
+    threshold: tuple[float, ...]
+
+    def at(self, rate: float) -> float:
+        """The lowest threshold that accepts at most the share `rate` of these pairs.
+
+        Raises:
+          ValueError: `rate` is not between 0 and 1, or amounts to less than one pair.
+        """
+        if not 0 < rate < 1:
+            raise ValueError(f"far={rate:g} must be a share between 0 and 1, such as 0.01")
+        if rate * self.pairs < 1:
+            raise ValueError(
+                f"far={rate:g} is less than one of the {self}; they measure {1 / self.pairs:.2g} at the "
+                "lowest. Ask for that, or raise evaluation.pairs and the number of validation identities"
+            )
+        # The product of two floats may fall just short of a whole number.
+        return self.threshold[bisect.bisect_right(self.accepted, rate * self.pairs + 1e-9) - 1]
+
+    def __str__(self):
+        of = "" if self.identities is None else f" of {self.identities} identities"
+        return f"{self.pairs:,} different validation pairs{of}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How scores become answers: same where score > `threshold`; and the probability of "same",
+    1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`.
+
+    When fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
+    answers. It is fitted on as many same pairs as different ones: where same pairs are rarer, the probability is too
+    high.
+    """
+
+    threshold: float
+    slope: float
+    even: float
+    false_accepts: FalseAccepts | None = None
+
+    def same(self, scores: np.ndarray) -> np.ndarray:
+        """bool [n]."""
+        return np.asarray(scores, np.float64) > self.threshold
+
+    def probability(self, scores: np.ndarray) -> np.ndarray:
+        """The probability of "same", float64 [n]."""
+        return scipy.special.expit(self.slope * (np.asarray(scores, np.float64) - self.even))
+
+    def moved(self, threshold: float | None = None, far: float | None = None) -> "Decision":
+        """The same probabilities with another `threshold`, or the one for the false accept rate `far` of single pairs.
+
+        Raises:
+          ValueError: both are given, or `far` cannot be measured on the validation pairs; see `FalseAccepts.at`.
+        """
+        if threshold is not None and far is not None:
+            raise ValueError(f"threshold={threshold:g} and far={far:g}: give only one of them")
+        if far is not None:
+            if self.false_accepts is None:
+                raise ValueError(
+                    f"far={far:g}: this run was evaluated before false accept rates were stored; evaluate it again "
+                    "(launch.py --mode evaluate --workdir RUN), or give a threshold"
+                )
+            threshold = self.false_accepts.at(far)
+        if threshold is not None and not np.isfinite(threshold):
+            raise ValueError(f"threshold={threshold} must be a finite score")
+        return self if threshold is None else dataclasses.replace(self, threshold=float(threshold))
+
+    @classmethod
+    def read(cls, saved: dict) -> "Decision":
+        """A decision from the dict that `dataclasses.asdict` made of it.
+
+        Older versions had two slopes, "below" and "above" the threshold. The smaller one is used: the other was fitted
+        to few mistakes and gave probabilities that were too extreme.
+
+        Raises:
+          KeyError, TypeError: a field is missing or unknown.
+        """
+        if "even" not in saved:
+            return cls(saved["threshold"], min(saved["below"], saved["above"]), saved["threshold"])
+        accepts = saved["false_accepts"]
+        if accepts is not None:
+            accepts = FalseAccepts(**accepts | {key: tuple(accepts[key]) for key in ("accepted", "threshold")})
+        return cls(**saved | {"false_accepts": accepts})

@@ -1,0 +1,174 @@
+"""The protocols under which siamese networks are quoted. A data source names those that judge a network on it."""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from siamjax import parallel
+from siamjax.data import SOURCES
+from siamjax.evaluation import (
+    calibration,
+    drawn,
+    intervals,
+    one_shot,
+    open_set,
+    reidentification,
+    retrieval,
+    verification,
+)
+from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject, accuracy
+
+_MOST_WAYS = 100  # identities in a trial of identification
+
+
+def run(subject: Subject) -> Iterator[Measure | Skipped]:
+    """Runs every evaluator that the data's source names."""
+    source = SOURCES[subject.data.name]
+    skipped = source.skipped(subject.data)
+    for name in source.evaluators(subject.data):
+        if name in skipped:
+            yield Skipped(name, skipped[name])
+        else:
+            yield from EVALUATORS[name](subject)
+
+
+def pair_scores(subject: Subject) -> PairScores:
+    """The test pairs with their scores."""
+    pairs, same = subject.pairs["test"]
+    scores = subject.network.score_pairs(subject.embeddings["test"], pairs)
+    return PairScores(pairs, same, scores, subject.decision)
+
+
+def _verification(subject):
+    """Koch's table 1: test pairs, judged by the decision that fits the validation pairs best."""
+    asked, seed = pair_scores(subject), subject.config.seed
+    identities = subject.datasets["test"].label[asked.pairs]
+    accepted, count, units = asked.decision.same(asked.scores), len(asked.same), len(np.unique(identities))
+    bounds = verification.intervals_of(asked.scores, asked.same, identities, accepted)
+    value = float(np.mean(accepted == asked.same))
+    yield Measure("verification", value, bounds["accuracy"], count, seed, "identities", units)
+    for name, value in verification.measures(asked.scores, asked.same).items():
+        yield Measure(name, value, bounds[name], count, seed, "identities", units, "pairs")
+    loss = calibration.log_loss(asked.decision.probability(asked.scores), asked.same)
+    yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs")
+
+
+def _open_set(subject):
+    test, network = subject.datasets["test"], subject.network
+    arguments = (network.score_all, subject.embeddings["test"], test.label, subject.decision, subject.config.seed)
+    figures = open_set.measures(*arguments)
+    enrolled = int(figures.pop("enrolled", 0))
+    for name, value in figures.items():
+        yield Measure(name, value, None, enrolled, subject.config.seed, table="open_set")
+
+
+def _trials(subject, name, part, draw, **options):
+    """The accuracy of trials that `draw` makes of a part of the data."""
+    if part not in subject.datasets:
+        return Skipped(name, f"there is no {part} data")
+    dataset = subject.datasets[part]
+    try:
+        asked = draw(dataset, seed=subject.config.seed, **options)
+    except one_shot.TooFewImages as error:
+        return Skipped(name, str(error))
+    scores = subject.network.score_trials(subject.embeddings[part], asked.query, asked.support)
+    # Trials of one alphabet are alike, and so are those of one identity, or with one most similar to it.
+    if draw is one_shot.within_group:
+        over, unit = "alphabets", dataset.group[asked.query]
+    else:
+        rival = np.take_along_axis(asked.support[:, :, 0], one_shot.rival(scores, asked.answer), axis=1)
+        over, unit = "identities", dataset.label[np.stack([asked.query, rival], axis=2)]
+    return accuracy(name, one_shot.right(scores, asked.answer), subject.config.seed, over, unit)
+
+
+def _within(subject, prefix="", part="test", **options):
+    config = subject.config
+    name = f"{prefix}{config.ways}way_1shot"
+    return _trials(subject, name, part, one_shot.within_group, trials=config.trials, ways=config.ways, **options)
+
+
+def _within_group(subject):
+    yield _within(subject, "within_alphabet_")
+
+
+def _validation_within_group(subject):
+    yield _within(subject, "validation_within_alphabet_", "validation")
+
+
+def _run_alphabets(subject):
+    from siamjax.data.omniglot import RUN_ALPHABETS  # It imports TFDS, which takes a second.
+
+    yield _within(subject, "run_alphabets_", among=RUN_ALPHABETS)
+
+
+def _koch_400_trials(subject):
+    yield _trials(subject, "koch_400_trials", "test", one_shot.within_group, trials=400, ways=20)
+
+
+def _between_groups(subject):
+    part = "few_shot" if "few_shot" in subject.datasets else "test"
+    for ways in SOURCES[subject.data.name].ways:
+        for shots in (1, 5):
+            options = dict(trials=subject.config.trials, ways=ways, shots=shots)
+            yield _trials(subject, f"between_{ways}way_{shots}shot", part, one_shot.between_groups, **options)
+
+
+def _identification(subject):
+    for part in ("validation", "test"):
+        ways = drawn.possible_ways(subject.datasets[part], _MOST_WAYS)
+        options = dict(trials=subject.config.trials, ways=ways, shots=1)
+        yield _trials(subject, f"identification_{part}_{ways}way_1shot", part, one_shot.between_groups, **options)
+
+
+def _official_runs(subject):
+    from siamjax.evaluation import official_runs  # It imports TFDS, which takes a second.
+
+    data = subject.data
+    cache = pathlib.Path(data.data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "omniglot"
+    try:
+        # Of several processes, all must know of the archive, or none.
+        images, asked = parallel.from_main(
+            lambda: official_runs.load(official_runs.find(data.manual_dir, cache), data.size)
+        )
+    except (FileNotFoundError, ValueError) as error:
+        yield Skipped("official_runs", str(error))  # The other figures do not depend on this archive.
+        return
+    embeddings = subject.network.embed(images, "embedding official runs")
+    right = one_shot.right(subject.network.score_trials(embeddings, asked.query, asked.support), asked.answer)
+    yield accuracy("official_runs", right, None, "runs", np.indices(right.shape)[0])
+
+
+def _retrieval(subject):
+    test = subject.datasets["test"]
+    if one_shot.identities_of(test, 2):
+        found = retrieval.per_query(subject.network.score_all, subject.embeddings["test"], test.label)
+        yield from _per_query(subject, found, "retrieval")
+
+
+def _reidentification(subject):
+    labels = {part: subject.datasets[part].label for part in subject.embeddings}
+    found = reidentification.per_query(subject.network.score_all, subject.embeddings, labels)
+    yield from _per_query(subject, found, "reidentification")
+
+
+def _per_query(subject, found, table):
+    label = subject.datasets["test"].label
+    for name, values in found.items():
+        interval, units = intervals.of_mean(values, label), len(np.unique(label))
+        yield Measure(name, float(np.nanmean(values)), interval, len(label), None, "identities", units, table)
+
+
+EVALUATORS: dict[str, Evaluator] = {
+    "verification": _verification,
+    "open_set": _open_set,
+    "within_group": _within_group,
+    "koch_400_trials": _koch_400_trials,
+    "validation_within_group": _validation_within_group,
+    "run_alphabets": _run_alphabets,
+    "official_runs": _official_runs,
+    "between_groups": _between_groups,
+    "identification": _identification,
+    "retrieval": _retrieval,
+    "reidentification": _reidentification,
+}

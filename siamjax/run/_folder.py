@@ -1,0 +1,269 @@
+"""The folder of a run: its file names, and what is read from and written to them."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from siamjax import files, parallel
+from siamjax.data import SOURCES, Dataset
+from siamjax.decision import Decision
+from siamjax.run import settings
+from siamjax.training.checkpoint import Checkpoints
+from siamjax.training.state import Model, State, create
+
+Json = dict[str, Any]
+# What figures depend on, apart from the weights.
+_JUDGED = ("data.", "augment.", "encoder.", "head.", "evaluation.")
+# The same images, wherever they are stored and however they are read.
+_SAME_IMAGES = ("data.data_dir", "data.manual_dir", "data.stream")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """The results of one evaluation: the run folder itself, or a folder in its `evaluations/`."""
+
+    folder: pathlib.Path
+
+    @property
+    def report(self) -> pathlib.Path:
+        """The folder of the pictures."""
+        return self.folder / "report"
+
+    @property
+    def config(self) -> Json:
+        """The configuration that was evaluated; {} if none was."""
+        return _read(self.folder / "results_config.json") or {}
+
+    @property
+    def results(self) -> Json:
+        """Protocol -> accuracy, interval, trials and seed; {} if there are none."""
+        return _read(self.folder / "results.json") or {}
+
+    @property
+    def verification(self) -> Json:
+        """Decisions and the figures of pairs, retrieval and open-set identification; {} if there are none."""
+        return _read(self.folder / "verification.json") or {}
+
+    def write(self, config: ConfigDict, results: Json) -> None:
+        """Stores accuracies and the configuration that they belong to; `write_verification` completes them."""
+        _write(self.folder / "results_config.json", json.loads(config.to_json()))
+        _write(self.folder / "results.json", results)
+
+    def write_verification(self, verification: Json) -> None:
+        """Stores the last file of an evaluation: with it, the evaluation is complete."""
+        _write(self.folder / "verification.json", verification)
+
+    def are_of(self, step: int) -> bool:
+        """Whether the evaluation is complete and of the checkpoint of this step."""
+        return bool(self.results) and self.verification.get("step") == step
+
+    def decisions(self, own_copies: int) -> dict[int, Decision]:
+        """The decision for each number of copies that one was fitted for; `own_copies` is the run's.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
+        try:
+            saved = self.verification
+            fitted = {0: saved.get("decision_without_copies"), own_copies: saved.get("decision")}
+            return {copies: Decision.read(one) for copies, one in fitted.items() if one}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{self.folder / 'verification.json'} is of another version, or damaged: {error}; evaluate the run "
+                f"again: python launch.py --mode evaluate --workdir {self.folder}"
+            ) from error
+
+
+class Run:
+    """A training's folder (`--workdir`).
+
+    Attributes:
+      folder: where it is.
+      checkpoints, metrics, tensorboard: the folders and the file that training writes.
+      figures: the run's own evaluation.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder).expanduser()
+        self.checkpoints, self.tensorboard = self.folder / "checkpoints", self.folder / "tensorboard"
+        self.metrics = self.folder / "metrics.csv"
+        self.figures = Figures(self.folder)
+        self._config, self._identities = self.folder / "config.json", self.folder / "identities.json"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a training has stored its configuration here."""
+        return self._config.is_file()
+
+    @functools.cached_property
+    def saved(self) -> Json:
+        """The configuration as it was saved, without the settings that are newer.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: the file is damaged.
+        """
+        if not self.is_started:
+            raise FileNotFoundError(
+                f"{self._config} is not there; name the folder of a run (--workdir of the training)"
+            )
+        return _read(self._config)
+
+    @functools.cached_property
+    def settings(self) -> ConfigDict:
+        """The saved configuration; settings that are newer than the run have today's defaults.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: it is damaged, or of a newer version.
+        """
+        try:
+            return settings.read(self.saved)
+        except ValueError as error:
+            raise ValueError(f"{self._config}: {error}") from error
+
+    def check_resumable(self, config: ConfigDict) -> None:
+        """Refuses a folder that cannot be written to, and one that holds a run of other settings.
+
+        Raises:
+          ValueError: says what differs, and what to do.
+        """
+        parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            reason = "cannot be written to" if parent.is_dir() else "is a file"
+            raise ValueError(f"--workdir {self.folder}: {parent} {reason}; name another folder")
+        if not self.is_started:
+            return
+        # Streamed images give the same numbers.
+        free = ("data.stream", *SOURCES[self.settings.data.name].places)
+        changed = [change for change in settings.changes(self.settings, config) if change.key not in free]
+        if changed:
+            values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
+            raise ValueError(
+                f"{self._config} is of another run: {values}. Resume with the same values, or evaluate with --mode "
+                "evaluate; to train on with others, use a new --workdir and start from this run with "
+                f"--config.train.start={self.folder}"
+            )
+
+    def check_identities(self, datasets: Mapping[str, Dataset]) -> None:
+        """Refuses data in which an identity that was trained on would be used to validate or test.
+
+        Raises:
+          ValueError: names the first such identity.
+        """
+        trained = set(map(files.named, (_read(self._identities) or {}).get("train", [])))
+        for part in datasets.keys() & {"validation", "test"}:
+            moved = sorted(trained & set(datasets[part].names))
+            if moved:
+                raise ValueError(
+                    f"{self._identities}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} "
+                    "first): identities were added or removed since, which changes how they are split. Use a new "
+                    "--workdir, or restore the data"
+                )
+
+    def start(self, config: ConfigDict, datasets: Mapping[str, Dataset]) -> None:
+        """Stores the configuration, and the names of the identities of each part."""
+        _write(self._config, json.loads(config.to_json()))
+        names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
+        if names:
+            _write(self._identities, names)
+
+    def check_trained(self) -> None:
+        """Raises FileNotFoundError if no checkpoint was ever saved here."""
+        if not self.checkpoints.is_dir():
+            raise FileNotFoundError(
+                f"{self.folder} holds no checkpoint; train first, or name another folder with --workdir"
+            )
+
+    def restore(self, model: Model, image_shape: tuple[int, int, int]) -> tuple[State, Json]:
+        """The checkpoint to evaluate (the best, or the last, as `train.keep` says), on the host, and its progress.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint.
+          ValueError: it is of another model, or damaged.
+        """
+        parallel.from_main(self.check_trained)
+        like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
+        checkpoints = Checkpoints(self.checkpoints, read_only=True)
+        restored = checkpoints.restore("best", like.replace(opt_state=()))
+        checkpoints.close()
+        if restored is None:
+            raise FileNotFoundError(f"{self.folder} holds no checkpoint yet; resume with --workdir {self.folder}")
+        return restored
+
+    def figures_of(self, config: ConfigDict) -> Figures:
+        """Where the figures of `config` belong: the run's own, or a folder that is named after what differs."""
+        differing = self.differences(config)
+        if not differing:
+            return self.figures
+        source = SOURCES[config.data.name]
+        # The name of the data first.
+        parts = {"": source.title(config.data).partition(" (")[0]} if _of_data(differing) else {}
+        parts |= {key: f"{key}={value}" for key, value in differing.items() if not _of_data([key])}
+        name = re.sub(r"[^\w.,=+-]", "_", ",".join(parts.values()))[:100]
+        for number in itertools.count(1):
+            figures = Figures(self.folder / "evaluations" / (name if number == 1 else f"{name}-{number}"))
+            if not figures.config or not _differing(figures.config, config):
+                return figures
+        raise AssertionError("unreachable")
+
+    def differences(self, config: ConfigDict) -> Json:
+        """The settings of `config` that change figures and differ from the run's, by key."""
+        return _differing(self.saved, config)
+
+    def title(self, config: ConfigDict, step: int) -> str:
+        """Of a table: run, step, which checkpoint that is, and data."""
+        return f"{self.folder}: step {step}, the {self.settings.train.keep} checkpoint, on {_data(config)}"
+
+    def about(self, config: ConfigDict, part: str, step: int | None = None) -> str:
+        """Of a picture: run, step, and which part of which data."""
+        at = "" if step is None else f", step {step}"
+        return f"run {self.folder.absolute().name}{at}; {part} data of {_data(config)}"
+
+
+def _data(config):
+    return SOURCES[config.data.name].title(config.data)
+
+
+def _of_data(keys):
+    return {"data.name", "data.folder.path"} & set(keys)
+
+
+def _differing(before, config):
+    """{key: value now} of the settings that figures depend on; those that an older version lacked are left out."""
+    before, now = _judged(before), _judged(json.loads(config.to_json()))
+    return {key: now.get(key) for key, value in before.items() if value != now.get(key)}
+
+
+def _judged(tree):
+    found = settings.flat(tree)
+    source = SOURCES[found["data.name"]]
+    if "data.folder.path" in source.places:
+        found["data.folder.path"] = os.path.abspath(found["data.folder.path"])
+    else:
+        found.pop("data.folder.path", None)
+    return {key: value for key, value in found.items() if key.startswith(_JUDGED) and key not in _SAME_IMAGES}
+
+
+def _read(path):
+    """The content of a JSON file; None if it is not there."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _write(path, content):
+    files.write(path, f"{json.dumps(content, indent=2)}\n".encode())
