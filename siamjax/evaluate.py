@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from siamjax import data, evaluation, network, parallel, report
-from siamjax.data import Dataset
+from siamjax.data import SOURCES, Dataset
 from siamjax.evaluation import Measure, Skipped, drawn, evaluators, one_shot
 from siamjax.run import Figures, Run, parts, settings
 
@@ -136,11 +136,10 @@ def _show(config, run, figures, found, progress):
             f"{config.evaluation.validation_trials} other trials{alone}"
         )
     trained = run.settings.data
-    if trained.name == config.data.name and trained.splits != config.data.splits:
-        report.note(
-            f"Beware: trained on the split {trained.splits!r}, evaluated on {config.data.splits!r}: alphabets of its "
-            "validation or test data may have been used in training, or to choose the checkpoint"
-        )
+    if trained.name == config.data.name:
+        overlap = SOURCES[config.data.name].overlap(trained, config.data)
+        if overlap:
+            report.note(overlap)
     for table, title in _TITLES.items():
         shown = [one for one in _of(found, table) if one.name != "log_loss"]
         if shown:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from siamjax import cli
 from siamjax.gallery import Gallery
+from siamjax.run import Run
 from siamjax.run.parts import make_model
 from siamjax.training import state
-from siamjax.run import Run
 from siamjax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]

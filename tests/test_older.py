@@ -2,8 +2,8 @@
 
 Each zip holds the folder of a run on drawn alphabets (40 of 60 steps, interrupted there, then evaluated; without
 `report` and `tensorboard`), nine drawings of three characters, a gallery of six of them, and `expected.json`: the
-answers that the code of that date gave. 2026-11-24: a distance head; 2026-11-25: a learned head, and embeddings averaged
-over two distorted copies. The probabilities of 2026-11-24 are left out: calibration was changed on purpose since.
+answers that the code of that date gave. 2026-11-24: a distance head; 2026-11-25: a learned head, embeddings averaged
+over two distorted copies. The probabilities of 2026-11-24 are left out: calibration has changed since.
 """
 
 import json

@@ -24,8 +24,6 @@ from siamjax.training.state import Model, State, create
 Json = dict[str, Any]
 # What figures depend on, apart from the weights.
 _JUDGED = ("data.", "augment.", "encoder.", "head.", "evaluation.")
-# The same images, wherever they are stored and however they are read.
-_SAME_IMAGES = ("data.data_dir", "data.manual_dir", "data.stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,11 +246,10 @@ def _differing(before, config):
 def _judged(tree):
     found = settings.flat(tree)
     source = SOURCES[found["data.name"]]
-    if "data.folder.path" in source.places:
-        found["data.folder.path"] = os.path.abspath(found["data.folder.path"])
-    else:
-        found.pop("data.folder.path", None)
-    return {key: value for key, value in found.items() if key.startswith(_JUDGED) and key not in _SAME_IMAGES}
+    places = {"data.stream", *source.places}
+    path = source.path(settings.read(tree).data)
+    kept = {key: value for key, value in found.items() if key.startswith(_JUDGED) and key not in places}
+    return kept | {"data.folder.path": path}
 
 
 def _read(path):
