@@ -48,5 +48,5 @@ def test_the_shipped_network_refuses_what_is_not_its_input():
     network = siamjax.load_pretrained("omniglot-fast")
     with pytest.raises(ValueError, match="uint8 \\[n, 28, 28, 1\\]"):
         network.embed(np.zeros((2, 105, 105, 1), np.uint8))
-    with pytest.raises(ValueError, match="networks that come with siamjax \\(omniglot-fast"):
+    with pytest.raises(FileNotFoundError, match="networks that come with siamjax \\(omniglot-fast"):
         siamjax.load_pretrained("omniglot")
