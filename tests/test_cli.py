@@ -291,7 +291,7 @@ def test_folders_of_one_name_are_not_one_person_unasked(run, faces, tmp_path, mo
     apart = {"site1/ann", "site2/ann"}
     assert identities("whole", ".") == (apart, "")
     names, told = identities("files", "site1/ann/0.png", "site2/ann/0.png")
-    assert names == apart and "kept apart, as site1/ann, site2/ann" in told
+    assert names == apart and "different identities: site1/ann, site2/ann" in told
     assert identities("in_turn", "site1/ann/0.png") == ({"ann"}, "")
     assert identities("in_turn", "site1/ann/1.png") == ({"ann"}, "")
     names, told = identities("in_turn", "site2/ann/1.png")

@@ -37,16 +37,15 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(small_disk):
     assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["gallery.json"]
 
 
-def test_images_that_cannot_be_kept_leave_nothing(small_disk, tmp_path):
+def test_images_that_cannot_be_stored_leave_nothing(small_disk, tmp_path):
     for number in range(12):
         (tmp_path / "people" / str(number)).mkdir(parents=True)
         image = np.random.default_rng(number).integers(0, 256, (300, 300), np.uint8)
         Image.fromarray(image).save(tmp_path / "people" / str(number) / "1.png")
-    settings = dict(size=200, channels=1, invert=False, skip_unreadable=False, tell=lambda line: None)
     with pytest.raises(OSError, match="No space left on device"):
-        folder.prepare(tmp_path / "people", cache=small_disk, **settings)
+        folder.prepare(tmp_path / "people", folder.Preparation(small_disk, 200))
     assert not [name for name in os.listdir(small_disk) if not name.endswith(".lock")]
-    prepared = folder.prepare(tmp_path / "people", cache=tmp_path / "cache", **settings)
+    prepared = folder.prepare(tmp_path / "people", folder.Preparation(tmp_path / "cache", 200))
     assert len(prepared.files) == 12
 
 

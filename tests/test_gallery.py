@@ -514,7 +514,7 @@ def test_one_line_says_what_is_wrong(run, filled, faces, tmp_path, capsys):
         (["list", str(tmp_path / "file")], "is a file; name a folder"),
         (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),
         (["remove", str(filled), "nobody"], "holds no identity 'nobody'"),
-        (["enroll", str(filled), str(tmp_path / "broken")], "holds no images"),
+        (["enroll", str(filled), str(tmp_path / "broken")], "has no images"),
         (["enroll", str(filled), "--identity", "", image], "an identity needs a name"),
     ):
         assert cli.main(command) == 2, command

@@ -1,6 +1,7 @@
-"""What every data source hands over: images with identity, group and source, checked once on entry."""
+"""The form of all data: images with identity, group and source, checked once on entry."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,17 +10,17 @@ _NUMBERED = ("label", "group", "source")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images and what is known of each; `checked` is the only gate, later steps trust it.
+    """Images with their identities; checked once, by `checked`, and trusted by every later step.
 
     Attributes:
-      images: uint8 [n, h, w, c], an array, or `Images` that are read as they are needed; on paper-like data ink is 255
-        and paper 0, so that zero padding is paper.
+      images: uint8 [n, h, w, c], an array, or `Images` that are read on access; for writing, ink is 255 and paper 0, so
+        that zero padding is paper.
       label: int32 [n], the identity, 0..k-1 without gaps.
-      group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; an identity lies in one group.
-      source: int32 [n], who or what made the image: drawer, camera, session; 0..s-1.
-      group_names: g names, used in reports and errors.
-      names: what the identities are called, where they have names; k names, or none.
-      ink: whether grey images are ink 255 on paper 0, and are to be shown as black on white.
+      group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; all images of an identity are in one group.
+      source: int32 [n], the drawer, camera or session that the image is from, 0..s-1.
+      group_names: [g], for reports and errors.
+      names: of the identities, [k], or () if they have none.
+      ink: whether grey images are ink 255 on paper 0, so that reports show them as black on white.
     """
 
     images: "np.ndarray | Images"
@@ -35,14 +36,12 @@ class Dataset:
 
 
 class Images:
-    """Images in the place of an array uint8 [n, h, w, c] that are read whenever they are asked for, `images[numbers]`.
-
-    `read` takes int [m] and gives uint8 [m, h, w, c], from any thread.
-    """
+    """Images that are read on access, `images[numbers]`; they replace an array uint8 [n, h, w, c]."""
 
     dtype, ndim = np.dtype(np.uint8), 4
 
-    def __init__(self, read, shape: tuple[int, int, int, int]):
+    def __init__(self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int, int]):
+        """`read`: numbers int [m] -> uint8 [m, h, w, c], called from any thread."""
         self._read, self.shape = read, shape
 
     def __len__(self) -> int:
@@ -53,7 +52,7 @@ class Images:
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:
-    """The images of both, which share no identity, group or source, as one data set of arrays."""
+    """Both data sets as one, with arrays; they share no identity, group or source."""
     parts = (first, second)
 
     def numbers(field):
@@ -66,7 +65,7 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
 
 
 def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
-    """The images numbered `chosen`, int [m], with labels, groups and sources numbered anew."""
+    """The images numbered `chosen`, int [m], with labels, groups and sources renumbered from 0."""
     numbers = {name: np.unique(getattr(dataset, name)[chosen], return_inverse=True) for name in _NUMBERED}
     images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), *dataset.images.shape[1:]))
     groups = tuple(dataset.group_names[group] for group in numbers["group"][0])
@@ -75,10 +74,14 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:
-    """Returns `dataset` after checking its contract; `name` says in errors which data set is at fault.
+    """Returns `dataset` after checking its contract.
+
+    Args:
+      dataset: the data set.
+      name: of the data set, for errors.
 
     Raises:
-      ValueError: a shape, type, range or relation between the fields is not as `Dataset` promises.
+      ValueError: a shape, type, range or relation between the fields is not that of a `Dataset`.
     """
 
     def demand(holds, message):
@@ -90,7 +93,7 @@ def checked(dataset: Dataset, name: str) -> Dataset:
         images.dtype == np.uint8 and images.ndim == 4,
         f"images must be uint8 [n, h, w, c], found {images.dtype} {images.shape}",
     )
-    demand(len(images) > 0, "it holds no images")
+    demand(len(images) > 0, "it has no images")
     for field in _NUMBERED:
         values = getattr(dataset, field)
         demand(
@@ -101,12 +104,12 @@ def checked(dataset: Dataset, name: str) -> Dataset:
     demand(len(np.unique(dataset.label)) == dataset.label.max() + 1, "labels must be 0..k-1 without gaps")
     demand(
         dataset.group.max() < len(dataset.group_names),
-        f"group {dataset.group.max()} has no name; {len(dataset.group_names)} names are given",
+        f"group {dataset.group.max()} has no name; there are {len(dataset.group_names)} names",
     )
     demand(
         len(np.unique(dataset.group)) == len(dataset.group_names),
-        "every named group must hold images; number the groups without gaps",
+        "every named group must have images; number the groups without gaps",
     )
     pairs = np.unique(np.stack([dataset.label, dataset.group], 1), axis=0)
-    demand(len(pairs) == dataset.label.max() + 1, "an identity must lie in one group")
+    demand(len(pairs) == dataset.label.max() + 1, "all images of an identity must be in one group")
     return dataset

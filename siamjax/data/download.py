@@ -1,8 +1,9 @@
-"""Fetches one file over the network, whole or not at all."""
+"""Downloads a file, complete or not at all."""
 
 import http.client
 import pathlib
 import urllib.request
+from collections.abc import Callable
 
 from siamjax import files
 
@@ -10,14 +11,16 @@ from siamjax import files
 FAILURES = (http.client.HTTPException, OSError)
 
 
-def fetch(address: str, path: pathlib.Path, *, timeout: float, check=lambda content: None):
-    """Writes what lies at `address` to `path`, whose folder is made if need be.
+def fetch(
+    address: str, path: pathlib.Path, *, timeout: float, check: Callable[[bytes], None] = lambda content: None
+) -> None:
+    """Downloads `address` to `path`, and creates its folder if necessary.
 
     Args:
-      address: of the file.
-      path: where it goes; nothing is written unless all of it came.
-      timeout: seconds of silence after which the attempt ends.
-      check: called with the bytes that came; raises OSError if they are not what was asked for.
+      address: URL of the file.
+      path: written only when the download is complete.
+      timeout: seconds without data after which the download fails.
+      check: called with the content; raises OSError if it is not that of the file.
 
     Raises:
       OSError, HTTPException: `FAILURES`.

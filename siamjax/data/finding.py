@@ -1,18 +1,19 @@
-"""Which image files there are, and of which identity each is: in a folder, in a table, or named one by one."""
+"""Finds image files with their identities: in a folder, in a table, or named one by one."""
 
 import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from siamjax.data import images
+from siamjax.data.types import Tell
 from siamjax.files import named, shown, table
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """An image file, or what stands for one, and the names of its identity, group and source."""
+    """An image file, or the name of an image in another storage, with its identity, group and source."""
 
     path: pathlib.Path
     identity: str
@@ -20,22 +21,22 @@ class File:
     source: str
 
 
-def find(place: str | os.PathLike, tell: Callable[[str], None] = print) -> list[File]:
+def find(place: str | os.PathLike, tell: Tell = print) -> list[File]:
     """The image files of a folder, or of a CSV file with the columns path and identity; group and source are optional.
 
-    In a folder, each folder that holds images is an identity, named by its path from `place`; the folder around it, if
-    that is not `place` itself, is its group. Each image is its own source. Names that begin with a dot are skipped.
-    Links to folders are followed, but each folder is taken once, and none that `place` is in. In a CSV file, paths are
-    relative to it. Names of identities and groups are in Unicode's composed form (NFC).
+    In a folder, each subfolder with images is an identity, named by its path from `place`; its parent, unless that is
+    `place` itself, is its group. Each image is its own source. Names that begin with a dot are skipped. Links to
+    folders are followed, but each folder is read once, and no parent of `place`. In a CSV file, paths are relative to
+    it. Names of identities and groups are in Unicode's composed form (NFC).
 
     Args:
       place: the folder, or the CSV file.
-      tell: called with a line on each kind of what was skipped, on folders without images, and on names that several
+      tell: called with a line on each kind of skipped file, on folders without images, and on identities that several
         folders share.
 
     Raises:
-      FileNotFoundError: `place`, or a file that it lists, is not there.
-      ValueError: `place` holds no images, or the table lacks a column or a value.
+      FileNotFoundError: `place`, or a file that it lists, is missing.
+      ValueError: `place` has no images, or the table lacks a column or a value.
     """
     place = pathlib.Path(place).expanduser()
     lines = []
@@ -45,10 +46,10 @@ def find(place: str | os.PathLike, tell: Callable[[str], None] = print) -> list[
     elif place.is_file():
         files = _of_table(place)
     else:
-        raise FileNotFoundError(f"{shown(place)} is not there; expected a folder of images, or a CSV file")
+        raise FileNotFoundError(f"{shown(place)} not found; expected a folder of images, or a CSV file")
     if not files:
         raise ValueError(
-            f"{shown(place)} holds no images; expected a folder for each identity with files such as .jpg, .png or "
+            f"{shown(place)} has no images; expected a folder for each identity with files such as .jpg, .png or "
             f".pgm{''.join(f'; {line}' for line in lines)}"
         )
     for line in lines:
@@ -56,22 +57,19 @@ def find(place: str | os.PathLike, tell: Callable[[str], None] = print) -> list[
     return files
 
 
-def of_paths(
-    paths: Sequence[str | os.PathLike], identity: str | None = None, tell: Callable[[str], None] = print
-) -> list[File]:
-    """The image files that the arguments of a command name: folders, as in `find`, and files.
+def of_paths(paths: Sequence[str | os.PathLike], identity: str | None = None, tell: Tell = print) -> list[File]:
+    """The image files named by the arguments of a command: folders, as in `find`, and files.
 
-    A file that is named by itself is of the identity that its folder is called. Where different folders would give one
-    name, as site1/ann/2.pgm and site2/ann/2.pgm do, each is called by as much of its path as tells them apart:
-    site1/ann and site2/ann.
+    The identity of a single file is the name of its folder. Different folders of the same name, as in site1/ann/2.pgm
+    and site2/ann/2.pgm, are distinguished by as much of their paths as necessary: site1/ann and site2/ann.
 
     Args:
-      paths: folders and files; whether a file is there is not looked up.
-      identity: of all of them, whatever their folders.
-      tell: see `find`; called also with a line on the folders that are told apart.
+      paths: folders and files; whether a file exists is not checked.
+      identity: of all of them, in place of their folders.
+      tell: see `find`; also called with a line on folders of the same name.
 
     Raises:
-      ValueError: a folder holds no images.
+      ValueError: a folder has no images.
     """
     files, lines = [], []
     for path in map(pathlib.Path, paths):
@@ -80,9 +78,11 @@ def of_paths(
         else:
             files.append(File(path, named(_folder(path).name), "", shown(path)))
     if identity is None:
-        files, longer = _told_apart(files)
+        files, longer = _distinguished(files)
         if longer:
-            lines.append(f"folders of one name are kept apart, as {_some(longer)}; --identity makes them one")
+            lines.append(
+                f"folders of the same name are different identities: {_some(longer)}; --identity makes them one"
+            )
         lines += _shared(files)
     else:
         files = [dataclasses.replace(file, identity=named(identity)) for file in files]
@@ -91,8 +91,8 @@ def of_paths(
     return files
 
 
-def _told_apart(files):
-    """The files, with longer names for identities that several folders share; and these names."""
+def _distinguished(files: list[File]) -> tuple[list[File], list[str]]:
+    """The files, with longer names for identities that several folders share; and the longer names."""
     names, longer = {}, set()
     for identity, folders in _folders_of(files).items():
         length, of_folder = identity.count("/") + 1, dict.fromkeys(folders, identity)
@@ -106,7 +106,8 @@ def _told_apart(files):
     return [dataclasses.replace(file, identity=names[_folder(file.path)]) for file in files], sorted(longer)
 
 
-def _shared(files):
+def _shared(files: list[File]) -> list[str]:
+    """A line on each identity that several folders share."""
     return [
         f"{len(folders)} folders are one identity, {identity}: {_some(sorted(map(shown, folders)))}"
         for identity, folders in _folders_of(files).items()
@@ -114,24 +115,24 @@ def _shared(files):
     ]
 
 
-def _folders_of(files):
+def _folders_of(files: list[File]) -> dict[str, set[pathlib.Path]]:
     folders = collections.defaultdict(set)
     for file in files:
         folders[file.identity].add(_folder(file.path))
     return folders
 
 
-def _folder(path):
+def _folder(path: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(os.path.abspath(path)).parent
 
 
-def _some(names):
+def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _of_folder(place):
-    """The files, in the order of folders and names, and a line on each kind of what was skipped."""
-    known, files, others, lines = images.endings(), [], [], []
+def _of_folder(place: pathlib.Path) -> tuple[list[File], list[str]]:
+    """The files, sorted by folder and name, and a line on each kind of skipped file."""
+    endings, files, others, lines = images.endings(), [], [], []
     folders, used = set(), set()
     for folder, names in _folders(place, lines):
         parts = pathlib.Path(folder).relative_to(place).parts
@@ -140,7 +141,7 @@ def _of_folder(place):
         folders.add(parts)
         for name in names:
             path = pathlib.Path(folder, name)
-            if path.suffix.lower() in known:
+            if path.suffix.lower() in endings:
                 files.append((parts, name, File(path, identity, group, shown(path))))
                 used.add(parts)
             else:
@@ -150,9 +151,9 @@ def _of_folder(place):
     return [file for *_, file in sorted(files, key=lambda found: found[:2])], [*lines, *_skipped(others, empty)]
 
 
-def _folders(place, lines):
-    """Each folder in `place` with the names of its files: once, by its own path rather than by a link, and none that
-    `place` is in. Adds `lines` on links that are not followed, and on folders that cannot be opened."""
+def _folders(place: pathlib.Path, lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each folder in `place` with the names of its files: once, by its own path rather than by a link, and no parent of
+    `place`. Adds `lines` on links that are not followed, and on folders that cannot be opened."""
     seen, waiting, links, closed = set(map(str, place.resolve().parents)), [place], [], []
     while waiting:
         later = []
@@ -169,36 +170,38 @@ def _folders(place, lines):
                 yield folder, [name for name in names if not name.startswith(".")]
         waiting = sorted(later)
     if links:
-        lines.append(f"links to folders that are taken anyway, or hold this one, were not followed: {_some(links)}")
-    lines += [f"{shown(error.filename)} cannot be opened ({error.strerror}), and is left out" for error in closed]
+        lines.append(f"links to folders that are read anyway, or contain this one, are not followed: {_some(links)}")
+    lines += [f"{shown(error.filename)} cannot be opened ({error.strerror}), and is skipped" for error in closed]
 
 
-def _skipped(others, empty):
-    """Lines on files that are not known as images, and on folders without any."""
+def _skipped(others: list[pathlib.Path], empty: list[str]) -> list[str]:
+    """Lines on files that are not images by their endings, and on folders without images."""
     lines, endings = [], collections.Counter(path.suffix.lower() for path in others)
     if others:
         counts = sorted(
             ((count, shown(ending) or "without an ending") for ending, count in endings.items()), reverse=True
         )
         counts = [f"{count} {ending}" for count, ending in counts]
-        lines.append(f"skipped {len(others)} files that do not end as images do: {_some(counts)}{images.hint(endings)}")
+        lines.append(
+            f"skipped {len(others)} files without the ending of an image: {_some(counts)}{images.hint(endings)}"
+        )
     if empty:
-        lines.append(f"{len(empty)} folders are without images, and no identities: {_some(empty)}")
+        lines.append(f"{len(empty)} folders have no images, and are no identities: {_some(empty)}")
     return lines
 
 
-def _of_table(place):
+def _of_table(place: pathlib.Path) -> list[File]:
     files, groups = [], {}
     for where, row in table(place, ("path", "identity"), "path,identity[,group][,source]"):
         if not row["path"] or not row["identity"]:
-            raise ValueError(f"{where}: a path and an identity are needed")
+            raise ValueError(f"{where}: a path and an identity are required")
         path = place.parent / row["path"]
         if not path.is_file():
-            raise FileNotFoundError(f"{where}: {shown(path)} is not there")
+            raise FileNotFoundError(f"{where}: {shown(path)} not found")
         identity, group, source = named(row["identity"]), named(row.get("group") or ""), named(row.get("source") or "")
         if groups.setdefault(identity, group) != group:
             raise ValueError(
-                f"{where}: {identity} is in group {group!r}, and was in {groups[identity]!r}; an identity lies in one "
+                f"{where}: {identity} is in group {group!r}, and before in {groups[identity]!r}; an identity has one "
                 "group (use source for cameras and sessions)"
             )
         files.append(File(path, identity, group, source or shown(path)))

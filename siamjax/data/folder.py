@@ -1,4 +1,4 @@
-"""Images of one's own: a folder, or a table that lists files, prepared once and then read as any other data set."""
+"""Your own images: a folder, or a table that lists files, prepared once and then read like any other data set."""
 
 import collections
 import concurrent.futures
@@ -10,7 +10,8 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import filelock
 import numpy as np
@@ -20,34 +21,49 @@ from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File, find
 from siamjax.data.images import read, refusal
-from siamjax.data.types import Datasets, Source
+from siamjax.data.types import Datasets, Source, Tell
 from siamjax.files import named, shown
 from siamjax.progress import Progress
 
 _AT_ONCE = 1024  # images that are read before they are written
-_DARK = 25  # of 255: an image without a greater value is nearly black
+_DARK = 25  # of 255: an image whose values are all at most this is nearly black
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How images are prepared.
+
+    Attributes:
+      cache: folder for prepared images.
+      size, channels, invert: see `images.read`.
+      skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
+    """
+
+    cache: str | os.PathLike
+    size: int
+    channels: int = 1
+    invert: bool = False
+    skip_unreadable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Readable images [n, size, size, channels] in `images`, of the files in `files`; `invert` as in `read`."""
+    """Readable images [n, size, size, channels] in `images`, of the files in `files`; `invert` as in `images.read`."""
 
     images: Images
     files: tuple[File, ...]
     invert: bool
 
 
-def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unreadable: bool, tell=print) -> Prepared:
-    """Reads all images of `place`, or finds them as an earlier call left them; says what it found.
+def prepare(place: str | os.PathLike, how: Preparation, tell: Tell = print) -> Prepared:
+    """Reads all images of `place`, or takes them from an earlier call's cache, and reports on them.
 
-    The prepared images are stored in `cache`, as array_record, in a folder named by the files' `fingerprint` and by the
-    settings: after a change they are prepared again.
+    Prepared images are stored as array_record, in a folder of the cache that is named by the files' fingerprints and by
+    the settings: after a change of either they are prepared again.
 
     Args:
       place: see `find`.
-      cache: folder for what is prepared.
-      size, channels, invert: see `read`.
-      skip_unreadable: whether to leave out files that cannot be read; otherwise the first ten are named in the error.
+      how: how to prepare them.
       tell: called with each line of the report.
 
     Raises:
@@ -56,75 +72,71 @@ def prepare(place, *, cache, size: int, channels: int, invert: bool, skip_unread
       ValueError: see `find`; or files cannot be read.
     """
     files = find(place, tell)
-    return keep(
+    return prepare_images(
         [file.path for file in files],
+        how,
         describe=lambda number: dataclasses.astuple(files[number])[1:],
         content=lambda number: _content(files[number].path),
         fingerprints=[f"{fingerprint(file.path)} {file}" for file in files],
         name=shown(place),
-        cache=cache,
-        size=size,
-        channels=channels,
-        invert=invert,
-        skip_unreadable=skip_unreadable,
         tell=tell,
     )
 
 
-def keep(
+def prepare_images(
     paths: list[pathlib.Path],
+    how: Preparation,
     *,
-    describe,
-    content,
+    describe: Callable[[int], tuple[str, str, str]],
+    content: Callable[[int], bytes],
     fingerprints: list[str],
     name: str,
-    cache,
-    size,
-    channels,
-    invert,
-    skip_unreadable,
-    tell,
+    tell: Tell,
 ) -> Prepared:
-    """Prepares images, or finds them prepared, as `prepare` says, wherever they come from.
+    """Prepares images from any kind of storage, or takes them from the cache; see `prepare`.
 
     Args:
-      paths: what the images are called.
-      describe: number of an image -> its identity, group and source; asked for only where nothing is prepared.
-      content: number of an image -> bytes of its file; likewise.
-      fingerprints: of the files that hold them; part of the cache key.
-      name: of them all.
-      cache, size, channels, invert, skip_unreadable, tell: see `prepare`.
+      paths: names of the images.
+      how: how to prepare them.
+      describe: number of an image -> its identity, group and source; called only if the cache lacks the images.
+      content: number of an image -> content of its file; likewise.
+      fingerprints: of the files that store the images; part of the cache key.
+      name: of the data set, for the report.
+      tell: called with each line of the report.
     """
-    choose("data.folder.channels", channels, dict.fromkeys((1, 3)))
-    digest = hashlib.sha256(json.dumps([3, size, channels, invert, skip_unreadable, fingerprints]).encode())
-    folder = pathlib.Path(cache).expanduser() / f"images-{digest.hexdigest()[:24]}"
+    choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
+    key = [3, how.size, how.channels, how.invert, how.skip_unreadable, fingerprints]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
+
+    def load(number):
+        data = content(number)
+        image = read(paths[number], how.size, how.channels, how.invert, data)
+        identity, group, source = describe(number)
+        return image, [named(identity), named(group), source, hashlib.sha256(data).hexdigest(), int(image.max())]
+
     if not (folder / "files.json").exists():
-
-        def load(number):
-            data = content(number)
-            image = read(paths[number], size, channels, invert, data)
-            identity, group, source = describe(number)
-            return image, [named(identity), named(group), source, hashlib.sha256(data).hexdigest(), int(image.max())]
-
-        _write(folder, len(paths), load, skip_unreadable, tell)
+        _write(folder, len(paths), load, how.skip_unreadable, tell)
     rows = json.loads((folder / "files.json").read_text())
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
+    return Prepared(_stored(folder, (len(rows), how.size, how.size, how.channels)), files, how.invert)
 
+
+def _stored(folder: pathlib.Path, shape: tuple[int, int, int, int]) -> Images:
     @functools.cache
     def reader():
         return _array_record().ArrayRecordReader(str(folder / "images.array_record"))
 
     def read_numbers(numbers):
         records = reader().read([int(number) for number in np.asarray(numbers).ravel()])
-        return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, size, size, channels)
+        return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, *shape[1:])
 
-    return Prepared(Images(read_numbers, (len(rows), size, size, channels)), files, invert)
+    return Images(read_numbers, shape)
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """Tells a file, as it is now, from others and from what it was: its path, size and times, that of its last renaming
-    (ctime) among them."""
+    """Path, size and times of a file (mtime, and ctime, which a renaming changes): it differs after any change."""
     place = os.fsencode(os.path.abspath(path))
     try:
         found = os.stat(path)
@@ -133,14 +145,14 @@ def fingerprint(path: str | os.PathLike) -> str:
     return f"{place} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _content(path):
-    if not path.is_file():  # A link to nothing, or a pipe, which would never end.
-        raise FileNotFoundError(f"{shown(path)} is not there, or no file")
+def _content(path: pathlib.Path) -> bytes:
+    if not path.is_file():  # A broken link, or a pipe, which would block.
+        raise FileNotFoundError(f"{shown(path)} not found, or not a file")
     return path.read_bytes()
 
 
-def _write(folder, count, load, skip_unreadable, tell):
-    """Reads in parallel, writes in order; the folder gets its name when all is there. Processes take turns."""
+def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> None:
+    """Reads in parallel, writes in order, and names the folder when it is complete; one process at a time."""
     partial = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
@@ -156,21 +168,21 @@ def _write(folder, count, load, skip_unreadable, tell):
 
 
 def _array_record():
-    from array_record.python import array_record_module  # It takes its time to import.
+    from array_record.python import array_record_module  # Needed only where images are prepared or read.
 
     return array_record_module
 
 
 @contextlib.contextmanager
-def _writing(place):
+def _writing(place: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # ArrayRecord's way of saying that a file cannot be written.
-        raise OSError(f"images cannot be kept in {place.parent} ({error})") from error
+        raise OSError(f"images cannot be stored in {place.parent} ({error})") from error
 
 
-def _fill(partial, count, load, skip_unreadable, tell):
-    def tried(number):
+def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> None:
+    def attempt(number):
         try:
             return load(number)
         except (ValueError, OSError) as error:
@@ -185,48 +197,48 @@ def _fill(partial, count, load, skip_unreadable, tell):
         for start in range(0, count, _AT_ONCE):
             bar.advance(start and _AT_ONCE)
             numbers = range(start, min(start + _AT_ONCE, count))
-            for number, (image, said) in zip(numbers, pool.map(tried, numbers), strict=True):
-                if said is None:
+            for number, (image, row) in zip(numbers, pool.map(attempt, numbers), strict=True):
+                if row is None:
                     unreadable.append(str(image))
                     continue
                 with _writing(partial):
                     writer.write(image.tobytes())
-                rows.append([number, *said])
+                rows.append([number, *row])
     with _writing(partial):
         writer.close()
     if unreadable and not (skip_unreadable and rows):
         raise ValueError(refusal(unreadable, count, "--config.data.folder.skip_unreadable=True"))
     for line in unreadable:
-        tell(f"left out: {line}")
+        tell(f"skipped: {line}")
     (partial / "files.json").write_text(json.dumps(rows))
 
 
-def _report(files, rows, name, tell):
+def _report(files: tuple[File, ...], rows: list[list], name: str, tell: Tell) -> None:
     images = collections.Counter(file.identity for file in files)
     counts = np.array(list(images.values()))
     single = int(np.sum(counts == 1))
     tell(
         f"{name}: {len(files)} images of {len(images)} identities in {len({file.group for file in files})} group(s); "
-        f"{counts.min()} to {counts.max()} an identity, median {int(np.median(counts))}"
-        + (f"; {single} with a single image, which can only be told apart from others" if single else "")
+        f"{counts.min()} to {counts.max()} per identity, median {int(np.median(counts))}"
+        + (f"; {single} with a single image, which can only appear in different pairs" if single else "")
     )
     dark = sum(greatest <= _DARK for *_, greatest in rows)
     if dark >= 0.9 * len(rows):
-        tell(f"{dark} of {len(rows)} images are nearly black (nothing above {_DARK} of 255): check how they are scaled")
-    first, twice = {}, []
+        tell(f"{dark} of {len(rows)} images are nearly black (nothing above {_DARK} of 255): check their scaling")
+    originals, copies = {}, []
     for file, (*_, digest, _) in zip(files, rows, strict=True):
-        if digest in first:
-            twice.append((first[digest], file))
-        first.setdefault(digest, file)
-    for one, other in twice[:5]:
-        of = "" if one.identity == other.identity else f", as {one.identity} and as {other.identity}"
-        tell(f"the same file twice{of}: {shown(one.path)} and {shown(other.path)}")
-    if len(twice) > 5:
-        tell(f"{len(twice) - 5} more files are there twice")
+        if digest in originals:
+            copies.append((originals[digest], file))
+        originals.setdefault(digest, file)
+    for original, copy in copies[:5]:
+        of = "" if original.identity == copy.identity else f" of {original.identity} and {copy.identity}"
+        tell(f"duplicate files{of}: {shown(original.path)} and {shown(copy.path)}")
+    if len(copies) > 5:
+        tell(f"{len(copies) - 5} more duplicate files")
 
 
 def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = False) -> Dataset:
-    """The images numbered `chosen`, int [n], as a data set; in memory unless `stream`."""
+    """The images numbered `chosen`, int [n], as a data set; they are read into memory unless `stream`."""
     files = [prepared.files[number] for number in chosen]
 
     def numbers(values):
@@ -241,21 +253,26 @@ def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = Fa
     return checked(Dataset(images, label, group, source, groups, names, prepared.invert), name)
 
 
-def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> dict[str, np.ndarray]:
-    """Numbers of the images to train, validate and test on, with no identity (or group) in two of them.
+def split(
+    prepared: Prepared, *, folds: int, fold: int, by: Literal["identity", "group"], seed: int
+) -> dict[str, np.ndarray]:
+    """Numbers of the images for training, validation and test; they share no identity (or group).
 
-    Identities are dealt out to `folds` equal parts, in an order that `seed` shuffles: part `fold` is the test, the next
-    one validates, the others train.
+    Identities are shuffled and split into `folds` equal parts: part `fold` is the test, the next one is for validation,
+    the others are for training.
 
     Args:
       prepared: the images.
       folds: number of parts, at least 3.
       fold: 0..folds-1.
       by: "identity", or "group" to hold out whole groups.
-      seed: of the shuffling.
+      seed: of the shuffle.
+
+    Returns:
+      "train", "validation" and "test", int [m] each.
 
     Raises:
-      ValueError: there are fewer identities (groups) than would give each part two.
+      ValueError: there are fewer than two identities (or one group) per part.
     """
     choose("data.folder.by", by, dict.fromkeys(("identity", "group")))
     names = np.array([file.group if by == "group" else file.identity for file in prepared.files])
@@ -265,8 +282,8 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
         raise ValueError(f"data.folder.folds={folds} must be 3 or more, and data.folder.fold={fold} from 0 to one less")
     if len(distinct) < least:
         raise ValueError(
-            f"{len(distinct)} {'groups' if by == 'group' else 'identities'} cannot be dealt out to data.folder.folds="
-            f"{folds} parts; {least} are needed: add some, or ask for fewer parts"
+            f"{len(distinct)} {'groups' if by == 'group' else 'identities'} cannot be split into data.folder.folds="
+            f"{folds} parts; {least} are needed: add some, or set fewer parts"
         )
     order = np.random.default_rng(seed).permutation(len(distinct))
     part = (np.argsort(order) * folds // len(distinct) - fold) % folds
@@ -279,7 +296,7 @@ def split(prepared: Prepared, *, folds: int, fold: int, by: str, seed: int) -> d
 
 
 def parts_of(prepared: Prepared, config: ConfigDict, name: str, train: bool) -> Datasets:
-    """The images dealt out to "train" (if wanted), "validation" and "test", as `config.folder` says."""
+    """Prepared images as "train" (if `train`), "validation" and "test", split as set by `config.folder`."""
     own = config.folder
     parts = split(prepared, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
     return {
@@ -289,26 +306,20 @@ def parts_of(prepared: Prepared, config: ConfigDict, name: str, train: bool) -> 
     }
 
 
-def settings(config: ConfigDict) -> dict[str, Any]:
-    """The arguments of `prepare` and `keep` that `config`, the `data` part of a configuration, gives."""
+def preparation(config: ConfigDict) -> Preparation:
+    """How `config`, the `data` part of a configuration, prepares images."""
     own = config.folder
-    return dict(
-        cache=pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax",
-        size=config.size,
-        channels=own.channels,
-        invert=own.invert,
-        skip_unreadable=own.skip_unreadable,
-    )
+    cache = pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax"
+    return Preparation(cache, config.size, own.channels, own.invert, own.skip_unreadable)
 
 
 def _load(config: ConfigDict, train: bool) -> Datasets:
     path = config.folder.path
     if not path:
         raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
-    return parts_of(prepare(path, **settings(config)), config, path, train)
+    return parts_of(prepare(path, preparation(config)), config, path, train)
 
 
-# Of images of one's own, whatever they are prepared from.
 SOURCE = Source(
     _load,
     title=lambda config: pathlib.Path(config.folder.path).name,

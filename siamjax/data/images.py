@@ -1,4 +1,4 @@
-"""Image files as arrays: whatever Pillow reads, turned upright, in 8 bits, and resized whole into a square."""
+"""Image files as arrays: any file that Pillow reads, upright, in 8 bits, and resized to fit into a square."""
 
 import functools
 import io
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from siamjax.files import shown
 
-_PLUGIN_ENDINGS = (".heic", ".heif", ".hif")  # what the package pillow-heif reads
+_PLUGIN_ENDINGS = (".heic", ".heif", ".hif")  # read by the package pillow-heif
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -23,7 +23,7 @@ _DAMAGED = (
 
 
 @functools.cache
-def _register_plugin():
+def _register_plugin() -> bool:
     try:
         import pillow_heif
     except ImportError:
@@ -33,13 +33,13 @@ def _register_plugin():
 
 
 def endings() -> frozenset[str]:
-    """The endings of image files that can be read, such as ".png"; HEIC's if the package pillow-heif is installed."""
+    """The endings of readable image files, such as ".png"; HEIC needs the package pillow-heif."""
     _register_plugin()
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 
 
 def hint(missing: Collection[str]) -> str:
-    """The end of a message: what to install to read files with one of the endings `missing`, or ""."""
+    """The end of an error message: what to install for files with one of the endings `missing`, or ""."""
     return "; to read HEIC: pip install pillow-heif" if set(_PLUGIN_ENDINGS).intersection(missing) else ""
 
 
@@ -48,7 +48,7 @@ def opened(file: str | os.PathLike | BinaryIO) -> Image.Image:
     try:
         return Image.open(file)
     except UnidentifiedImageError:
-        # The package takes 0.2 s to import: only where nothing else reads the file.
+        # The package takes 0.2 s to import: it is imported only for files that Pillow alone cannot read.
         if not _register_plugin():
             raise
         return Image.open(file)
@@ -57,20 +57,20 @@ def opened(file: str | os.PathLike | BinaryIO) -> Image.Image:
 def read(
     path: str | os.PathLike, size: int, channels: int, invert: bool = False, content: bytes | None = None
 ) -> np.ndarray:
-    """An image file as uint8 [size, size, channels], whole, its aspect kept, in the middle of black.
+    """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
 
-    It is turned upright as its EXIF data says; transparent parts are white; other types become 8 bits, see `upright`.
+    It is rotated according to its EXIF data; transparent parts become white; other types become 8 bits, see `upright`.
 
     Args:
       path: the file, of any kind that Pillow reads.
       size: side in pixels.
       channels: 1 for grey, 3 for colour.
-      invert: for dark ink on white paper, so that paper is black, as what lies around it.
-      content: of the file, if it was read before.
+      invert: for dark ink on white paper, so that paper is black like the border.
+      content: of the file, if it has been read already.
 
     Raises:
-      ValueError: the file is no image, damaged, of more pixels than Pillow takes for safe, or its values cannot be
-        interpreted, see `upright`.
+      ValueError: the file is not an image, is damaged, has more pixels than Pillow considers safe, or values that
+        cannot be interpreted, see `upright`.
     """
     try:
         with opened(path if content is None else io.BytesIO(content)) as image:
@@ -92,24 +92,28 @@ def read(
 
 
 def refusal(unreadable: list[str], count: int, skip: str) -> str:
-    """A message: which of `count` images are `unreadable`, by a message each, ten at most; `skip` leaves them out."""
+    """An error message on the `unreadable` among `count` images, by their own messages, ten at most; `skip`: the option
+    that skips them."""
     more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
     remedy = f". Fix or remove them, or skip them with {skip}" if len(unreadable) < count else ""
     return f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}{remedy}"
 
 
 def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
-    """An opened image in 8 bits, of mode "L" or "RGB", turned as its EXIF data says; what is transparent is white.
+    """An opened image in 8 bits, rotated according to its EXIF data; transparent parts become white.
 
-    Integers are scaled by their type: 0 is black, and the greatest value of the type white (4095 for 12 bits, 32767 for
-    int16). Floating-point numbers are of 0..1 if none exceeds 1, else of 0..255 or 0..65535, whichever is the first to
-    hold them all.
+    Integers are scaled by their type: 0 is black, and the largest value of the type white (4095 for 12 bits, 32767 for
+    int16). Floating-point numbers are in 0..1 if none exceeds 1, else in 0..255 or 0..65535, whichever is the first to
+    include them all.
 
-    It need not be decoded to more than `least` pixels a side.
+    Args:
+      image: the opened image.
+      mode: "L" or "RGB".
+      least: pixels per side that are enough, so that Pillow may decode it smaller.
 
     Raises:
-      ValueError: values are negative, NaN or infinite; or floating-point numbers above 1 do not come up to a sixteenth
-        of 255 or of 65535, so that none of the ranges can be meant.
+      ValueError: values are negative, NaN or infinite; or the largest floating-point number is above 1, but less than a
+        sixteenth of 255 or of 65535, so that the range is unclear.
     """
     image.draft(mode, (least, least))
     kind = _kind(image)
@@ -124,13 +128,13 @@ def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
     return image.convert(mode)
 
 
-def _kind(image):
-    """The NumPy type of an image's values, the value that is white (None for floating point), and whether black and
-    white are exchanged; None for an image whose values Pillow gives as 8 bits."""
+def _kind(image: Image.Image) -> tuple[np.dtype, int | None, bool] | None:
+    """The NumPy type of an image's values, the value of white (None for floating point), and whether black and white
+    are exchanged; None for an image that Pillow reads as 8 bits."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     exchanged = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
     if image.mode == "F":
-        return np.float32, None, exchanged
+        return np.dtype(np.float32), None, exchanged
     width = 16 if image.mode.startswith("I;16") else {"I": 32, "L": 8}.get(image.mode)
     signed = 2 in tags.get(ExifTags.Base.SampleFormat, (1,)) if tags else image.format == "FITS" or image.mode == "I"
     if width is None or (width == 8 and not (tags and signed)):
@@ -141,17 +145,17 @@ def _kind(image):
     return np.dtype(f"{'i' if signed else 'u'}{width // 8}"), 2**bits - 1, exchanged
 
 
-def _in_8_bits(image, dtype, white, exchanged):
+def _in_8_bits(image: Image.Image, dtype: np.dtype, white: int | None, exchanged: bool) -> Image.Image:
     values = np.asarray(image)
     values = values.astype(values.dtype.newbyteorder("=")).view(dtype)
-    least, greatest = values.min(), values.max()
-    if not (least >= 0 and np.isfinite(greatest)):
-        raise ValueError(f"its values are {least} to {greatest}; expected none below 0, no NaN and no infinity")
+    least, largest = values.min(), values.max()
+    if not (least >= 0 and np.isfinite(largest)):
+        raise ValueError(f"its values are {least} to {largest}; expected none below 0, no NaN and no infinity")
     if white is None:
-        white = next((white for white in (1, 255, 65535) if greatest <= white), None)
-        if white is None or (white > 1 and greatest < white / 16):
+        white = next((white for white in (1, 255, 65535) if largest <= white), None)
+        if white is None or (white > 1 and largest < white / 16):
             raise ValueError(
-                f"its greatest value is {greatest:g}: scale it, so that black is 0 and white is 1, 255 or 65535"
+                f"its largest value is {largest:g}: scale it, so that black is 0 and white is 1, 255 or 65535"
             )
     grey = (values.astype(np.float64) * (255 / white)).round().astype(np.uint8)
     grey = 255 - grey if exchanged else grey

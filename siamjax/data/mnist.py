@@ -1,4 +1,4 @@
-"""MNIST, to test on: ten digits that a network trained on characters never saw."""
+"""MNIST, for evaluation: ten digits that a network trained on characters has never seen."""
 
 import gzip
 import pathlib
@@ -19,20 +19,21 @@ _FILES = {
 }
 
 
-def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, Dataset]:
-    """Loads MNIST's last 10,000 training images as "validation", to fit a threshold on, and its test images as "test".
+def load(data_dir: str | None, manual_dir: str | None, size: int) -> Datasets:
+    """Loads MNIST's test images as "test", and its last 10,000 training images as "validation" for a threshold.
 
-    Koch, Zemel, Salakhutdinov (2015), section 4.3, ask a network trained on Omniglot for digits, with no more training.
+    Koch, Zemel, Salakhutdinov (2015), section 4.3, evaluate a network trained on Omniglot on MNIST, without
+    further training.
 
     Args:
-      data_dir: where a download is kept; None stands for TFDS's default, `~/tensorflow_datasets`.
-      manual_dir: folder with the four files `t10k-images-idx3-ubyte.gz` and so on, packed or not, or with the two test
-        files alone; None downloads them.
-      size: side of the images in pixels; they have 28, and are resized bilinearly to others.
+      data_dir: folder for downloads; None for TFDS's default, `~/tensorflow_datasets`.
+      manual_dir: folder with the four files `t10k-images-idx3-ubyte.gz` and so on, compressed or not, or with only the
+        two test files; None downloads them.
+      size: side of the images in pixels; MNIST has 28, other sizes are interpolated bilinearly.
 
     Returns:
-      "validation" and "test": ink 255 on paper 0, each digit an identity, all of one group, each image its own source.
-      No "validation" where `manual_dir` has neither of the training files.
+      "validation" and "test": ink 255 on paper 0, each digit an identity, all in one group, each image its own source.
+      Without "validation" if `manual_dir` has neither of the training files.
 
     Raises:
       FileNotFoundError: a file is not in `manual_dir`, or the download failed.
@@ -44,21 +45,25 @@ def load(data_dir: str | None, manual_dir: str | None, size: int) -> dict[str, D
     return {part: checked(_dataset(folder, cache, size, *names), f"mnist {part}") for part, names in parts.items()}
 
 
-def _any(folder, names):
+def _any(folder: pathlib.Path, names: tuple[str, str, int]) -> bool:
     return any((folder / f"{name}{ending}").is_file() for name in names[:2] for ending in ("", ".gz"))
 
 
-def _dataset(folder, cache, size, images, labels, count):
-    images = _numbers(folder, cache, images, 16, (count, 28, 28))[-10_000:]
-    labels = _numbers(folder, cache, labels, 8, (count,))[-10_000:]
+def _dataset(
+    folder: pathlib.Path | None, cache: pathlib.Path, size: int, image_file: str, label_file: str, count: int
+) -> Dataset:
+    images = _numbers(folder, cache, image_file, 16, (count, 28, 28))[-10_000:]
+    labels = _numbers(folder, cache, label_file, 8, (count,))[-10_000:]
     if size != 28:
         images = np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
     source = np.arange(len(images), dtype=np.int32)
     return Dataset(images[..., None], labels.astype(np.int32), np.zeros_like(source), source, ("digits",))
 
 
-def _numbers(folder, cache, name, header, shape):
-    """The numbers of one of MNIST's files: bytes behind a header."""
+def _numbers(
+    folder: pathlib.Path | None, cache: pathlib.Path, name: str, header: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The bytes of one of MNIST's files after a header of `header` bytes, uint8."""
     path = _find(folder, cache, name)
     try:
         content = path.read_bytes()
@@ -66,23 +71,23 @@ def _numbers(folder, cache, name, header, shape):
         return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(
-            f"{path} is damaged, or not MNIST's ({error}); fetch it anew from {ADDRESS}{name}.gz"
+            f"{path} is damaged, or not MNIST's ({error}); download it again from {ADDRESS}{name}.gz"
         ) from error
 
 
-def _find(folder, cache, name):
-    """The file called `name`, packed or not, in `folder` if that is given, else in `cache`, downloaded if need be."""
+def _find(folder: pathlib.Path | None, cache: pathlib.Path, name: str) -> pathlib.Path:
+    """The file `name`, compressed or not, in `folder` if given, else in `cache`, downloaded if necessary."""
     for path in ((folder or cache) / name, (folder or cache) / f"{name}.gz"):
         if path.is_file():
             return path
     if folder:
-        raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz; put them there from {ADDRESS}")
+        raise FileNotFoundError(f"{folder} has neither {name} nor {name}.gz; download them to it from {ADDRESS}")
     path = cache / f"{name}.gz"
     try:
         download.fetch(ADDRESS + path.name, path, timeout=30)
     except download.FAILURES as error:
         raise FileNotFoundError(
-            f"{path} is not there, and cannot be downloaded from {ADDRESS} ({error}); put MNIST's four files into a "
+            f"{path} not found, and cannot be downloaded from {ADDRESS} ({error}); put MNIST's four files into a "
             "folder and pass it as --config.data.manual_dir=FOLDER"
         ) from error
     return path

@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from siamjax.choices import choose
-from siamjax.data import glyphs, longtail
+from siamjax.data import _longtail, glyphs
 from siamjax.data._omniglot_archives import BACKGROUND, DRAWERS, EVALUATION, FIRST_LABEL, SIDE, SMALL1, SMALL2
 from siamjax.data.dataset import Dataset, Images, checked, joined
 from siamjax.data.types import Datasets, Source
@@ -82,7 +82,7 @@ def load(
     - `background` trains on all 30 background alphabets, including `lake`'s validation alphabets: for a chosen recipe
       that trains for a fixed number of steps.
     - `longtail` trains on a few drawings each of most of the 964 background characters; queries are other drawings of
-      them, and unseen characters, see `longtail.cut`.
+      them, and unseen characters, see `_longtail.cut`.
     - `small1` and `small2`, the minimal settings, train on 5 background alphabets; the rest is as in `lake`.
 
     Args:
@@ -112,7 +112,7 @@ def load(
         everything = _dataset(builder.decoded(prepared, "background", size), tuple(BACKGROUND), _ALL, size, stream)
         return {
             part: checked(dataset, f"omniglot {splits} {part}")
-            for part, dataset in longtail.cut(everything).items()
+            for part, dataset in _longtail.cut(everything).items()
             if train or part != "train"
         }
     drawings = {

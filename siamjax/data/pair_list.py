@@ -1,4 +1,4 @@
-"""Lists of image pairs to verify: a CSV file, or LFW's pairs.txt."""
+"""Lists of image pairs for verification: a CSV file, or LFW's pairs.txt."""
 
 import dataclasses
 import os
@@ -8,12 +8,13 @@ import numpy as np
 
 from siamjax.files import shown, table
 
+Row = tuple[str, str, str, bool, int]  # place in the list, for errors; two paths; same; fold
 _YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
 
 
 @dataclasses.dataclass(frozen=True)
 class PairList:
-    """`first` and `second` files of n pairs; `same` bool [n]; `fold` int32 [n], all 0 where the list has no folds."""
+    """n pairs of the files `first` and `second`; `same` bool [n]; `fold` int32 [n], all 0 if the list has no folds."""
 
     first: tuple[pathlib.Path, ...]
     second: tuple[pathlib.Path, ...]
@@ -22,22 +23,22 @@ class PairList:
 
 
 def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> PairList:
-    """A list of pairs.
+    """Reads a list of pairs.
 
     A CSV file has the columns path_a, path_b and same (1 or 0, true or false), and paths relative to `images`, or to
     the file itself. Any other file is read as LFW's pairs.txt: "folds pairs" (or "pairs", for a single fold), then for
-    each fold as many lines "name number number" of the same person as lines "name number name number" of different
-    ones; the image is name/name_0001.jpg. Words are separated by tabs, or by blanks where a line has no tab.
+    each fold `pairs` lines "name number number" of the same person, then `pairs` lines "name number name number" of
+    different people; an image is name/name_0001.jpg. Words are separated by tabs, or by blanks if a line has no tab.
     Huang et al. (2007), http://vis-www.cs.umass.edu/lfw/README.txt.
 
     Raises:
-      FileNotFoundError: the file, or an image, is not there.
-      ValueError: a column is missing; a line is not as it should be; or the numbers in the first line of LFW's list are
-        not those of the lines that follow, so that the folds would be others than meant.
+      FileNotFoundError: the file, or an image, is missing.
+      ValueError: a column is missing; a line is malformed; or the numbers in the first line of LFW's list do not match
+        the lines that follow, so that the folds would be wrong.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{shown(path)} is not there; expected a list of pairs, CSV or LFW's pairs.txt")
+        raise FileNotFoundError(f"{shown(path)} not found; expected a list of pairs, CSV or LFW's pairs.txt")
     root = pathlib.Path(images).expanduser() if images else path.parent
     rows = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lfw(path)
     if not rows:
@@ -45,7 +46,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
     for where, first, second, *_ in rows:
         for image in (first, second):
             if not (root / image).is_file():
-                raise FileNotFoundError(f"{where}: {shown(root / image)} is not there")
+                raise FileNotFoundError(f"{where}: {shown(root / image)} not found")
     _, first, second, same, fold = zip(*rows, strict=True)
     return PairList(
         tuple(root / image for image in first),
@@ -55,7 +56,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
     )
 
 
-def _of_csv(path):
+def _of_csv(path: pathlib.Path) -> list[Row]:
     rows = []
     for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same"):
         same = row["same"].lower()
@@ -65,7 +66,7 @@ def _of_csv(path):
     return rows
 
 
-def _of_lfw(path):
+def _of_lfw(path: pathlib.Path) -> list[Row]:
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     head = lines[0].split()
     if len(head) not in (1, 2) or not all(word.isdecimal() for word in head):
@@ -81,20 +82,20 @@ def _of_lfw(path):
         numbers = words[1:] if same else words[1::2]
         if len(words) not in (3, 4) or not all(word.isdecimal() for word in numbers):
             raise ValueError(f"{where}: expected 'name number [name] number', found {line!r}")
-        fold, place = divmod(len(rows), 2 * pairs) if pairs else (0, 0)
-        if same != (place < pairs) and fold < folds:
+        fold, rank = divmod(len(rows), 2 * pairs) if pairs else (0, 0)
+        if same != (rank < pairs) and fold < folds:
             kinds = ("the same person", "different people")
             raise ValueError(
-                f"{where}: found a pair of {kinds[not same]}, where pair {place + 1} of fold {fold + 1} is one of "
-                f"{kinds[same]}: line 1, {lines[0].strip()!r}, asks each fold for {pairs} same pairs, then {pairs} "
-                "different ones. Put back the missing lines, or correct line 1"
+                f"{where}: found a pair of {kinds[not same]}, where pair {rank + 1} of fold {fold + 1} is one of "
+                f"{kinds[same]}: line 1, {lines[0].strip()!r}, says that each fold has {pairs} same pairs, then "
+                f"{pairs} different ones. Restore the missing lines, or correct line 1"
             )
         names = (words[0], words[0 if same else 2])
         files = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
         rows.append((where, *files, same, fold))
     if len(rows) != 2 * pairs * folds:
         raise ValueError(
-            f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, asks for {2 * pairs * folds}: "
+            f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "
             f"{folds} fold(s) of {pairs} same and {pairs} different ones. Complete the file, or correct line 1"
         )
     return rows

@@ -1,23 +1,23 @@
 """Any data set with images and labels that TFDS knows by name, prepared like a folder of images."""
 
 import pathlib
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from siamjax.choices import choose
 from siamjax.data import folder
-from siamjax.data.types import Datasets, Source
+from siamjax.data.types import Datasets, Source, Tell
 
 
-def prepare(names: ConfigDict, *, data_dir: str | None, **settings: Any) -> folder.Prepared:
+def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None, tell: Tell = print) -> folder.Prepared:
     """Reads all images of a data set, or takes them from an earlier call's cache, and reports on them.
 
     Args:
       names: of the data set (`name`), of its splits ("" for all, or joined by "+"), and of its features: `image`,
         `label`, and `group` and `source` or "".
+      how: how to prepare them.
       data_dir: where TFDS stores its data sets; None for TFDS's default.
-      settings: as for `folder.prepare`.
+      tell: called with each line of the report.
 
     Raises:
       ValueError: TFDS does not know the data set, cannot prepare it or read it at random; a feature is unknown, or a
@@ -31,7 +31,7 @@ def prepare(names: ConfigDict, *, data_dir: str | None, **settings: Any) -> fold
     splits = [
         choose("data.tfds.splits", split, all_splits) for split in (names.splits or "+".join(all_splits)).split("+")
     ]
-    # Images stay files: only the chosen feature is decoded, by `folder.keep`.
+    # Images stay files: only the chosen feature is decoded, by `prepare_images`.
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     decoders = dict.fromkeys(images, tfds.decode.SkipDecoding())
     try:
@@ -57,13 +57,14 @@ def prepare(names: ConfigDict, *, data_dir: str | None, **settings: Any) -> fold
         return _text(features[names.label], found[names.label], paths[number]), group, source
 
     files = [file for split in splits for file in info.splits[split].filepaths]
-    return folder.keep(
+    return folder.prepare_images(
         [pathlib.Path(path) for path in paths],
+        how,
         describe=describe,
         content=lambda number: record(number)[names.image],
         fingerprints=[str(dict(names)), *map(folder.fingerprint, files)],
         name=names.name,
-        **settings,
+        tell=tell,
     )
 
 
@@ -99,7 +100,7 @@ def _text(feature, value, path):
 
 
 def _load(config: ConfigDict, train: bool) -> Datasets:
-    prepared = prepare(config.tfds, data_dir=config.data_dir or None, tell=print, **folder.settings(config))
+    prepared = prepare(config.tfds, folder.preparation(config), data_dir=config.data_dir or None)
     return folder.parts_of(prepared, config, config.tfds.name, train)
 
 

@@ -15,7 +15,7 @@ GOOD = Dataset(
 )
 
 
-def test_a_good_one_passes_unchanged():
+def test_a_valid_data_set_is_returned_unchanged():
     assert checked(GOOD, "good") is GOOD
 
 
@@ -28,12 +28,12 @@ def test_a_good_one_passes_unchanged():
         (dict(label=GOOD.label.astype(np.int64)), "label must be int32"),
         (dict(label=np.array([0, 1, 2, 2, 1, 4], INT)), "labels must be 0..k-1 without gaps"),
         (dict(source=np.array([0, -1, 0, 5, 0, 2], INT)), "source must not be negative"),
-        (dict(group=np.array([0, 1, 1, 2, 1, 2], INT)), "an identity must lie in one group"),
+        (dict(group=np.array([0, 1, 1, 2, 1, 2], INT)), "all images of an identity must be in one group"),
         (dict(group_names=("a", "b")), "group 2 has no name"),
-        (dict(group_names=("a", "b", "c", "d")), "every named group must hold images"),
+        (dict(group_names=("a", "b", "c", "d")), "every named group must have images"),
     ],
 )
-def test_what_breaks_the_contract_is_named(change, words):
+def test_errors_name_the_field_that_breaks_the_contract(change, words):
     with pytest.raises(ValueError, match=f"data set 'bad': {words}"):
         checked(dataclasses.replace(GOOD, **change), "bad")
 

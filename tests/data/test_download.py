@@ -18,7 +18,7 @@ def address(tmp_path):
         server.shutdown()
 
 
-def test_a_file_comes_whole_or_not_at_all(address, tmp_path):
+def test_a_download_is_complete_or_leaves_nothing(address, tmp_path):
     path = tmp_path / "new" / "file.gz"
     with pytest.raises(download.FAILURES):
         download.fetch(address + "absent.gz", path, timeout=10)

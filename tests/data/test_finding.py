@@ -1,4 +1,4 @@
-"""Which files are found, of which identity each is, and what is said of the others."""
+"""Which files are found, their identities, and the report on the others."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ def found(place):
     return finding.find(place, lines.append), lines
 
 
-def test_a_folder_an_identity_with_folders_around_them_as_groups(tmp_path):
+def test_folders_are_identities_and_their_parents_groups(tmp_path):
     for name in (
         "ann/1.pgm",
         "ann/2.jpg",
@@ -65,13 +65,13 @@ def test_a_table_of_files(tmp_path):
     [
         ("path,who\na.png,ann\n", "images.csv: column 'identity' is missing; .* found path,who"),
         ("", "column 'path' is missing.*found nothing"),
-        ("path,identity\na.png,\n", "images.csv, line 2: a path and an identity are needed"),
-        ("path,identity\na.png,ann\nb.png,ann\n", "images.csv, line 3: .*b.png is not there"),
-        ("path,identity\n", "holds no images"),
-        ("path,identity,group\na.png,ann,x\na.png,ann,y\n", "line 3: ann is in group 'y', and was in 'x'"),
+        ("path,identity\na.png,\n", "images.csv, line 2: a path and an identity are required"),
+        ("path,identity\na.png,ann\nb.png,ann\n", "images.csv, line 3: .*b.png not found"),
+        ("path,identity\n", "has no images"),
+        ("path,identity,group\na.png,ann,x\na.png,ann,y\n", "line 3: ann is in group 'y', and before in 'x'"),
     ],
 )
-def test_a_table_that_says_too_little_is_refused(tmp_path, text, message):
+def test_an_incomplete_table_is_refused(tmp_path, text, message):
     save(tmp_path / "a.png")
     (tmp_path / "images.csv").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -79,13 +79,13 @@ def test_a_table_that_says_too_little_is_refused(tmp_path, text, message):
 
 
 def test_places_without_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no images; expected a folder for each identity"):
+    with pytest.raises(ValueError, match="has no images; expected a folder for each identity"):
         finding.find(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere is not there"):
+    with pytest.raises(FileNotFoundError, match="nowhere not found"):
         finding.find(tmp_path / "nowhere")
 
 
-def test_what_is_skipped_is_said_and_which_identities_it_leaves_without_images(tmp_path, monkeypatch):
+def test_skipped_files_and_folders_without_images_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_register_plugin", lambda: False)
     monkeypatch.delitem(Image.EXTENSION, ".heic", raising=False)
     save(tmp_path / "ann" / "1.png")
@@ -97,16 +97,16 @@ def test_what_is_skipped_is_said_and_which_identities_it_leaves_without_images(t
     files, lines = found(tmp_path)
     assert known(files) == [("1.png", "ann", "")]
     assert lines == [
-        "skipped 6 files that do not end as images do: 2 .heic, 1 without an ending, 1 .txt, 1 .cr2, 1 .1; to read "
+        "skipped 6 files without the ending of an image: 2 .heic, 1 without an ending, 1 .txt, 1 .cr2, 1 .1; to read "
         "HEIC: pip install pillow-heif",
-        "4 folders are without images, and no identities: bob, cid, dora, empty",
+        "4 folders have no images, and are no identities: bob, cid, dora, empty",
     ]
     (tmp_path / "ann" / "1.png").unlink()
-    with pytest.raises(ValueError, match=r"holds no images; .*skipped 6 files .*5 folders are without images.*ann"):
+    with pytest.raises(ValueError, match=r"has no images; .*skipped 6 files .*5 folders have no images.*ann"):
         found(tmp_path)
 
 
-def test_links_are_followed_once_and_never_around(tmp_path):
+def test_links_are_followed_once_and_never_in_circles(tmp_path):
     save(tmp_path / "set" / "a" / "1.png")
     save(tmp_path / "set" / "b" / "1.png")
     save(tmp_path / "outside" / "c" / "1.png")
@@ -122,7 +122,7 @@ def test_links_are_followed_once_and_never_around(tmp_path):
         (tmp_path / "set" / name).symlink_to(target)
     files, lines = found(tmp_path / "set")
     assert known(files) == before == [("1.png", "a", ""), ("1.png", "b", "")]
-    assert lines[0].startswith("links to folders that are taken anyway, or hold this one, were not followed: ")
+    assert lines[0].startswith("links to folders that are read anyway, or contain this one, are not followed: ")
     assert all(name in lines[0] for name in ("a/up,", "a/up2", "b/up", "a/other", "a/itself"))
     (tmp_path / "set" / "aa").symlink_to(tmp_path / "outside")
     assert [name for _, name, _ in known(found(tmp_path / "set")[0])] == ["a", "aa/c", "b"]
@@ -151,7 +151,7 @@ def test_a_name_is_one_identity_however_its_accents_are_written(tmp_path):
     assert [file.identity for file in finding.of_paths(arguments, apart, lines.append)] == [composed] * 2
 
 
-def test_files_named_one_by_one_are_of_the_identities_that_their_folder_gives(tmp_path, monkeypatch):
+def test_files_named_one_by_one_have_the_identities_of_their_folders(tmp_path, monkeypatch):
     for name in ("site1/ann/1.png", "site2/ann/1.png", "site2/bob/1.png"):
         save(tmp_path / "people" / name)
     monkeypatch.chdir(tmp_path / "people")
@@ -164,7 +164,9 @@ def test_files_named_one_by_one_are_of_the_identities_that_their_folder_gives(tm
     assert whole == ["site1/ann", "site2/ann", "site2/bob"] and not lines
     one_by_one, lines = identities("site1/ann/1.png", "site2/ann/1.png", "site2/bob/1.png")
     assert one_by_one == ["site1/ann", "site2/ann", "bob"]
-    assert lines == ["folders of one name are kept apart, as site1/ann, site2/ann; --identity makes them one"]
+    assert lines == [
+        "folders of the same name are different identities: site1/ann, site2/ann; --identity makes them one"
+    ]
     assert identities("site1", "site2")[0] == one_by_one
     assert identities("site1", "site2/ann/1.png")[0] == ["site1/ann", "site2/ann"]
     assert identities("site1/ann/1.png") == (["ann"], []) == identities("site1/ann")

@@ -1,4 +1,4 @@
-"""Images of one's own: what is found, how odd files are read, what is said of bad ones, and what is kept for later."""
+"""Your own images: which files are read, the report on bad ones, the cache, and the split into parts."""
 
 import os
 
@@ -22,37 +22,37 @@ def save(path, image=None, **options):
 
 def prepare(place, cache, **changed):
     lines = []
-    options = dict(size=16, channels=1, invert=False, skip_unreadable=False) | changed
-    return folder.prepare(place, cache=cache, tell=lines.append, **options), lines
+    how = folder.Preparation(cache, 16, **changed)
+    return folder.prepare(place, how, lines.append), lines
 
 
-def test_unreadable_files_are_named_and_left_out_only_if_asked(tmp_path):
+def test_unreadable_files_are_named_and_skipped_only_on_request(tmp_path):
     good = save(tmp_path / "set" / "ann" / "good.png")
     (tmp_path / "set" / "ann" / "empty.jpg").touch()
     save(tmp_path / "set" / "ann" / "cut.jpg")
     cut = tmp_path / "set" / "ann" / "cut.jpg"
     cut.write_bytes(cut.read_bytes()[:200])
-    for _ in range(2):  # nothing half-prepared is left that a second try would take
+    for _ in range(2):  # nothing incomplete is left for a second try
         with pytest.raises(ValueError, match=r"2 of 3 images cannot be read: .*cut.jpg.*empty.jpg.*skip_unreadable"):
             prepare(tmp_path / "set", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("images-*[!k]"))  # locks alone
     prepared, lines = prepare(tmp_path / "set", tmp_path / "cache", skip_unreadable=True)
     assert [file.path for file in prepared.files] == [good]
-    assert any("left out" in line and "empty.jpg" in line for line in lines)
+    assert any("skipped: " in line and "empty.jpg" in line for line in lines)
 
 
-def test_what_a_killed_preparation_left_is_cleared_away(tmp_path):
+def test_remains_of_a_killed_preparation_are_removed(tmp_path):
     save(tmp_path / "set" / "ann" / "1.png")
     prepare(tmp_path / "set", tmp_path / "cache")
-    (made,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
-    made.rename(made.with_name(f"{made.name}.partial"))
+    (stored,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    stored.rename(stored.with_name(f"{stored.name}.partial"))
     prepared, _ = prepare(tmp_path / "set", tmp_path / "cache")
     assert len(prepared.files) == 1 and not list((tmp_path / "cache").glob("*.partial"))
     with pytest.raises(ValueError, match="data.folder.channels=2 is not known; choose one of 1, 3"):
         prepare(tmp_path / "set", tmp_path / "cache", channels=2)
 
 
-def test_a_name_that_is_no_utf8_is_read_and_shown(tmp_path):
+def test_a_name_that_is_not_utf8_is_read_and_shown(tmp_path):
     odd = os.fsencode(tmp_path) + b"/set/\xe9ric"
     os.makedirs(odd)
     Image.fromarray(picture()).save(os.fsdecode(odd + b"/\xff.png"))
@@ -63,17 +63,17 @@ def test_a_name_that_is_no_utf8_is_read_and_shown(tmp_path):
         line.encode()
 
 
-def test_what_is_prepared_is_taken_again_until_a_file_changes(tmp_path):
+def test_the_cache_is_used_until_a_file_changes(tmp_path):
     for number in range(4):
         save(tmp_path / "set" / "ann" / f"{number}.png", picture(number))
     save(tmp_path / "set" / "bob" / "twin.png", picture(2))
     prepared, lines = prepare(tmp_path / "set", tmp_path / "cache")
-    assert "5 images of 2 identities in 1 group(s); 1 to 4 an identity, median 2; 1 with a single image" in lines[0]
-    assert "the same file twice, as ann and as bob" in lines[1] and "twin.png" in lines[1]
-    (made,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
-    before = (made / "images.array_record").stat().st_mtime_ns
+    assert "5 images of 2 identities in 1 group(s); 1 to 4 per identity, median 2; 1 with a single image" in lines[0]
+    assert "duplicate files of ann and bob" in lines[1] and "twin.png" in lines[1]
+    (stored,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    before = (stored / "images.array_record").stat().st_mtime_ns
     again, _ = prepare(tmp_path / "set", tmp_path / "cache")
-    assert (made / "images.array_record").stat().st_mtime_ns == before
+    assert (stored / "images.array_record").stat().st_mtime_ns == before
     expected = np.stack([folder.read(file.path, 16, 1) for file in prepared.files])
     np.testing.assert_array_equal(again.images[np.arange(5)], expected)
     np.testing.assert_array_equal(again.images[np.array([3, 0])], expected[[3, 0]])
@@ -95,8 +95,8 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
         assert sum(len(names) for names in people.values()) == 11 == len(set.union(*people.values()))
         assert 2 <= len(people["test"]) <= 3 and 2 <= len(people["validation"]) <= 3
         tested += people["test"]
-        made = folder.dataset(prepared, parts["train"], "train")
-        assert made.images.shape == (len(parts["train"]), 16, 16, 1) and made.label.max() + 1 == len(people["train"])
+        train = folder.dataset(prepared, parts["train"], "train")
+        assert train.images.shape == (len(parts["train"]), 16, 16, 1) and train.label.max() + 1 == len(people["train"])
         for stream in (False, True):
             images = folder.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
             np.testing.assert_array_equal(images[0], prepared.images[parts["train"][1:2]][0])
@@ -104,22 +104,22 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
     parts = folder.split(prepared, folds=4, fold=0, by="group", seed=0)
     sites = [{prepared.files[n].group for n in numbers} for numbers in parts.values()]
     assert sorted(map(len, sites)) == [1, 1, 2] and len(set.union(*sites)) == 4
-    with pytest.raises(ValueError, match="11 identities cannot be dealt out to data.folder.folds=6 parts; 12 are"):
+    with pytest.raises(ValueError, match="11 identities cannot be split into data.folder.folds=6 parts; 12 are"):
         folder.split(prepared, folds=6, fold=0, by="identity", seed=0)
 
 
-def test_a_link_to_nothing_and_a_pipe_are_files_that_cannot_be_read(tmp_path):
+def test_a_broken_link_and_a_pipe_cannot_be_read(tmp_path):
     good = save(tmp_path / "set" / "ann" / "good.png")
     (tmp_path / "set" / "ann" / "lost.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "set" / "ann" / "pipe.png")
-    with pytest.raises(ValueError, match="2 of 3 images cannot be read: .*lost.png is not there.*; .*pipe.png"):
+    with pytest.raises(ValueError, match="2 of 3 images cannot be read: .*lost.png not found.*; .*pipe.png"):
         prepare(tmp_path / "set", tmp_path / "cache")
     prepared, _ = prepare(tmp_path / "set", tmp_path / "cache", skip_unreadable=True)
     assert [file.path for file in prepared.files] == [good]
 
 
-def test_files_that_change_places_are_read_again(tmp_path):
-    """Of equal length and time: neither tells the one from the other."""
+def test_files_that_swap_names_are_read_again(tmp_path):
+    """They have the same size and time of change."""
     first, second = (save(tmp_path / "set" / "ann" / f"{n}.bmp", picture(n)) for n in range(2))
     for path in (first, second):
         os.utime(path, ns=(10**18, 10**18))
@@ -132,12 +132,12 @@ def test_files_that_change_places_are_read_again(tmp_path):
     np.testing.assert_array_equal(after.images[np.arange(2)], before[::-1])
 
 
-def test_a_set_of_nearly_black_images_is_pointed_out(tmp_path):
+def test_nearly_black_images_are_reported(tmp_path):
     for number in range(10):
         save(tmp_path / "set" / "ann" / f"{number}.png", picture(number).astype(np.uint16) * 16)  # 12 bits in 16
-    for _ in range(2):  # from the files, and from what was prepared
+    for _ in range(2):  # from the files, and from the cache
         _, lines = prepare(tmp_path / "set", tmp_path / "cache")
-        assert "10 of 10 images are nearly black (nothing above 25 of 255): check how they are scaled" in lines
+        assert "10 of 10 images are nearly black (nothing above 25 of 255): check their scaling" in lines
     for number in range(2):
         save(tmp_path / "set" / "bob" / f"{number}.png", picture(number))
     assert not any("nearly black (" in line for line in prepare(tmp_path / "set", tmp_path / "cache")[1])

@@ -23,7 +23,7 @@ def index(alphabet, character, drawer):
     return (alphabet * CHARACTERS + character) * DRAWERS + drawer
 
 
-def test_a_picture_is_the_same_drawn_alone_and_among_many():
+def test_a_drawing_is_the_same_alone_and_in_a_batch():
     alone = glyphs.draw(KEY, jnp.int32(2), jnp.int32(3), jnp.int32(4), 28)
     assert alone.shape == (28, 28, 1) and alone.dtype == jnp.uint8
     # Arithmetic fused in another way may round a grey level differently.
@@ -39,13 +39,13 @@ def test_every_number_and_the_key_matter():
     assert np.abs(elsewhere - first).mean() > 2
 
 
-def test_no_two_pictures_are_alike():
+def test_no_two_drawings_are_equal():
     images = fixed(28).images.reshape(len(fixed(28)), -1)
     assert len(np.unique(images, axis=0)) == len(images)
 
 
 @pytest.mark.parametrize("size", [28, 105])
-def test_ink_is_as_much_as_in_omniglot_and_keeps_off_the_edge(size):
+def test_ink_is_as_much_as_in_omniglot_and_away_from_the_edge(size):
     ink = fixed(size).images[..., 0] / 255.0
     share = ink.mean((1, 2))
     # Omniglot's background set: mean 0.079, 5th percentile 0.037, 95th 0.128.
@@ -60,7 +60,7 @@ def test_full_size_is_nearly_one_bit():
     assert np.mean((ink > 25) & (ink < 230)) < 0.05
 
 
-def test_small_pictures_look_like_the_area_average_of_large_ones():
+def test_small_drawings_look_like_the_area_average_of_large_ones():
     small, large = fixed(28).images[..., 0] / 255.0, fixed(105).images[..., 0] / 255.0
     # Row i holds the share of each large pixel that falls into small pixel i: 105 is not a multiple of 28.
     edges = np.arange(29) * 105 / 28

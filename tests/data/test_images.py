@@ -1,4 +1,4 @@
-"""Image files as arrays: how they are resized and turned, how each type of number is scaled, and what is refused."""
+"""Image files as arrays: resizing, rotation, scaling of each number type, and the errors."""
 
 import struct
 
@@ -23,7 +23,7 @@ def save(path, image=None, **options):
 
 
 def tiff(path, data, bits, sample_format=1, photometric=1, shape=(16, 16), samples=1):
-    """A little-endian TIFF file of one strip that holds `data`, bytes."""
+    """A little-endian TIFF file with `data`, bytes, in one strip."""
     entries = [
         (256, 3, shape[1]),
         (257, 3, shape[0]),
@@ -48,7 +48,7 @@ def packed_12_bits(values):
     return np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
 
 
-def test_the_whole_image_is_kept_with_its_aspect(tmp_path):
+def test_the_whole_image_is_kept_in_its_aspect_ratio(tmp_path):
     wide = np.full((10, 40), 200, np.uint8)
     got = images.read(save(tmp_path / "wide.png", wide), 20, 1)[..., 0]
     np.testing.assert_array_equal(got[8:12], 200)
@@ -81,7 +81,7 @@ def test_images_of_every_kind_become_the_same_pixels(tmp_path):
     np.testing.assert_array_equal(dot, 7)
 
 
-def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
+def test_a_photograph_taken_sideways_is_rotated(tmp_path):
     image = picture(1, (16, 16))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
@@ -89,7 +89,7 @@ def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "turned.png", 16, 1)[..., 0], image)
 
 
-def test_an_image_of_more_pixels_than_is_safe_is_refused(tmp_path, monkeypatch):
+def test_an_image_with_more_pixels_than_is_safe_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match="huge.png cannot be read as an image: .*decompression bomb"):
@@ -137,7 +137,7 @@ def test_other_ways_to_write_more_than_8_bits(tmp_path):
 
 
 def test_a_dark_frame_of_a_wide_type_stays_dark(tmp_path):
-    """One image of a set must not be scaled by what happens to be in it."""
+    """The scale must not depend on the values of a single image."""
     dark = np.full((16, 16), 200, np.uint16)
     assert images.read(save(tmp_path / "dark.png", dark), 16, 1).max() == 1
     assert images.read(tiff(tmp_path / "a.tif", dark.astype(np.int16).tobytes(), 16, 2), 16, 1).max() == 2
@@ -149,9 +149,9 @@ def test_a_dark_frame_of_a_wide_type_stays_dark(tmp_path):
         ([-0.1, 0.5], "its values are -0.1.* to 0.5; expected none below 0"),
         ([0.2, np.nan], "nan"),
         ([0.2, np.inf], "inf"),
-        ([0.0, 1.02], "its greatest value is 1.02: scale it"),
-        ([0.0, 256.5], "its greatest value is 256.5: scale it"),
-        ([0.0, 70000.0], "its greatest value is 70000: scale it"),
+        ([0.0, 1.02], "its largest value is 1.02: scale it"),
+        ([0.0, 256.5], "its largest value is 256.5: scale it"),
+        ([0.0, 70000.0], "its largest value is 70000: scale it"),
         ([-5, 300], "its values are -5 to 300; expected none below 0"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_strip_keeps_a_pixel_of_width(tmp_path, shape):
     assert (got == 200).sum() == 16 and got.sum() == 16 * 200
 
 
-def test_heic_and_avif_are_read_where_pillow_can(tmp_path):
+def test_heic_and_avif_are_read_if_pillow_can(tmp_path):
     if features.check("avif"):
         got = images.read(save(tmp_path / "a.avif", Image.fromarray(_GREY), quality=95), 16, 1)
         np.testing.assert_allclose(got[..., 0].astype(int), _GREY, atol=8)
@@ -204,7 +204,7 @@ def test_heic_and_avif_are_read_where_pillow_can(tmp_path):
     assert ".heic" in images.endings()
 
 
-def test_heic_says_what_to_install_where_it_cannot_be_read(tmp_path, monkeypatch):
+def test_the_error_on_unreadable_heic_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_register_plugin", lambda: False)
     (tmp_path / "a.HEIC").write_bytes(bytes(100))
     with pytest.raises(ValueError, match="a.HEIC cannot be read as an image; to read HEIC: pip install pillow-heif"):

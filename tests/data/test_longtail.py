@@ -1,8 +1,8 @@
-"""A long-tailed cut: as many identities with one or two images as whales have, and queries that are nobody's."""
+"""A long-tailed subset: the share of identities with one or two images is that of whales, and some queries are new."""
 
 import numpy as np
 
-from siamjax.data import longtail
+from siamjax.data import _longtail as longtail
 from siamjax.data.dataset import Dataset, checked
 
 
@@ -14,7 +14,7 @@ def characters(count=400, drawers=20):
     return Dataset(images, label, label // 40, source, tuple(f"a{number}" for number in range(-(-count // 40))))
 
 
-def test_a_cut_keeps_few_images_and_asks_for_others():
+def test_training_images_are_few_and_queries_are_other_images():
     parts = longtail.cut(characters(), seed=1)
     numbers = {}
     for part, dataset in parts.items():

@@ -1,4 +1,4 @@
-"""MNIST's files as they are published, with other content."""
+"""MNIST's file format, with made-up content."""
 
 import gzip
 
@@ -31,7 +31,7 @@ def test_digits_are_identities_of_one_group(folder):
     assert mnist.load(None, str(folder), 14)["test"].images.shape == (10_000, 14, 14, 1)
 
 
-def test_the_two_test_files_alone_will_do(folder, tmp_path):
+def test_the_two_test_files_are_enough(folder, tmp_path):
     for path in folder.glob("t10k-*"):
         (tmp_path / path.name).symlink_to(path)
     assert mnist.load(None, str(tmp_path), 28).keys() == {"test"}
@@ -40,13 +40,13 @@ def test_the_two_test_files_alone_will_do(folder, tmp_path):
         mnist.load(None, str(tmp_path), 28)
 
 
-def test_a_damaged_or_absent_file_is_named(folder, tmp_path):
+def test_errors_name_a_damaged_or_missing_file(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     labels = tmp_path / "t10k-labels-idx1-ubyte"
     labels.unlink()
     labels.write_bytes(bytes(100))
-    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is damaged.*fetch it anew"):
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is damaged.*download it again"):
         mnist.load(None, str(tmp_path), 28)
     labels.unlink()
     packed = tmp_path / "t10k-labels-idx1-ubyte.gz"

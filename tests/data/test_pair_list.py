@@ -1,4 +1,4 @@
-"""Lists of pairs, read as their formats say, and what is said of wrong ones."""
+"""Lists of pairs in their formats, and the errors on wrong ones."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_lfws_list_with_its_folds(people, tmp_path_factory):
             "path_a,path_b,same\na,b,perhaps\n",
             "p.csv, line 2: expected two paths, and 1 or 0, found 'perhaps'",
         ),
-        ("p.csv", "path_a,path_b,same\nBob/Bob_0001.jpg,no.jpg,1\n", "p.csv, line 2: .*no.jpg is not there"),
+        ("p.csv", "path_a,path_b,same\nBob/Bob_0001.jpg,no.jpg,1\n", "p.csv, line 2: .*no.jpg not found"),
         ("p.csv", "path_a,path_b,same\n", "lists no pairs"),
         ("p.txt", "Bob 1 2\n", "line 1: expected LFW's 'folds pairs'"),
         ("p.txt", "1 1\nBob 1\n", "line 2: expected 'name number"),
@@ -56,11 +56,11 @@ def test_lfws_list_with_its_folds(people, tmp_path_factory):
         ("p.csv", "path_a,path_b,same\nLee, Ann.png,b,1\n", "p.csv, line 2: 4 values for 3 columns"),
     ],
 )
-def test_wrong_lists_are_refused_by_line(people, name, text, message):
+def test_errors_on_wrong_lists_name_the_line(people, name, text, message):
     (people / name).write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         pair_list.read(people / name)
-    with pytest.raises(FileNotFoundError, match="none.csv is not there"):
+    with pytest.raises(FileNotFoundError, match="none.csv not found"):
         pair_list.read(people / "none.csv")
 
 
@@ -80,20 +80,20 @@ def lfw(head, folds, pairs, drop=None):
             "line 5: found a pair of the same person, where pair 4 of fold 1 is one of different people",
         ),
         (lfw("4\t5", 4, 5, drop=14), "line 16: found .*different people, where pair 5 of fold 2 is one of the same"),
-        (lfw("4\t5", 4, 5, drop=41), "p.txt: found 39 pairs, but line 1, .*asks for 40: 4 fold"),
-        (lfw("4\t5", 2, 5), "found 20 pairs, but line 1, .*asks for 40"),
-        (lfw("4\t5", 5, 5), "found 50 pairs, but line 1, .*asks for 40"),
+        (lfw("4\t5", 4, 5, drop=41), "p.txt: found 39 pairs, but line 1, .*says 40: 4 fold"),
+        (lfw("4\t5", 2, 5), "found 20 pairs, but line 1, .*says 40"),
+        (lfw("4\t5", 5, 5), "found 50 pairs, but line 1, .*says 40"),
         (lfw("20", 4, 5), "line 7: found a pair of different people"),
-        (lfw("4\t0", 4, 5), "line 2: .*asks each fold for 0 same pairs"),
+        (lfw("4\t0", 4, 5), "line 2: .*says that each fold has 0 same pairs"),
     ],
 )
-def test_lfws_lists_whose_first_line_does_not_fit_the_others_are_refused(people, text, message):
+def test_lfws_lists_whose_first_line_contradicts_the_others_are_refused(people, text, message):
     (people / "p.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         pair_list.read(people / "p.txt")
 
 
-def test_lfws_list_as_other_systems_write_it(people):
+def test_lfws_list_with_other_line_ends_and_blanks(people):
     (people / "Bob").rename(people / "Bob Roe")
     for number in range(1, 4):
         (people / "Bob Roe" / f"Bob_{number:04d}.jpg").rename(people / "Bob Roe" / f"Bob Roe_{number:04d}.jpg")

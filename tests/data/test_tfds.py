@@ -1,4 +1,4 @@
-"""Data sets that TFDS knows: one of its own kind, written here, prepared and read by name."""
+"""Data sets of TFDS: one defined here, prepared and read by name."""
 
 import io
 import os
@@ -50,7 +50,7 @@ def config(tmp_path):
     return config
 
 
-def test_a_data_set_of_tfds_is_dealt_out_by_identity(config):
+def test_a_data_set_of_tfds_is_split_by_identity(config):
     parts = data.load(config)
     names = {part: set(dataset.names) for part, dataset in parts.items()}
     assert {part: len(found) for part, found in names.items()} == {"train": 6, "validation": 2, "test": 2}
@@ -74,7 +74,7 @@ def test_one_split_alone(config):
     assert {dataset.images[:, 8, 8].max() % 20 for dataset in parts.values()} == {3}
 
 
-def test_what_is_prepared_is_taken_again_until_the_data_changes(config, monkeypatch):
+def test_the_cache_is_used_until_the_data_changes(config, monkeypatch):
     first = data.load(config)
     read = tfds.core.data_sources.array_record.ArrayRecordDataSource.__getitem__
     asked = []
@@ -107,7 +107,7 @@ def test_an_image_without_a_label_is_refused(config, monkeypatch):
         ("splits", "first+third", "data.tfds.splits='third' is not known; choose one of first, second"),
     ],
 )
-def test_what_is_not_there_is_named(config, key, value, message):
+def test_unknown_names_are_refused(config, key, value, message):
     config.tfds[key] = value
     with pytest.raises(ValueError, match=message):
         data.load(config)
