@@ -1,0 +1,94 @@
+"""A network that was saved, or that comes with siamjax, is used where a run is."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+import siamjax
+from configs import default
+from siamjax import cli
+from siamjax.decision import Decision
+from siamjax.export import export
+from siamjax.network import Network, inputs_of
+from siamjax.run import parts
+from siamjax.training import state
+
+
+@pytest.fixture(scope="module")
+def network():
+    """One with its first weights."""
+    config = default.get_config()
+    config.data.update(name="folder", size=16)
+    config.data.folder.invert = True
+    config.encoder.update(name="conv4", width=4, embedding=8)
+    model = parts.make_model(config)
+    start = state.create(model, jax.random.key(0), (16, 16, 1), optax.identity())
+    return Network(
+        model,
+        start.params,
+        start.batch_stats,
+        inputs=inputs_of(config),
+        decisions={0: Decision(0.25, 2.0, 0.25), 3: Decision(0.5, 2.0, 0.5)},
+        settings=config,
+    )
+
+
+@pytest.fixture
+def drawing(tmp_path):
+    path = tmp_path / "drawing.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30), np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("precision,tolerance", [("float32", 0), ("float16", 2e-3)])
+def test_a_saved_network_is_the_same_network(network, drawing, tmp_path, precision, tolerance):
+    network.save(tmp_path / "saved", precision=precision)
+    again = Network.load(tmp_path / "saved")
+    images = again.read([drawing])
+    np.testing.assert_array_equal(images, network.read([drawing]))
+    np.testing.assert_allclose(again.embed(images), network.embed(images), atol=tolerance)
+    assert again.decision == network.decision and again.inputs == network.inputs
+    assert (again.fingerprint == network.fingerprint) == (precision == "float32")
+    assert Network.load(tmp_path / "saved", copies=3).decision.threshold == 0.5
+    assert Network.load(tmp_path / "saved", threshold=9.0).decision.threshold == 9.0
+
+
+def test_a_damaged_file_is_named(network, tmp_path):
+    network.save(tmp_path)
+    content = (tmp_path / "network.safetensors").read_bytes()
+    (tmp_path / "network.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"network.safetensors is of another version, or damaged"):
+        Network.load(tmp_path)
+
+
+def test_a_network_without_a_decision_still_embeds(network, drawing):
+    bare = Network(
+        network.model,
+        {"encoder": network.variables["encoder"]["params"], "head": network.variables["head"]},
+        network.variables["encoder"]["batch_stats"],
+    )
+    images = network.read([drawing])
+    np.testing.assert_array_equal(bare.embed(images), network.embed(images))
+    for use, message in ((lambda: bare.decision, "no threshold"), (lambda: bare.read([drawing]), "without inputs")):
+        with pytest.raises(ValueError, match=message):
+            use()
+    with pytest.raises(ValueError, match="without settings"):
+        bare.save("nowhere")
+
+
+def test_a_shipped_network_verifies_finds_and_is_exported(drawing, tmp_path, capsys):
+    assert cli.main(["verify", "omniglot-fast", str(drawing), str(drawing), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["same"] and answer["probability"] > 0.5
+    gallery = siamjax.Gallery(tmp_path / "gallery", "omniglot-fast")
+    gallery.enroll([drawing], ["mine"])
+    network = Network.load("omniglot-fast", copies=0)
+    (found,) = siamjax.Gallery(tmp_path / "gallery").identify(network.read([drawing]))
+    assert found.identity == "mine"
+    folder = export("omniglot-fast", tmp_path / "out")
+    card = json.loads((folder / "card.json").read_text())
+    assert card["images"]["shape"] == ["b", 28, 28, 1] and card["decision"]["threshold"] == network.decision.threshold
