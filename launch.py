@@ -92,8 +92,9 @@ def _leave(code, message):
 
 
 def _line(error):
-    """The message on one line, without the quotes that errors put around errors."""
-    return " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split()).strip("'\"")
+    """The message on one line, without the quotes that a KeyError puts around it."""
+    text = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+    return text[1:-1] if text[:1] == text[-1:] and text[:1] in ("'", '"') else text
 
 
 if __name__ == "__main__":

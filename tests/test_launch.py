@@ -209,15 +209,15 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.train.steps=many"], ["config.train.steps=many"]),
         (["--config", "configs/absent.py"], ["configs/absent.py: there is no such file", "configs/quickstart.py"]),
         (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; name another folder"]),
-        (["--workdir=WORKDIR/broken"], ["broken/config.json is no configuration", "--config"]),
+        (["--workdir=WORKDIR/broken"], ["broken/config.json is damaged", "another --workdir"]),
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["'train'", "--config.KEY=VALUE"]),
         (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
         (["--config.head.name=cosine"], ["head.name='cosine'", "weighted_l1"]),
         (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "identities"]),
-        (["--config.train.log_every=0"], ["train.log_every=0 must be positive"]),
+        (["--config.train.log_every=0"], ["train.log_every=0 must be in [1, inf)"]),
         (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
-        (["--config.batch.mode=assigned"], ["batch.mode='assigned'", "not glyphs"]),
+        (["--config.batch.mode=assigned", "--config.loss.name=contrastive"], ["batch.mode='assigned'", "not glyphs"]),
         (["--config.evaluation.trials=30"], ["evaluation.trials=30", "multiple of evaluation.ways=20"]),
         (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none holds no checkpoint"]),
     ],
@@ -237,7 +237,7 @@ def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+def test_an_interrupted_run_says_how_to_resume(tmp_path):
     process = launch("--workdir", tmp_path / "run", *SMALL)
     while not (tmp_path / "run" / "metrics.csv").exists():
         assert process.poll() is None, finish(process)
@@ -245,7 +245,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     code, _, errors = finish(process)
     assert code == 130
-    assert "interrupted; the same command goes on" in errors and "Traceback" not in errors
+    assert "interrupted; the same command resumes" in errors and "Traceback" not in errors
 
 
 def test_help_explains():

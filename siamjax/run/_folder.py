@@ -259,7 +259,7 @@ def _read(path):
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged ({error}); restore it, or name another --workdir") from error
 
 
 def _write(path, content):
