@@ -1,10 +1,10 @@
-"""What a gallery of 1,000 to a million images costs: enrolling, asking, memory, and what is found of the truly nearest.
+"""What a gallery of 1,000 to a million images costs: enrolling, queries, memory, and recall of the truly nearest.
 
     python benchmarks/gallery.py --sizes 1000 100000 1000000
 
-Embeddings of 128 components are drawn: identities are directions, an image's is its identity's with noise. Every
-way of looking up runs in a process of its own, all on the same embeddings; 1,000 queries, one at a time, ask for ten.
-Memory is what the process holds more, once the gallery is open and has answered.
+Embeddings of 128 components are drawn: an identity is a direction, and an image is its identity with noise. Each way
+to search runs in its own process, all on the same embeddings, with 1,000 queries for ten images, one at a time. Memory
+is the increase in resident set from before the gallery is opened until it has answered.
 """
 
 import argparse
@@ -39,13 +39,13 @@ def main():
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]))))
         return
-    table = Table(title=f"{QUERIES} queries of {DIMENSION} components for the {K} likest, one at a time")
+    table = Table(title=f"{QUERIES} queries of {DIMENSION} components for the {K} most similar, one at a time")
     for column in ("images", "way", "enrol s", "open s", "one more s", "p50 ms", "p99 ms", "recall@10", "memory MB"):
         table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
     for size in options.sizes:
         for way in options.ways:
             if way == "FAISS IVF-PQ" and size < 10_000:
-                continue  # It has not enough to learn its codes from.
+                continue  # Too few embeddings to train its codes on.
             command = [sys.executable, __file__, "--one", way, str(size)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             row = json.loads(done.stdout.splitlines()[-1])
@@ -56,40 +56,41 @@ def main():
 
 def measure(way, size):
     """The cells of one row."""
-    from siamjax import database, stores
+    from siamjax.gallery import Enrolled, _index
+    from siamjax.gallery._database import DatabaseStore
+    from siamjax.gallery._folder import FolderStore
+    from siamjax.gallery._manifest import Manifest
 
     embeddings, queries = draw(size)
     nearest = np.concatenate([truly_nearest(embeddings, part) for part in np.array_split(queries, 20)])
-    rows = [{"identity": f"i{n // 4}", "path": f"{n}", "thumbnail": ""} for n in range(size)]
+    images = [Enrolled(f"i{n // 4}", f"{n}", "") for n in range(size)]
     kinds = {"FAISS flat": "flat", "FAISS HNSW": "hnsw", "FAISS IVF-PQ": "ivfpq"}
     if way in kinds:
-        stores._ALL, stores._kind = 0, lambda count: kinds[way]
+        _index._ALL, _index._kind = 0, lambda count: kinds[way]
     elif way == "all in JAX":
-        stores._ALL = size + 1
-    place = pathlib.Path(tempfile.mkdtemp())
-    about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(place / "database")}
-    if way != "LanceDB":
-        about["database"] = None
-    kind = database.DatabaseStore if way == "LanceDB" else stores.FolderStore
+        _index._ALL = size + 1
+    folder = pathlib.Path(tempfile.mkdtemp())
+    in_database = way == "LanceDB"
+    manifest = Manifest("", "0" * 32, str(folder / "database") if in_database else None)
+    kind = DatabaseStore if in_database else FolderStore
     scorer = Cosine()
     try:
-        store = kind(place, about, scorer, "cosine")
-        enrol, _ = timed(functools.partial(enroll, store, embeddings, rows))
-        del store, rows, embeddings
-        scorer.score_all(queries[:1], queries)  # JAX's own memory is not the gallery's.
+        store = kind(folder, manifest, scorer, "cosine")
+        enrol, _ = timed(functools.partial(enroll, store, embeddings, images))
+        del store, images, embeddings
+        scorer.score_all(queries[:1], queries)  # JAX's own memory does not count.
         before = resident()
-        opening, store = timed(lambda: kind(place, about, scorer, "cosine"))
+        opening, store = timed(lambda: kind(folder, manifest, scorer, "cosine"))
         found, seconds = [], []
         store.best(queries[:1], K)
         for query in queries:
             took, (best,) = timed(lambda query=query: store.best(query[None], K))
             seconds.append(took)
-            found.append([int(row["path"]) for row in best.rows])
+            found.append([int(image.path) for image in best.images])
         memory = resident() - before
-        extra = {"identity": "extra", "path": "-1", "thumbnail": ""}
-        one_more, _ = timed(lambda: enroll(store, queries[:1], [extra]))
+        one_more, _ = timed(lambda: enroll(store, queries[:1], [Enrolled("extra", "-1", "")]))
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, nearest.tolist(), strict=True)])
     p50, p99 = 1000 * np.quantile(seconds, (0.5, 0.99))
     return [
@@ -101,16 +102,16 @@ def measure(way, size):
     ]
 
 
-def enroll(store, embeddings, rows):
+def enroll(store, embeddings, images):
     with store.changing():
-        store.add(embeddings, rows)
+        store.add(embeddings, images)
 
 
 def draw(size):
-    """Embeddings of `size` images, four of each identity, and of queries, further images of some of them."""
+    """Embeddings of `size` images, four of each identity, and of queries: more images of some of these identities."""
     rng = np.random.default_rng(0)
     identity = rng.normal(size=(-(-size // 4), DIMENSION)).astype(np.float32)
-    # Directions of a few dimensions, as networks make them, and not of all alike.
+    # As of networks, most of the variance is in a few dimensions.
     identity = identity @ (rng.normal(size=(DIMENSION, DIMENSION)) * 0.9 ** np.arange(DIMENSION)).astype(np.float32)
     spread = 0.35 * identity.std()
 
@@ -129,7 +130,7 @@ def truly_nearest(embeddings, queries):
 
 
 class Cosine:
-    """The scores of a network with a cosine head, as `stores` asks for them."""
+    """The scores of a network with a cosine head, as a store needs them."""
 
     def __init__(self):
         import jax
@@ -152,7 +153,7 @@ def timed(function):
 
 
 def resident():
-    """Memory of this process in MB, but for what it has freed."""
+    """Memory of this process in MB, without what it has freed."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6

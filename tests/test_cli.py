@@ -205,7 +205,7 @@ def test_commands_import_no_more_than_they_need(gallery, run, faces):
     assert done.returncode == 0 and not heavy & set(done.stdout.splitlines()[-1].split()), done.stderr
     done = finish(["list", str(gallery)])
     assert done.returncode == 0 and "     1  ann" in done.stdout, done.stderr
-    assert not (heavy | {"jax", "flax", "rich", "siamjax.verifier"}) & set(done.stdout.splitlines()[-1].split())
+    assert not (heavy | {"jax", "flax", "rich", "siamjax.network"}) & set(done.stdout.splitlines()[-1].split())
 
 
 def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
@@ -295,7 +295,7 @@ def test_folders_of_one_name_are_not_one_person_unasked(run, faces, tmp_path, mo
     assert identities("in_turn", "site1/ann/0.png") == ({"ann"}, "")
     assert identities("in_turn", "site1/ann/1.png") == ({"ann"}, "")
     names, told = identities("in_turn", "site2/ann/1.png")
-    assert names == {"ann"} and "ann holds images of " in told and "site1/ann and gets those of " in told
+    assert names == {"ann"} and "ann has images from " in told and "site1/ann, and gets more from " in told
     assert identities("in_turn", "--identity", "ann", "site2/ann/0.png") == ({"ann"}, "")
 
 

@@ -177,7 +177,7 @@ def test_identify_names_the_enrolled_and_says_unknown_of_others(filled, faces, c
     first = [row["ranked"][0]["identity"] == f"person{n:02d}" for n, row in enumerate(rows[:20])]
     assert sum(first) >= 15
     scores = [row["ranked"][0]["score"] for row in rows]
-    threshold = Gallery(filled).verifier.decision.threshold
+    threshold = Gallery(filled).network.decision.threshold
     for row, score in zip(rows, scores, strict=True):
         assert row["identity"] == (row["ranked"][0]["identity"] if score > threshold else None)
     assert np.mean(scores[:20]) > np.mean(scores[20:])
@@ -195,7 +195,7 @@ def test_an_identity_that_is_added_is_found_and_one_that_is_removed_is_not(galle
     assert json.loads(said(capsys)) == {f"person{n:02d}": 1 for n in range(20)} | {"Zoë": 2}
     assert cli.main(["remove", str(gallery), "Zoë"]) == 0
     assert cli.main(["identify", str(gallery), image]) == 0
-    assert "Zoë" not in said(capsys).split("taken out")[1]
+    assert "Zoë" not in said(capsys).split("removed")[1]
     kept = {path.name for path in (gallery / "thumbnails").iterdir()}
     assert len(kept) == 20 and len(list(gallery.glob("part-*"))) == 1
 
@@ -225,7 +225,7 @@ def test_a_gallery_in_a_database_answers_like_one_in_its_folder(run, faces, fill
     assert cli.main(["list", str(tmp_path / "gallery")]) == 2
     assert "base, which holds the images of" in capsys.readouterr().err
     assert cli.main(["enroll", str(tmp_path / "gallery"), "--database", "other", *images]) == 2
-    assert "keeps its images in" in capsys.readouterr().err
+    assert "stores its images in" in capsys.readouterr().err
 
 
 def test_search_draws_a_contact_sheet_of_the_likest(filled, faces, tmp_path, capsys):
@@ -244,7 +244,7 @@ def test_thumbnails_show_what_the_network_sees(gallery, tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     assert cli.main(["enroll", str(gallery), "--identity", "deep", str(tmp_path / "deep.png")]) == 0
     opened = Gallery(gallery)
-    (found,) = opened.search(opened.verifier.read([tmp_path / "deep.png"]), 1)
+    (found,) = opened.search(opened.network.read([tmp_path / "deep.png"]), 1)
     with Image.open(found[0].thumbnail) as image:
         assert found[0].identity == "deep" and 100 < np.asarray(image).mean() < 155
 
@@ -378,7 +378,7 @@ def test_a_threshold_that_is_moved_changes_answers_and_not_probabilities(run, fi
     assert at_far > answers["--far 0.4"]["threshold"]
     cli.main(["identify", str(filled), pair[0], "--json", "--threshold", "9"])
     assert json.loads(said(capsys))[0]["identity"] is None
-    assert Gallery(filled, far=0.01).verifier.decision.threshold == at_far
+    assert Gallery(filled, far=0.01).network.decision.threshold == at_far
     assert cli.main(["verify", str(run), *pair, "--far", "1e-6"]) not in (0, 1)
     assert "different validation pairs of 8 identities" in capsys.readouterr().err
 
@@ -403,7 +403,7 @@ def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_p
     gallery = Gallery(tmp_path / "gallery", tmp_path / "run")
     images = [faces / f"person{number:02d}" / "0.png" for number in range(12)]
     gallery.enroll(images, [image.parent.name for image in images])
-    verifier = gallery.verifier
+    verifier = gallery.network
     found = gallery.search(verifier.read(images[:3]), 2)
     assert [matches[0].identity for matches in found] == ["person00", "person01", "person02"]
     assert verifier.metric is None and all(first.score > second.score for first, second in found)
@@ -459,7 +459,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_gallery(gallery, faces):
         opened = Gallery(gallery)
         held = len(opened)
         assert held > before and (held - 20) % 4 == 0
-        (found,) = opened.search(opened.verifier.read(images[:1]), 1)
+        (found,) = opened.search(opened.network.read(images[:1]), 1)
         assert found[0].identity == "again" and found[0].thumbnail.exists()
     opened.remove("again")
     assert len(opened) == 20 and not list(gallery.rglob("*.partial")) and len(list(gallery.glob("part-*"))) == 1
@@ -482,7 +482,7 @@ def test_a_network_that_was_moved_is_said_once(gallery, run, faces, tmp_path, ca
     (gallery / "gallery.json").write_text(json.dumps(index | {"run": str(tmp_path / "gone")}))
     image = str(faces / "person03" / "2.png")
     assert cli.main(["identify", str(gallery), image]) == 2
-    assert "gone, which is not there; say where with --checkpoint" in capsys.readouterr().err
+    assert "gone, which was not found; name it with --checkpoint" in capsys.readouterr().err
     assert cli.main(["identify", str(gallery), image, "--checkpoint", str(moved)]) == 0
     assert cli.main(["enroll", str(gallery), image, "--checkpoint", str(moved)]) == 0
     assert cli.main(["identify", str(gallery), image]) == 0
@@ -513,10 +513,37 @@ def test_one_line_says_what_is_wrong(run, filled, faces, tmp_path, capsys):
         (["list", str(tmp_path / "none")], "holds no gallery; create one: siamjax enroll GALLERY --checkpoint"),
         (["list", str(tmp_path / "file")], "is a file; name a folder"),
         (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),
-        (["remove", str(filled), "nobody"], "holds no identity 'nobody'"),
+        (["remove", str(filled), "nobody"], "has no identity 'nobody'"),
         (["enroll", str(filled), str(tmp_path / "broken")], "has no images"),
         (["enroll", str(filled), "--identity", "", image], "an identity needs a name"),
     ):
         assert cli.main(command) == 2, command
         error = capsys.readouterr().err
         assert error.startswith(f"siamjax {command[0]}: ") and message in error and error.count("\n") == 1
+
+
+def test_a_gallery_is_made_of_a_run_a_network_or_the_name_of_one(run, faces, tmp_path):
+    image = faces / "person00" / "0.png"
+    for name, network in (("run", run), ("network", Network.load(run)), ("name", "omniglot-fast")):
+        gallery = Gallery.create(tmp_path / name, network)
+        gallery.enroll([image], ["zoe"])
+        stored = json.loads((tmp_path / name / "gallery.json").read_text())["run"]
+        assert stored == ("omniglot-fast" if name == "name" else str(run))
+        again = Gallery(tmp_path / name)
+        (found,) = again.identify(again.network.read([image]))
+        assert found.ranked[0].identity == "zoe" and again.network.fingerprint == gallery.network.fingerprint
+    with pytest.raises(ValueError, match="threshold and far are of a network that the gallery loads"):
+        Gallery(tmp_path / "run", Network.load(run), far=0.1)
+
+
+def test_a_new_gallery_needs_an_empty_folder(run, faces, tmp_path):
+    image = faces / "person00" / "0.png"
+    (tmp_path / "killed" / "thumbnails").mkdir(parents=True)  # As a writer leaves it that is killed at the start.
+    Gallery.create(tmp_path / "killed", run).enroll([image], ["zoe"])
+    with pytest.raises(ValueError, match="killed already holds a gallery"):
+        Gallery.create(tmp_path / "killed", run)
+    (tmp_path / "photos" / "thumbnails").mkdir(parents=True)
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    for make in (Gallery, Gallery.create):
+        with pytest.raises(ValueError, match="photos is no gallery and not empty \\('holiday.jpg', ...\\); name a new"):
+            make(tmp_path / "photos", run)

@@ -45,7 +45,7 @@ def test_an_older_gallery_answers_as_it_did(older):
     gallery = Gallery(folder / "gallery", folder / "run")
     assert gallery.identities() == {"Zoë": 2, "ann": 2, "bob": 2}
     paths = [folder / "images" / f"{answer['image']}.png" for answer in expected["identified"]]
-    for found, answer in zip(gallery.identify(gallery.verifier.read(paths), 3), expected["identified"], strict=True):
+    for found, answer in zip(gallery.identify(gallery.network.read(paths), 3), expected["identified"], strict=True):
         assert found.identity == answer["identity"]
         assert [(match.identity, os.path.basename(match.path)) for match in found.ranked] == [
             (row["identity"], row["path"]) for row in answer["ranked"]

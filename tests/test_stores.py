@@ -1,5 +1,6 @@
-"""Stores of a gallery with many images: what FAISS and LanceDB find is what comparing with all finds."""
+"""Stores of a gallery with many images: FAISS and LanceDB find what comparing with all images finds."""
 
+import dataclasses
 import json
 import unicodedata
 
@@ -7,7 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from siamjax import database, heads, stores
+from siamjax import files, heads
+from siamjax.gallery import Enrolled, _index
+from siamjax.gallery._database import DatabaseStore
+from siamjax.gallery._folder import FolderStore
+from siamjax.gallery._manifest import Manifest
+from siamjax.gallery._types import COLUMNS
 from siamjax.network import Network
 from siamjax.training.state import Model
 
@@ -28,32 +34,30 @@ def drawn(count, seed=0):
     centres = np.random.default_rng(1).normal(size=(10_000, DIMENSION))
     embeddings = (centres[identity] + 0.2 * rng.normal(size=(count, DIMENSION))).astype(np.float32)
     return embeddings * rng.uniform(0.5, 2, (count, 1)).astype(np.float32), [
-        {"identity": f"i{number}", "path": f"{place}", "thumbnail": f"thumbnails/{place}.jpg"}
-        for place, number in enumerate(identity)
+        Enrolled(f"i{person}", f"{number}", f"thumbnails/{number}.jpg") for number, person in enumerate(identity)
     ]
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """The kinds of index change with fewer images than elsewhere."""
-    for name, value in (("_ALL", 100), ("_FLAT", 300), ("_GRAPH", 5000), ("_LEFT", 10)):
-        monkeypatch.setattr(stores, name, value)
+    """The kinds of index change at smaller numbers of images."""
+    for name, value in (("_ALL", 100), ("_FLAT", 300), ("_GRAPH", 5000), ("_TOLERATED", 10)):
+        monkeypatch.setattr(_index, name, value)
 
 
-def opened(place, head=COSINE, kind=stores.FolderStore):
-    address = str(place / "database") if kind is database.DatabaseStore else None
-    about = {"format": stores.FORMAT, "run": "run", "network": "0123456789abcdef", "database": address}
-    place.mkdir(exist_ok=True)
-    return kind(place, about, scorer_of(head[0]), head[1])
+def opened(folder, head=COSINE, kind=FolderStore):
+    address = str(folder / "database") if kind is DatabaseStore else None
+    folder.mkdir(exist_ok=True)
+    return kind(folder, Manifest("run", "0123456789abcdef", address), scorer_of(head[0]), head[1])
 
 
-def add(store, embeddings, rows):
+def add(store, embeddings, images):
     with store.changing():
-        store.add(embeddings, rows)
+        store.add(embeddings, images)
 
 
 def paths(found):
-    return [[row["path"] for row in best.rows] for best in found]
+    return [[image.path for image in best.images] for best in found]
 
 
 def overlap(found, expected):
@@ -64,217 +68,215 @@ def overlap(found, expected):
 @pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
 @pytest.mark.parametrize(("count", "kind"), [(90, None), (200, None), (1500, "hnsw"), (9000, "ivfpq")])
 def test_faiss_finds_what_comparing_with_all_finds(tmp_path, monkeypatch, small, head, count, kind):
-    embeddings, rows = drawn(count)
+    embeddings, images = drawn(count)
     store = opened(tmp_path, head)
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     entry = json.loads((tmp_path / "gallery.json").read_text())["lookup"]
     assert (entry and entry["kind"]) == kind and len(store) == count
     queries, _ = drawn(60, seed=5)
     found, again = store.best(queries, 5), opened(tmp_path, head).best(queries, 5)
     assert paths(found) == paths(again)
-    monkeypatch.setattr(stores, "_ALL", count)
+    monkeypatch.setattr(_index, "_ALL", count)
     everything = opened(tmp_path, head).best(queries, 5)
     assert overlap(found, everything) > (0.93 if kind else 0.999)
     for one, other in zip(found, everything, strict=True):
-        # The scores are the head's, whatever found them.
+        # The scores are the head's, however the images were found.
         np.testing.assert_allclose(one.scores[0], other.scores[0], rtol=1e-4, atol=1e-4)
         assert np.all(np.diff(one.scores) <= 0) and len(one.scores) == 5
 
 
-def test_an_index_goes_on_with_what_is_added_and_forgets_what_is_removed(tmp_path, small):
-    embeddings, rows = drawn(600)
+def test_an_index_is_extended_by_added_images_and_loses_removed_ones(tmp_path, small):
+    embeddings, images = drawn(600)
     store = opened(tmp_path)
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     first = json.loads((tmp_path / "gallery.json").read_text())["lookup"]["file"]
 
     def lookups():
         return [path.name for path in tmp_path.glob("lookup-*")]
 
     new = np.float32(np.eye(DIMENSION)[:1] * 50)
-    add(store, new, [{"identity": "new", "path": "new", "thumbnail": "t"}])
-    assert lookups() == [first]  # One more does not write the index anew.
+    add(store, new, [Enrolled("new", "new", "t")])
+    assert lookups() == [first]  # One more image does not rewrite the index.
     for either in (store, opened(tmp_path)):
         (best,) = either.best(new, 3)
-        assert best.rows[0]["identity"] == "new" and best.scores[0] > best.scores[1]
-    more, more_rows = drawn(30, seed=3)
-    add(store, more, [row | {"path": f"more{row['path']}"} for row in more_rows])
+        assert best.images[0].identity == "new" and best.scores[0] > best.scores[1]
+    more, more_images = drawn(30, seed=3)
+    add(store, more, [dataclasses.replace(image, path=f"more{image.path}") for image in more_images])
     assert lookups() != [first] and len(lookups()) == 1
     (best,) = store.best(more[:1], 3)
-    assert best.rows[0]["path"] == "more0"
+    assert best.images[0].path == "more0"
     with store.changing():
         assert store.remove("new") == 1 and store.remove("i7") == 6 and store.remove("i7") == 0
     for either in (store, opened(tmp_path)):
         asked = either.best(np.concatenate([new, embeddings[21:24]]), 9)
-        found = {row["identity"] for best in asked for row in best.rows}
+        found = {image.identity for best in asked for image in best.images}
         assert not found & {"new", "i7"} and either.identities()["i6"] == 6
     for number in range(10, 40):
         with store.changing():
             store.remove(f"i{number}")
     assert len(store) == 624 - 90 and len(lookups()) == 1
     store = opened(tmp_path)
-    assert store._lookups[0].ntotal < 1.15 * len(store)
+    assert store._index._searched[0].ntotal < 1.15 * len(store)
 
 
-def test_those_that_are_gone_do_not_crowd_out_others(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(stores, "_LEFT", 200)
-    embeddings, rows = drawn(700)
+def test_removed_images_do_not_crowd_out_others(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(_index, "_TOLERATED", 200)
+    embeddings, images = drawn(700)
     for number in range(100):
-        embeddings[number], rows[number]["identity"] = embeddings[0] + 0.001 * number, "crowd"
+        embeddings[number] = embeddings[0] + 0.001 * number
+        images[number] = dataclasses.replace(images[number], identity="crowd")
     store = opened(tmp_path)
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     with store.changing():
         assert store.remove("crowd") == 100
     for either in (store, opened(tmp_path)):
-        assert either._lookups[0].ntotal == 700
+        assert either._index._searched[0].ntotal == 700
         (best,) = either.best(embeddings[:1], 5)
-        assert len(best.rows) == 5 and all(row["identity"] != "crowd" for row in best.rows)
+        assert len(best.images) == 5 and all(image.identity != "crowd" for image in best.images)
 
 
 def copied(images, copies):
-    """Embeddings and rows of so many images, each with copies of it, in a mixed order; and the images' embeddings."""
+    """The embeddings of different images; those of so many copies of each, shuffled; and the records of the copies."""
     different, _ = drawn(3 * images)
     different = different[::3]
     number = np.random.default_rng(7).permutation(np.repeat(np.arange(images), copies))
     return (
         different,
         different[number],
-        [
-            {"identity": f"i{one}", "path": f"{place}", "thumbnail": f"thumbnails/{one}.jpg"}
-            for place, one in enumerate(number)
-        ],
+        [Enrolled(f"i{one}", f"{position}", f"thumbnails/{one}.jpg") for position, one in enumerate(number)],
     )
 
 
-STORES = [stores.FolderStore, database.DatabaseStore]
+STORES = [FolderStore, DatabaseStore]
 
 
 @pytest.fixture(params=STORES)
 def kind(request, monkeypatch, small):
-    """Each store, with indexes that a few hundred images suffice for."""
-    if request.param is database.DatabaseStore:
+    """Each store, with indexes from a few hundred images on."""
+    if request.param is DatabaseStore:
         pytest.importorskip("lancedb")
-        monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 300)
+        monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
     return request.param
 
 
 @pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
-def test_an_enrolled_image_is_found_whatever_its_copies(tmp_path, kind, head):
-    different, embeddings, rows = copied(400, 25)
+def test_an_enrolled_image_is_found_however_many_copies_it_has(tmp_path, kind, head):
+    different, embeddings, images = copied(400, 25)
     store = opened(tmp_path, head, kind)
-    add(store, embeddings[:9000], rows[:9000])
-    add(store, embeddings[9000:], rows[9000:])  # Mostly copies of what is there.
+    add(store, embeddings[:9000], images[:9000])
+    add(store, embeddings[9000:], images[9000:])  # Mostly copies of enrolled images.
     asked = np.arange(0, 400, 16)
     for either in (store, opened(tmp_path, head, kind)):
         for number, best in zip(asked, either.best(different[asked], 10), strict=True):
-            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 10
-            assert len({row["path"] for row in best.rows}) == 10
+            assert [image.identity for image in best.images] == [f"i{number}"] * 10
+            assert len({image.path for image in best.images}) == 10
         for number, best in zip(asked, either.best(different[asked], 40), strict=True):
-            assert len(best.scores) == len({row["path"] for row in best.rows}) == 40
-            assert sum(row["identity"] == f"i{number}" for row in best.rows) == 25
+            assert len(best.scores) == len({image.path for image in best.images}) == 40
+            assert sum(image.identity == f"i{number}" for image in best.images) == 25
 
 
-def test_one_image_enrolled_over_and_over_hides_no_other(tmp_path, kind):
-    embeddings, rows = drawn(1600)
+def test_one_image_enrolled_many_times_hides_no_other(tmp_path, kind):
+    embeddings, images = drawn(1600)
     embeddings[::2] = embeddings[0]
     store = opened(tmp_path, COSINE, kind)
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     everything = opened(tmp_path / "all", ("cosine", None))
-    add(everything, embeddings, rows)
+    add(everything, embeddings, images)
     queries, _ = drawn(60, seed=5)
     queries[0] = embeddings[0]
     found, expected = store.best(queries, 10), everything.best(queries, 10)
-    assert all(len(best.rows) == 10 for best in found)
+    assert all(len(best.images) == 10 for best in found)
     # Of equally good images any may be in the list: scores tell.
     recall = [np.mean(one.scores >= other.scores[-1] - 1e-4) for one, other in zip(found, expected, strict=True)]
     assert np.mean(recall) > 0.97
 
 
-def test_copies_stay_when_the_image_they_are_of_is_removed(tmp_path, kind):
-    different, embeddings, rows = copied(400, 2)
-    rows += [{"identity": "another", "path": f"copy {n}", "thumbnail": "t"} for n in range(3)]
+def test_copies_stay_when_their_original_is_removed(tmp_path, kind):
+    different, embeddings, images = copied(400, 2)
+    images += [Enrolled("another", f"copy {n}", "t") for n in range(3)]
     store = opened(tmp_path, COSINE, kind)
-    add(store, np.concatenate([embeddings, different[[7, 7, 8]]]), rows)
+    add(store, np.concatenate([embeddings, different[[7, 7, 8]]]), images)
     with store.changing():
         assert store.remove("i7") == 2
     for either in (store, opened(tmp_path, COSINE, kind)):
         (best,) = either.best(different[7:8], 3)
-        assert [row["path"] for row in best.rows[:2]] == ["copy 0", "copy 1"]
+        assert [image.path for image in best.images[:2]] == ["copy 0", "copy 1"]
         assert best.scores[0] == best.scores[1] > best.scores[2]
     with store.changing():
         assert store.remove("another") == 3
-    add(store, different[7:8], [{"identity": "back", "path": "back", "thumbnail": "t"}])
+    add(store, different[7:8], [Enrolled("back", "back", "t")])
     for either in (store, opened(tmp_path, COSINE, kind)):
         seventh, eighth = either.best(different[7:9], 3)
-        assert seventh.rows[0]["identity"] == "back" and len(seventh.rows) == 3
-        assert [row["identity"] for row in eighth.rows[:2]] == ["i8", "i8"]
+        assert seventh.images[0].identity == "back" and len(seventh.images) == 3
+        assert [image.identity for image in eighth.images[:2]] == ["i8", "i8"]
     assert len(store) == 799
 
 
 def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, small):
     """Its parts hold no keys, and its index every image under its number."""
     faiss = pytest.importorskip("faiss")
-    different, embeddings, rows = copied(400, 20)
+    different, embeddings, images = copied(400, 20)
     store = opened(tmp_path)
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     index = json.loads((tmp_path / "gallery.json").read_text())
     (part,) = tmp_path.glob("part-*")
     with np.load(part) as file:
         arrays = {name: file[name] for name in ("numbers", "embeddings", "columns")}
     np.savez(part, **arrays)
-    old = stores.lookup.make(faiss, arrays["numbers"], embeddings, "cosine", "hnsw")
+    old = _index.make(faiss, arrays["numbers"], embeddings, "cosine", "hnsw")
     (tmp_path / index["lookup"]["file"]).rename(tmp_path / "lookup-old.faiss")
     faiss.write_index(old, str(tmp_path / "lookup-old.faiss"))
-    index["lookup"] = {"file": "lookup-old.faiss", "kind": "hnsw", "last": len(rows) - 1}
+    index["lookup"] = {"file": "lookup-old.faiss", "kind": "hnsw", "last": len(images) - 1}
     (tmp_path / "gallery.json").write_text(json.dumps(index))
     store = opened(tmp_path)
     for _ in range(2):
         for number, best in enumerate(store.best(different[:50], 10)):
-            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 10
-        add(store, different[:1], [{"identity": "i0", "path": "new", "thumbnail": "t"}])
-    assert not (tmp_path / "lookup-old.faiss").exists() and store._lookups[0].ntotal == 400
+            assert [image.identity for image in best.images] == [f"i{number}"] * 10
+        add(store, different[:1], [Enrolled("i0", "new", "t")])
+    assert not (tmp_path / "lookup-old.faiss").exists() and store._index._searched[0].ntotal == 400
     assert len(opened(tmp_path)) == 8002
 
 
 @pytest.mark.parametrize("failing", ["lookup-", "gallery.json"])
 def test_a_failed_write_leaves_the_index_as_it_was(tmp_path, small, monkeypatch, failing):
-    embeddings, rows = drawn(650)
+    embeddings, images = drawn(650)
     store = opened(tmp_path)
-    add(store, embeddings[:600], rows[:600])
-    write = stores.files.write
+    add(store, embeddings[:600], images[:600])
+    write = files.write
 
     def full(path, content):
         if path.name.startswith(failing):
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
-    monkeypatch.setattr(stores.files, "write", full)
+    monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        add(store, embeddings[600:], rows[600:])
-    monkeypatch.setattr(stores.files, "write", write)
-    add(store, embeddings[600:], rows[600:])
+        add(store, embeddings[600:], images[600:])
+    monkeypatch.setattr(files, "write", write)
+    add(store, embeddings[600:], images[600:])
     for either in (store, opened(tmp_path)):
         found = paths(either.best(embeddings[600:610], 5))
-        assert all(len(set(row)) == 5 for row in found) and len(either) == 650
-        assert [row[0] for row in found] == [str(number) for number in range(600, 610)]
+        assert all(len(set(one)) == 5 for one in found) and len(either) == 650
+        assert [one[0] for one in found] == [str(number) for number in range(600, 610)]
 
 
 def test_an_interrupt_after_the_last_write_keeps_what_was_written(tmp_path):
-    embeddings, rows = drawn(30)
+    embeddings, images = drawn(30)
     store = opened(tmp_path)
     with pytest.raises(KeyboardInterrupt), store.changing():
-        store.add(embeddings, rows)
+        store.add(embeddings, images)
         raise KeyboardInterrupt
     assert len(store) == len(opened(tmp_path)) == 30
 
 
-def test_where_no_metric_says_all_are_scored(tmp_path, small):
-    embeddings, rows = drawn(400)
+def test_all_images_are_scored_if_the_head_is_not_a_metric(tmp_path, small):
+    embeddings, images = drawn(400)
     store = opened(tmp_path, ("l1", None))
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     assert not list(tmp_path.glob("lookup-*"))
     (best,) = store.best(embeddings[7:8], 4)
     distance = np.abs(embeddings - embeddings[7]).sum(axis=1)
-    assert [int(row["path"]) for row in best.rows] == np.argsort(distance)[:4].tolist()
+    assert [int(image.path) for image in best.images] == np.argsort(distance)[:4].tolist()
 
 
 def test_a_damaged_index_is_named(tmp_path, small):
@@ -286,118 +288,118 @@ def test_a_damaged_index_is_named(tmp_path, small):
         opened(tmp_path)
 
 
-def test_what_could_not_be_written_is_not_there(tmp_path, monkeypatch):
-    embeddings, rows = drawn(60)
+def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
+    embeddings, images = drawn(60)
     store = opened(tmp_path)
-    add(store, embeddings[:30], rows[:30])
+    add(store, embeddings[:30], images[:30])
     before = sorted(path.name for path in tmp_path.iterdir())
-    write = stores.files.write
+    write = files.write
 
     def full(path, content):
         if path.name == "gallery.json":
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
-    monkeypatch.setattr(stores.files, "write", full)
+    monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="No space left on device"):
-        add(store, embeddings[30:], rows[30:])
+        add(store, embeddings[30:], images[30:])
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     for either in (store, opened(tmp_path)):
         assert len(either) == 30 and "40" not in paths(either.best(embeddings[40:41], 40))[0]
-    add(store, embeddings[30:], rows[30:])
+    add(store, embeddings[30:], images[30:])
     assert len(opened(tmp_path)) == 60
 
 
 @pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
 def test_a_database_holds_the_same_gallery(tmp_path, head):
     pytest.importorskip("lancedb")
-    embeddings, rows = drawn(300)
-    store = opened(tmp_path / "lance", head, database.DatabaseStore)
+    embeddings, images = drawn(300)
+    store = opened(tmp_path / "lance", head, DatabaseStore)
     assert len(store) == 0 and store.identities() == {}
-    rows[4]["identity"] = "O'Neill"
+    images[4] = dataclasses.replace(images[4], identity="O'Neill")
     (tmp_path / "lance" / "thumbnails").mkdir()
-    (tmp_path / "lance" / rows[4]["thumbnail"]).touch()
-    add(store, embeddings[:200], rows[:200])
-    other = opened(tmp_path / "lance", head, database.DatabaseStore)
-    add(other, embeddings[200:], rows[200:])
+    (tmp_path / "lance" / images[4].thumbnail).touch()
+    add(store, embeddings[:200], images[:200])
+    other = opened(tmp_path / "lance", head, DatabaseStore)
+    add(other, embeddings[200:], images[200:])
     folder = opened(tmp_path / "folder", head)
-    add(folder, embeddings, rows)
+    add(folder, embeddings, images)
     queries, _ = drawn(40, seed=5)
     for one, expected in zip(store.best(queries, 5), folder.best(queries, 5), strict=True):
         np.testing.assert_allclose(one.scores, expected.scores, rtol=1e-4, atol=1e-4)
-        assert [row["path"] for row in one.rows] == [row["path"] for row in expected.rows]
-    assert len(store.best(queries[:1], 1000)[0].rows) == len(store) == 300
+        assert [image.path for image in one.images] == [image.path for image in expected.images]
+    assert len(store.best(queries[:1], 1000)[0].images) == len(store) == 300
     assert store.identities() == folder.identities()
     with other.changing():
         assert other.remove("O'Neill") == 1 and other.remove("O'Neill") == 0
     assert len(store) == 299 and "O'Neill" not in store.identities()
-    assert not (tmp_path / "lance" / rows[4]["thumbnail"]).exists()
+    assert not (tmp_path / "lance" / images[4].thumbnail).exists()
 
 
-@pytest.mark.parametrize("kind", [stores.FolderStore, database.DatabaseStore])
+@pytest.mark.parametrize("kind", [FolderStore, DatabaseStore])
 def test_names_of_an_older_gallery_are_found_in_either_form(tmp_path, kind):
     pytest.importorskip("lancedb")
     composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
-    embeddings, rows = drawn(6)
-    for row, name in zip(rows, (composed, apart, "ann", "O'Neill", apart, "bob"), strict=True):
-        row["identity"] = name
+    embeddings, images = drawn(6)
+    names = (composed, apart, "ann", "O'Neill", apart, "bob")
+    images = [dataclasses.replace(image, identity=name) for image, name in zip(images, names, strict=True)]
     store = opened(tmp_path / "gallery", COSINE, kind)
     assert store.paths({composed}) == []
-    add(store, embeddings, rows)
+    add(store, embeddings, images)
     assert store.identities() == {"O'Neill": 1, "Zoë": 3, "ann": 1, "bob": 1}
-    expected = [(composed, rows[number]["path"]) for number in (0, 1, 4)] + [("O'Neill", rows[3]["path"])]
+    expected = [(composed, images[number].path) for number in (0, 1, 4)] + [("O'Neill", images[3].path)]
     assert sorted(store.paths({composed, "O'Neill"})) == sorted(expected)
     with store.changing():
         assert store.remove(composed) == 3
     assert store.identities() == {"O'Neill": 1, "ann": 1, "bob": 1}
 
 
-def test_a_database_finds_by_its_index_once_there_are_many(tmp_path, monkeypatch):
+def test_a_large_database_is_searched_by_its_index(tmp_path, monkeypatch):
     pytest.importorskip("lancedb")
-    monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 1000)
-    embeddings, rows = drawn(3000)
-    early = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
-    store = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
-    add(store, embeddings[:2500], rows[:2500])
-    assert len(early) == 2500  # It was opened before there was anything.
-    add(store, embeddings[2500:], rows[2500:])
+    monkeypatch.setattr(DatabaseStore, "_INDEXED", 1000)
+    embeddings, images = drawn(3000)
+    early = opened(tmp_path / "lance", COSINE, DatabaseStore)
+    store = opened(tmp_path / "lance", COSINE, DatabaseStore)
+    add(store, embeddings[:2500], images[:2500])
+    assert len(early) == 2500  # It was opened while the database was empty.
+    add(store, embeddings[2500:], images[2500:])
     (index,) = [index for index in store._table.list_indices() if index.columns == ["vector"]]
     assert store._table.index_stats(index.name).num_unindexed_rows <= 500
     folder = opened(tmp_path / "folder")
-    add(folder, embeddings, rows)
+    add(folder, embeddings, images)
     queries, _ = drawn(60, seed=5)
     assert overlap(store.best(queries, 5), folder.best(queries, 5)) > 0.9
 
 
-def test_a_table_of_an_older_version_is_read_and_replaced_once_it_changes(tmp_path, monkeypatch):
+def test_a_table_of_an_older_version_is_read_and_replaced_at_the_first_change(tmp_path, monkeypatch):
     lancedb = pytest.importorskip("lancedb")
     import pyarrow
 
-    monkeypatch.setattr(database.DatabaseStore, "_SEARCHED", 300)
-    different, embeddings, rows = copied(400, 4)
-    store = opened(tmp_path / "lance", COSINE, database.DatabaseStore)
+    monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
+    different, embeddings, images = copied(400, 4)
+    store = opened(tmp_path / "lance", COSINE, DatabaseStore)
     vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), DIMENSION)
-    columns = {name: [row[name] for row in rows] for name in stores.COLUMNS}
+    columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
     address = str(tmp_path / "lance" / "database")
     lancedb.connect(address).create_table(store._name, pyarrow.table({"vector": vectors} | columns))
     for added in range(2):
         for number, best in enumerate(store.best(different[:20], 4)):
-            assert [row["identity"] for row in best.rows] == [f"i{number}"] * 4
+            assert [image.identity for image in best.images] == [f"i{number}"] * 4
         assert len(store) == 1600 + added
-        add(store, different[:1], [{"identity": "i0", "path": "new", "thumbnail": "t"}])
+        add(store, different[:1], [Enrolled("i0", "new", "t")])
     assert store._table.count_rows("NOT copy") == 400
 
 
 def test_a_database_that_cannot_be_reached_is_named(tmp_path):
     pytest.importorskip("lancedb")
     (tmp_path / "file").touch()
-    about = {"format": stores.FORMAT, "run": "", "network": "0" * 32, "database": str(tmp_path / "file" / "below")}
+    manifest = Manifest("", "0" * 32, str(tmp_path / "file" / "below"))
     with pytest.raises(OSError, match="file/below"):
-        store = database.DatabaseStore(tmp_path / "gallery", about, scorer_of("cosine"), "cosine")
+        store = DatabaseStore(tmp_path / "gallery", manifest, scorer_of("cosine"), "cosine")
         add(store, *drawn(30))
 
 
 def test_a_database_needs_a_metric(tmp_path):
     with pytest.raises(ValueError, match="train with head.name='distance'"):
-        opened(tmp_path, ("l1", None), database.DatabaseStore)
+        opened(tmp_path, ("l1", None), DatabaseStore)

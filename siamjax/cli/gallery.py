@@ -5,55 +5,58 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 from siamjax import files
 from siamjax.cli import decision, images
 
 
-def add_commands(add):
-    """Adds the commands on galleries."""
-    enroll = add("enroll", _enroll, "create a gallery, or add images to it; an identity needs one")
-    enroll.add_argument("gallery")
-    enroll.add_argument("--checkpoint", help="the network; needed for a new gallery")
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Adds the commands on galleries by `add(name, function, help)`."""
+    enroll = add("enroll", _enroll, "create a gallery, or add images to it; one image per identity is enough")
+    enroll.add_argument("gallery", help="folder of the gallery")
+    enroll.add_argument("--checkpoint", help="the network, a CHECKPOINT (see siamjax --help); needed for a new gallery")
     enroll.add_argument(
-        "--database", metavar="ADDRESS", help="of a new gallery: keep it in LanceDB, in a folder or at s3://..."
+        "--database", metavar="ADDRESS", help="store a new gallery in LanceDB, in a folder or at s3://..."
     )
-    enroll.add_argument("--identity", help="of all images; by default the folder of each: its path in the folder given")
+    enroll.add_argument(
+        "--identity", help="name for all images; default: the folder of each, by its path in the given folder"
+    )
     enroll.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     enroll.add_argument("paths", nargs="+", metavar="PATH", help=f"{images.HELP}; or a folder of such folders")
 
     identify = add(
         "identify",
         _identify,
-        "who is this? ranked identities, or unknown; each with the probability that its image and this one are of one "
-        "identity (of each pair alone: they do not add up to one)",
+        "who is this? ranked identities, or unknown; each with the probability that its image shows the same identity "
+        "as the query (of each pair alone: probabilities do not add up to one)",
     )
     decision.add_options(identify)
     identify.add_argument("gallery")
     identify.add_argument("images", nargs="+", metavar="PATH", help=images.HELP)
-    identify.add_argument("-k", type=_positive, default=5, help="identities to name (default 5)")
+    identify.add_argument("-k", type=_positive, default=5, help="identities to rank (default 5)")
 
-    search = add("search", _search, "which enrolled images look like this one?")
+    search = add("search", _search, "find the enrolled images most similar to an image")
     search.add_argument("gallery")
     search.add_argument("image", metavar="IMAGE")
     search.add_argument("-k", type=_positive, default=10, help="images to find (default 10)")
-    search.add_argument("-o", "--output", metavar="FILE.png", help="draw them on a contact sheet")
+    search.add_argument("-o", "--output", metavar="FILE.png", help="also draw them on a contact sheet")
 
-    remove = add("remove", _remove, "take an identity out of a gallery")
+    remove = add("remove", _remove, "remove an identity from a gallery")
     remove.add_argument("gallery")
     remove.add_argument("identity")
 
-    show = add("list", _list, "the identities of a gallery, with their numbers of images")
+    show = add("list", _list, "list the identities of a gallery with their numbers of images")
     show.add_argument("gallery")
 
     for command in (identify, search, remove, show):
-        command.add_argument("--checkpoint", help="the network, if its run has been moved")
+        command.add_argument("--checkpoint", help="the network, if it has been moved")
 
 
 def _positive(text):
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
     return number
 
 
@@ -63,34 +66,37 @@ def _enroll(options):
     paths, identities = images.find(options.paths, options.identity)
     gallery = Gallery(options.gallery, options.checkpoint, options.database)
     if options.identity is None:
-        _warn_of_other_folders(gallery, paths, identities)
+        _warn_of_shared_names(gallery, paths, identities)
     skipped = gallery.enroll(paths, identities, options.skip_unreadable)
     for reason in skipped.values():
         images.note(f"left out: {reason}")
     identities = [identity for number, identity in enumerate(identities) if number not in skipped]
     names = sorted(set(identities))
     if options.json:
-        held = {"images": len(gallery), "identities": len(gallery.identities())}
+        total = {"images": len(gallery), "identities": len(gallery.identities())}
         left_out = {"left_out": {paths[number]: reason for number, reason in skipped.items()}} if skipped else {}
         added = {name: identities.count(name) for name in names}
-        return print(json.dumps({"added": added, **left_out, "holds": held}))
-    added = f"{len(identities)} images of {len(names)} identities" + (
-        f" ({', '.join(names)})" if len(names) <= 5 else ""
+        return print(json.dumps({"added": added, **left_out, "holds": total}))
+    listed = f" ({', '.join(names)})" if len(names) <= 5 else ""
+    print(
+        f"{gallery.folder}: {len(identities)} images of {len(names)} identities{listed} added; it holds {len(gallery)} "
+        f"images of {len(gallery.identities())} identities"
     )
-    print(f"{gallery.place}: {added} added; it holds {len(gallery)} images of {len(gallery.identities())} identities")
 
 
-def _warn_of_other_folders(gallery, paths, identities):
-    """A folder elsewhere may have the name of an identity that is another's."""
-    known, told = gallery.folders(set(identities)), {}
+def _warn_of_shared_names(gallery, paths, identities):
+    """Two folders of the same name may be two identities."""
+    folders, warnings = gallery.folders(set(identities)), {}
     for path, identity in zip(paths, identities, strict=True):
         folder = files.shown(os.path.dirname(os.path.abspath(path)))
-        if identity in known and folder not in known[identity]:
-            told.setdefault(identity, f"{identity} holds images of {min(known[identity])} and gets those of {folder}")
-    for line in list(told.values())[:5]:
-        images.note(f"{line}; if they are two, remove it, and enroll each with its own --identity")
-    if len(told) > 5:
-        images.note(f"{len(told) - 5} more identities get images of other folders than they hold")
+        if identity in folders and folder not in folders[identity]:
+            warnings.setdefault(
+                identity, f"{identity} has images from {min(folders[identity])}, and gets more from {folder}"
+            )
+    for line in list(warnings.values())[:5]:
+        images.note(f"{line}; if these are two identities, remove it, and enroll each with its own --identity")
+    if len(warnings) > 5:
+        images.note(f"{len(warnings) - 5} more identities get images from other folders than before")
 
 
 def _identify(options):
@@ -99,12 +105,12 @@ def _identify(options):
     from siamjax.gallery import Gallery
 
     gallery = Gallery(options.gallery, options.checkpoint, **decision.arguments(options))
-    decision.note(options, gallery.verifier, len(gallery))
+    decision.note(options, gallery.network, len(gallery))
     rows = []
-    for part in images.read("identify", gallery.verifier, images.find(options.images)[0]):
-        good = [image for _, image, error in part if error is None]
-        found = iter(gallery.identify(np.stack(good), options.k) if good else [])
-        answers = [(path, None if error else next(found), error) for path, _, error in part]
+    for part in images.read("identify", gallery.network, images.find(options.images)[0]):
+        readable = [image for _, image, error in part if error is None]
+        identified = iter(gallery.identify(np.stack(readable), options.k) if readable else [])
+        answers = [(path, None if error else next(identified), error) for path, _, error in part]
         rows += [_answer(*answer) for answer in answers]
         if not options.json:
             _print_answers(answers)
@@ -113,17 +119,17 @@ def _identify(options):
     return 2 if any("error" in row for row in rows) else 0
 
 
-def _answer(path, found, error):
+def _answer(path, identified, error):
     if error:
         return {"image": path, "identity": None, "ranked": [], "error": error}
-    return {"image": path, "identity": found.identity, "ranked": [_row(match) for match in found.ranked]}
+    return {"image": path, "identity": identified.identity, "ranked": [_row(match) for match in identified.ranked]}
 
 
 def _print_answers(answers):
-    for path, found, error in answers:
+    for path, identified, error in answers:
         if error is None:
-            print(f"{path}: {found.identity or 'unknown'}")
-            for match in found.ranked:
+            print(f"{path}: {identified.identity or 'unknown'}")
+            for match in identified.ranked:
                 print(f"  {100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}")
 
 
@@ -131,7 +137,7 @@ def _search(options):
     from siamjax.gallery import Gallery
 
     gallery = Gallery(options.gallery, options.checkpoint)
-    (matches,) = gallery.search(gallery.verifier.read([options.image]), options.k)
+    (matches,) = gallery.search(gallery.network.read([options.image]), options.k)
     if options.output:
         from siamjax import report
 
@@ -150,16 +156,16 @@ def _remove(options):
     removed = Gallery(options.gallery, options.checkpoint).remove(options.identity)
     if options.json:
         return print(json.dumps({"identity": options.identity, "removed": removed}))
-    print(f"{options.gallery}: {removed} images of {options.identity} taken out")
+    print(f"{options.gallery}: {removed} images of {options.identity} removed")
 
 
 def _list(options):
-    from siamjax import stores
+    from siamjax.gallery import identities
 
-    held = stores.identities(pathlib.Path(options.gallery).expanduser())
+    counts = identities(pathlib.Path(options.gallery).expanduser())
     if options.json:
-        return print(json.dumps(held))
-    for identity, count in held.items():
+        return print(json.dumps(counts))
+    for identity, count in counts.items():
         print(f"{count:6d}  {identity}")
 
 

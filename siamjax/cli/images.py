@@ -1,45 +1,53 @@
-"""The image files that the arguments of a command name, and those of them that can be read."""
+"""The image files that a command's arguments name, and reading them."""
 
 import concurrent.futures
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-_AT_ONCE = 1000  # images that are read, and held in memory, at a time
-HELP = "an image, a folder of images, or - for a list of them on standard input, one a line"
+if TYPE_CHECKING:
+    import numpy as np
+
+    from siamjax.network import Network
+
+_AT_ONCE = 1000  # images that are read, and kept in memory, at a time
+HELP = "an image, a folder of images, or - for a list of them on standard input, one per line"
 
 
 def find(paths: list[str], identity: str | None = "") -> tuple[list[str], list[str]]:
-    """Image files and their identities: `identity`, or what their folders are called; "-" stands for the paths on
-    standard input. What was skipped is said on standard error."""
+    """Image files and their identities: `identity`, or the names of their folders. "-" means the paths on standard
+    input. Standard error gets a line about files that are skipped."""
     from siamjax.data import finding
 
-    given = [path for given in paths for path in (_listed() if given == "-" else [given])]
-    found = finding.of_paths(given, identity, note)
+    named = [path for argument in paths for path in (_listed() if argument == "-" else [argument])]
+    found = finding.of_paths(named, identity, note)
     return [str(file.path) for file in found], [file.identity for file in found]
 
 
-def note(message: str):
-    """Prints a line on standard error, out of the way of answers."""
+def note(message: str) -> None:
+    """Prints a line on standard error, apart from the answers."""
     print(message, file=sys.stderr)
 
 
 def _listed():
-    """The paths on standard input: one a line, or ended by NUL bytes, as `find -print0` writes them."""
+    """The paths on standard input: one per line, or each with a NUL byte behind, as `find -print0` writes them."""
     text = sys.stdin.buffer.read()
     lines = text.split(b"\0") if b"\0" in text else text.splitlines()
     if not any(lines):
-        raise ValueError("standard input lists no image; expected one path a line")
+        raise ValueError("standard input lists no image; expected one path per line")
     return [os.fsdecode(line) for line in lines if line]
 
 
-def read(command: str, verifier, paths: list[str]) -> Iterator[list[tuple[str, object, str | None]]]:
-    """Reads image files with `verifier`, some at a time: lists of (path, image uint8 [h, w, c], None), or
-    (path, None, what is wrong) where one cannot be read, which is also said on standard error."""
+def read(
+    command: str, network: "Network", paths: list[str]
+) -> "Iterator[list[tuple[str, np.ndarray | None, str | None]]]":
+    """Reads image files for `network`, some at a time: lists of (path, image uint8 [h, w, c], None); or (path, None,
+    error) for a file that cannot be read, which standard error gets a line about."""
 
     def one(path):
         try:
-            return path, verifier.read([path])[0], None
+            return path, network.read([path])[0], None
         except (ValueError, OSError) as error:
             return path, None, " ".join(str(error).split())
 

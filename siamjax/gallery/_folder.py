@@ -1,0 +1,219 @@
+"""A store in the gallery's own folder: parts, as they were added, and an index."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import pathlib
+import uuid
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from siamjax import files
+from siamjax.gallery import _manifest
+from siamjax.gallery._index import Index, keys, score_each
+from siamjax.gallery._manifest import Manifest, Part
+from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
+
+
+@dataclasses.dataclass
+class _Images:
+    """Enrolled images: their `numbers` and `keys`, int64 [n], `embeddings` [n, d], and `columns` of n texts each."""
+
+    numbers: np.ndarray
+    keys: np.ndarray
+    embeddings: np.ndarray
+    columns: dict[str, list[str]]
+
+
+class FolderStore:
+    """Embeddings and names in the gallery's folder, all in memory once it is open; see `Store`.
+
+    A file gets its name once it is complete, gallery.json last: a reader, or a process that is killed at any moment,
+    finds the old gallery or the new one. A lock lets one process write at a time.
+    """
+
+    def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer, metric: Metric | None):
+        """Opens the gallery in `folder`, or a new one.
+
+        Args:
+          folder: of the gallery; need not exist.
+          manifest: of a new gallery: its network, and no parts.
+          scorer: of the network.
+          metric: the nearest embeddings by it have the highest scores; None if the head is not a metric, and all images
+            are scored, however many.
+        """
+        self._folder, self._new, self._scorer, self._metric = folder, manifest, scorer, metric
+        self._open()
+
+    def _open(self):
+        self._manifest = _manifest.read(self._folder) or self._new
+        self._index = Index(self._folder, self._metric)
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._images.numbers)
+
+    def identities(self) -> dict[str, int]:
+        return _manifest.counted(self._images.columns["identity"])
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        with _manifest.locked(self._folder):
+            stored = _manifest.read(self._folder)
+            if stored is not None and stored != self._manifest:
+                self._new.check_same(self._folder, stored)
+                self._manifest = stored
+                self._load()
+            try:
+                yield
+            except BaseException:
+                self._open()  # Files that are complete are valid; all others are deleted.
+                self._tidy()
+                raise
+
+    def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
+        first = self._manifest.next
+        columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
+        added = _Images(np.arange(first, first + len(images)), keys(embeddings), embeddings, columns)
+        part = self._write(added)
+        self._images = _joined([self._images, added])
+        self._commit((*self._manifest.parts, part), first + len(images))
+
+    def remove(self, identity: str) -> int:
+        old = self._images
+        left = np.array([files.named(name) != identity for name in old.columns["identity"]], bool)
+        removed = int(np.sum(~left))
+        if removed:
+            columns = {
+                name: [value for value, stays in zip(values, left, strict=True) if stays]
+                for name, values in old.columns.items()
+            }
+            self._images = _Images(old.numbers[left], old.keys[left], old.embeddings[left], columns)
+            self._commit((self._write(self._images),) if left.any() else (), self._manifest.next)
+            self._tidy()
+        return removed
+
+    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
+        columns = self._images.columns
+        everything = zip(map(files.named, columns["identity"]), columns["path"], strict=True)
+        return [(identity, path) for identity, path in everything if identity in identities]
+
+    def best(self, queries: np.ndarray, count: int) -> list[Found]:
+        nearest = self._index.search(queries, count)
+        if nearest is None:
+            scores, everything = self._scorer.score_all(queries, self._images.embeddings), np.arange(len(self))
+            return [self._top(row, everything, count) for row in scores]
+        different, valid = nearest
+        scores = score_each(self._scorer, queries, self._images.embeddings[self._index.first[different]])
+        scores[~valid] = -np.inf
+        rows = zip(scores, different, strict=True)
+        return [self._top(*self._index.with_copies(row, numbers, count), count) for row, numbers in rows]
+
+    def _top(self, scores, numbers, count):
+        if count < len(scores):
+            some = np.sort(np.argpartition(-scores, count - 1)[:count])
+            scores, numbers = scores[some], numbers[some]
+        order = [position for position in np.argsort(-scores, kind="stable") if np.isfinite(scores[position])]
+        columns = [self._images.columns[name] for name in COLUMNS]
+        return Found(scores[order], [Enrolled(*(values[numbers[n]] for values in columns)) for n in order])
+
+    def _load(self):
+        try:
+            self._load_parts()
+        except FileNotFoundError:
+            # A writer has replaced the parts since the manifest was read.
+            self._manifest = _manifest.read(self._folder) or self._new
+            self._load_parts()
+
+    def _load_parts(self):
+        self._images = _joined([_read(self._folder / part.file) for part in self._manifest.parts])
+        self._index.open(self._images.keys, self._images.embeddings, self._manifest.index)
+
+    def _write(self, images):
+        buffer = io.BytesIO()
+        columns = np.frombuffer(json.dumps(images.columns).encode(), np.uint8)
+        np.savez(buffer, numbers=images.numbers, embeddings=images.embeddings, keys=images.keys, columns=columns)
+        name = f"part-{uuid.uuid4().hex}.npz"
+        files.write(self._folder / name, buffer.getvalue())
+        return Part(name, len(images.numbers))
+
+    def _commit(self, parts, following):
+        old = self._manifest
+        index = self._index.update(self._images.keys, self._images.embeddings, old.index)
+        manifest = dataclasses.replace(self._new, parts=parts, next=following, index=index)
+        manifest.write(self._folder)
+        self._manifest = manifest
+        if index != old.index:
+            self._tidy()
+
+    def _tidy(self):
+        """Deletes files that are no longer named: replaced parts and indexes, and what a killed writer left."""
+        used = {part.file for part in self._manifest.parts} | set(self._images.columns["thumbnail"])
+        if self._manifest.index:
+            used.add(self._manifest.index.file)
+        for pattern in ("part-*", "lookup-*", "thumbnails/*", "*.partial"):
+            for path in self._folder.glob(pattern):
+                if str(path.relative_to(self._folder)) not in used:
+                    path.unlink(missing_ok=True)
+
+
+def identities(folder: pathlib.Path) -> dict[str, int]:
+    """The number of images of each identity of the gallery in `folder`, sorted by name; loads no network.
+
+    Raises:
+      FileNotFoundError: there is no gallery.
+      ValueError, OSError: the gallery is damaged, or its database cannot be reached.
+    """
+    manifest = _manifest.read(folder)
+    if manifest is None:
+        raise FileNotFoundError(missing(folder))
+    if manifest.database is not None:
+        from siamjax.gallery._database import DatabaseStore
+
+        return DatabaseStore(folder, manifest, None, "l2").identities()
+    names = []
+    try:
+        for part in manifest.parts:
+            with _reading(folder / part.file) as file:
+                names += json.loads(file["columns"].tobytes())["identity"]
+    except FileNotFoundError:
+        if _manifest.read(folder) == manifest:
+            raise
+        return identities(folder)  # A writer has replaced the parts since the manifest was read.
+    return _manifest.counted(names)
+
+
+def missing(folder: pathlib.Path) -> str:
+    """The message that `folder` holds no gallery."""
+    return f"{folder} holds no gallery; create one: siamjax enroll GALLERY --checkpoint NETWORK IMAGES"
+
+
+def _joined(groups):
+    groups = [images for images in groups if len(images.numbers)]
+    if len(groups) == 1:
+        return groups[0]
+    arrays = [
+        np.concatenate([getattr(images, name) for images in groups]) if groups else np.zeros(shape, dtype)
+        for name, shape, dtype in (("numbers", 0, int), ("keys", 0, int), ("embeddings", (0, 1), np.float32))
+    ]
+    return _Images(*arrays, {name: [text for images in groups for text in images.columns[name]] for name in COLUMNS})
+
+
+def _read(path):
+    with _reading(path) as file:
+        embeddings = file["embeddings"]
+        hashes = file["keys"] if "keys" in file else keys(embeddings)  # An older siamjax wrote none.
+        return _Images(file["numbers"], hashes, embeddings, json.loads(file["columns"].tobytes()))
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """The arrays in a file, which is named if it is damaged."""
+    try:
+        with np.load(path) as file:
+            yield file
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
