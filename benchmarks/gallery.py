@@ -40,8 +40,8 @@ def main():
         print(json.dumps(measure(options.one[0], int(options.one[1]))))
         return
     table = Table(title=f"{QUERIES} queries of {DIMENSION} components for the {K} most similar, one at a time")
-    for column in ("images", "way", "enrol s", "open s", "one more s", "p50 ms", "p99 ms", "recall@10", "memory MB"):
-        table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
+    for column in ("images", "search", "enrol s", "open s", "one more s", "p50 ms", "p99 ms", "recall@10", "memory MB"):
+        table.add_column(column, justify="left" if column == "search" else "right", no_wrap=True)
     for size in options.sizes:
         for way in options.ways:
             if way == "FAISS IVF-PQ" and size < 10_000:

@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """Three people with two images each: noise, the same for both but for a little."""
+    """Three people with two images each: noise, almost the same in both."""
     place = tmp_path_factory.mktemp("faces")
     for number, name in enumerate(("ann", "bob", "cid")):
         person = np.random.default_rng(number).uniform(0, 240, (16, 16))
@@ -38,7 +38,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The run folder of a network with its first weights, which tells people apart whose images differ much."""
+    """The run folder of an untrained network, which can distinguish people whose images differ a lot."""
     from configs import default
     from siamjax import parallel
 
@@ -72,7 +72,7 @@ def damaged(tmp_path):
     return path
 
 
-def test_verify_tells_by_its_exit_status(run, faces, tmp_path, capsys):
+def test_verify_returns_its_answer_as_exit_status(run, faces, tmp_path, capsys):
     scores = {}
     for other in ("ann/0.png", "bob/0.png"):
         cli.main(["verify", str(run), str(faces / "ann" / "0.png"), str(faces / other), "--json"])
@@ -92,7 +92,7 @@ def test_verify_tells_by_its_exit_status(run, faces, tmp_path, capsys):
     assert left.value.code == 2
 
 
-def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(gallery, faces, damaged, tmp_path, capsys):
+def test_identify_answers_for_all_images_that_can_be_read(gallery, faces, damaged, tmp_path, capsys):
     asked = [str(faces / "ann" / "1.png"), str(damaged), str(tmp_path / "none.png"), str(faces / "bob" / "0.png")]
     assert cli.main(["identify", str(gallery), *asked, "-k", "1"]) == 2
     out, err = capsys.readouterr()
@@ -107,7 +107,7 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_its_answer(gallery, fa
     assert capsys.readouterr().out == ""
 
 
-def test_embed_keeps_what_can_be_read(run, faces, damaged, tmp_path, capsys):
+def test_embed_writes_all_images_that_can_be_read(run, faces, damaged, tmp_path, capsys):
     output = tmp_path / "out.npz"
     assert cli.main(["embed", str(run), str(faces), str(damaged), "-o", str(output), "--json"]) == 2
     out, err = capsys.readouterr()
@@ -123,7 +123,7 @@ def _standard_input(monkeypatch, text):
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
-def test_images_come_as_a_folder_or_a_list_on_standard_input(gallery, faces, monkeypatch, capsys, end):
+def test_images_are_given_as_a_folder_or_a_list_on_standard_input(gallery, faces, monkeypatch, capsys, end):
     paths = [str(path) for path in sorted(faces.glob("*/*.png"))]
     _standard_input(monkeypatch, b"".join(os.fsencode(path) + end for path in paths[:2]))
     assert cli.main(["identify", str(gallery), "-", str(faces / "bob"), paths[5], "--json"]) == 0
@@ -158,7 +158,7 @@ def test_pairs_counts_at_the_threshold_and_writes_every_score(run, faces, tmp_pa
     assert f"{told['false_accepts']} false accepts" in capsys.readouterr().out
 
 
-def test_search_writes_no_picture_unasked(gallery, faces, tmp_path, monkeypatch, capsys):
+def test_search_writes_no_picture_by_default(gallery, faces, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["search", str(gallery), str(faces / "ann" / "0.png"), "-k", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2 and not list(tmp_path.iterdir())
@@ -183,7 +183,7 @@ def test_every_command_prints_json(gallery, run, faces, tmp_path, capsys):
 
 
 def finish(arguments, **options):
-    """Runs the command in a process of its own, from its source."""
+    """Runs the command in its own process, from source."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     program = (
         "import sys; from siamjax import cli; code = cli.main(sys.argv[1:]); print(*sorted(sys.modules)); exit(code)"
@@ -192,8 +192,8 @@ def finish(arguments, **options):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, **options)
 
 
-def test_commands_import_no_more_than_they_need(gallery, run, faces):
-    """Imports are most of the time that they take."""
+def test_commands_import_only_what_they_need(gallery, run, faces):
+    """Imports take most of their time."""
     image = str(faces / "ann" / "0.png")
     trainer = {"siamjax.train", "siamjax.evaluate", "siamjax.report", "siamjax.training.loop", "siamjax.run.recipe"}
     heavy = trainer | {"scipy.stats", "sklearn", "matplotlib", "tensorflow_datasets", "tensorboardX", "torch"}
@@ -218,7 +218,7 @@ def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == {"ann": 1, "bob": 1, "cid": 1} == Gallery(gallery).identities()
 
 
-def test_a_reader_that_has_enough_is_no_error(gallery):
+def test_a_closed_pipe_is_no_error(gallery):
     """As in `siamjax list GALLERY | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -229,7 +229,7 @@ def test_a_reader_that_has_enough_is_no_error(gallery):
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_enroll_names_every_bad_file_and_skips_them_if_asked(run, faces, damaged, tmp_path, capsys):
+def test_enroll_names_every_unreadable_file_or_skips_them(run, faces, damaged, tmp_path, capsys):
     good, lost = faces / "ann" / "0.png", tmp_path / "lost.png"
     lost.symlink_to(tmp_path / "nowhere.png")
     paths = list(map(str, (damaged, good, lost)))
@@ -256,7 +256,7 @@ def test_enroll_names_every_bad_file_and_skips_them_if_asked(run, faces, damaged
 
 
 def test_one_name_is_one_identity_however_its_accents_are_written(run, faces, tmp_path, monkeypatch, capsys):
-    """A gallery of an older siamjax holds names as they were typed: both are found, and removed."""
+    """A gallery of an older siamjax stores names as they were typed: both forms are found, and removed."""
     from siamjax import files
 
     composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
@@ -278,7 +278,7 @@ def test_one_name_is_one_identity_however_its_accents_are_written(run, faces, tm
     assert Gallery(place).identities() == {} and not list((tmp_path / "new" / "thumbnails").iterdir())
 
 
-def test_folders_of_one_name_are_not_one_person_unasked(run, faces, tmp_path, monkeypatch, capsys):
+def test_folders_with_the_same_name_are_kept_apart(run, faces, tmp_path, monkeypatch, capsys):
     for site, name in (("site1", "bob"), ("site2", "cid")):
         (tmp_path / "people" / site).mkdir(parents=True)
         (tmp_path / "people" / site / "ann").symlink_to(faces / name)
@@ -299,8 +299,8 @@ def test_folders_of_one_name_are_not_one_person_unasked(run, faces, tmp_path, mo
     assert identities("in_turn", "--identity", "ann", "site2/ann/0.png") == ({"ann"}, "")
 
 
-def test_any_name_can_stand_on_a_contact_sheet(run, faces, tmp_path, capsys):
-    """matplotlib takes what is between dollar signs for mathematics."""
+def test_any_name_can_be_drawn_on_a_contact_sheet(run, faces, tmp_path, capsys):
+    """matplotlib typesets text between dollar signs as mathematics."""
     image, sheet = str(faces / "ann" / "0.png"), tmp_path / "sheet.png"
     for name in ("$5_x_y$", r"\frac{", "[/bold]", "100 %"):
         assert cli.main(["enroll", str(tmp_path / "new"), "--checkpoint", str(run), "--identity", name, image]) == 0

@@ -216,8 +216,8 @@ class Gallery:
 
 
 def _check_new(folder, network):
-    """Refuses to make a gallery without a network, or among other files: a gallery deletes those with names like its own
-    that it does not use."""
+    """Refuses to make a gallery without a network, or among other files: a gallery deletes files with names like its
+    own that it does not use."""
     if network is None:
         raise FileNotFoundError(missing(folder))
     if folder.is_dir():
