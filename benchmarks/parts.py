@@ -50,7 +50,7 @@ def measure(network):
     from jax import lax
 
     from benchmarks import step
-    from siamjax.encoders import convolution
+    from siamjax import encoders
     from siamjax.run import parts, recipe
     from siamjax.training import state
 
@@ -77,7 +77,7 @@ def measure(network):
         x, weights = normal(n, before, before, inputs), normal(kernel, kernel, inputs, outputs)
         y, scale = normal(n, side, side, outputs), jnp.ones(outputs)
         count = dict(multiply_adds=n * side**2 * kernel**2 * inputs * outputs)
-        convolve = lambda x, weights, padding=padding: convolution.convolve(x, weights, padding=padding)  # noqa: E731
+        convolve = lambda x, weights, padding=padding: encoders.convolve(x, weights, padding=padding)  # noqa: E731
         add(f"convolution {number}, forward", convolve, x, weights, **count)
         if number > 1:
             back = lambda x, weights, y, f=convolve: jax.vjp(f, x, weights)[1](y)  # noqa: E731
@@ -85,7 +85,7 @@ def measure(network):
         else:
             back = lambda x, weights, y, f=convolve: jax.vjp(lambda weights: f(x, weights), weights)[1](y)  # noqa: E731
             add(f"convolution {number}, gradient by the kernel", back, x, weights, y, **count)
-        rest = lambda x, *of, last=number in pooled: (convolution.max_pool if last else lambda x: x)(after(x, *of))  # noqa: E731
+        rest = lambda x, *of, last=number in pooled: (encoders.max_pool if last else lambda x: x)(after(x, *of))  # noqa: E731
         dy = jax.eval_shape(rest, y, scale, scale)
         back = lambda dy, *of, f=rest: jax.vjp(f, *of)[1](dy)  # noqa: E731
         name = "batch norm, ReLU" if network == "small" else "bias, ReLU"

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from siamjax.streams import OfImage
+from siamjax.types import Array
 
 
 def affine(
-    keys: chex.PRNGKey,
-    images: chex.Array,
+    keys: jax.Array,
+    images: Array,
     *,
     probability: float = 0.5,
     rotation: float = 10.0,
@@ -21,7 +22,7 @@ def affine(
     shift: float = 2 / 105,
     bend: float = 0.0,
     pen: float = 0.0,
-) -> chex.Array:
+) -> jax.Array:
     """Distorts each image by its own random affine map about the centre, resampled bilinearly; outside is 0.
 
     Koch, Zemel, Salakhutdinov (2015), section 3.3: of the seven components (rotation, two shears, two scales, two
@@ -57,14 +58,14 @@ def affine(
 
 
 def photo(
-    keys: chex.PRNGKey,
-    images: chex.Array,
+    keys: jax.Array,
+    images: Array,
     *,
     flip: float = 0.5,
     light: float = 0.2,
     colour: float = 0.1,
     erase: float = 0.0,
-) -> chex.Array:
+) -> jax.Array:
     """Changes photographs as cameras and poses do: mirrored left to right, in other light and tint, partly hidden.
 
     A rectangle is painted over with one grey, so that no single feature is relied on. Zhong, Zheng, Kang, Li, Yang:
@@ -92,13 +93,13 @@ def photo(
         if image.shape[2] > 1:
             tint = colour * jax.random.uniform(colour_key, (1, 1, image.shape[2]), minval=-1)
             image = image * (1 + tint)
-        hidden = _rectangle(*erase_keys[:2], image.shape[:2], erase)
+        hidden = _rectangle(erase_keys[0], erase_keys[1], image.shape[:2], erase)
         return jnp.where(hidden[..., None], jax.random.uniform(erase_keys[2]), jnp.clip(image, 0, 1))
 
     return jax.vmap(change)(keys, images)
 
 
-def vary(keys: chex.PRNGKey, images: chex.Array) -> chex.Array:
+def vary(keys: jax.Array, images: Array) -> jax.Array:
     """Makes another identity of one, where all its images come with the same key: stretched, bent, of another tone.
 
     Where few identities are known, as many again keep a network from learning these by heart. What it does to one image
@@ -137,11 +138,11 @@ def _random_bend(key, height, width):
     return rows @ shifts @ columns.T
 
 
-def _smooth(places, points=4, reach=0.6):
+def _smooth(places, points=4, reach=0.6) -> np.ndarray:
     """float32 [places, points]: how much each place takes from each point of a grid over them; rows of length 1."""
     distance = np.linspace(0, points - 1, places)[:, None] - np.arange(points)
     weight = np.exp(-0.5 * (distance / reach) ** 2)
-    return np.float32(weight / np.linalg.norm(weight, axis=1, keepdims=True))
+    return (weight / np.linalg.norm(weight, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _redraw(images, share):
@@ -153,7 +154,7 @@ def _redraw(images, share):
     return images + jnp.abs(share) * (jnp.where(share > 0, most, least) - images)
 
 
-def turn(images: chex.Array, number: chex.Array) -> chex.Array:
+def turn(images: Array, number: Array) -> jax.Array:
     """Turns or mirrors each image: by as many quarter-turns as `number` says; from 4 on, of its mirror image.
 
     A turned alphabet is a new one. Lake, Salakhutdinov, Tenenbaum: The Omniglot challenge: a 3-year progress report

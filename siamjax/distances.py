@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax.types import Array, PairwiseDistance
 
-def squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+
+def squared_euclidean(a: Array, b: Array) -> jax.Array:
     """Squared Euclidean distance of each pair: Σ_k (a_k − b_k)².
 
     Args:
@@ -26,7 +28,7 @@ def squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     return _squared(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
-def pairwise_squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+def pairwise_squared_euclidean(a: Array, b: Array) -> jax.Array:
     """Squared Euclidean distance of all pairs, by one matrix product: |a|² + |b|² − 2 a·b of points about their mean.
 
     Centring keeps small distances right where all points lie far from the origin. What rounding is left is about 1e-7
@@ -43,7 +45,7 @@ def pairwise_squared_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     return _pairwise_squared(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
-def euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+def euclidean(a: Array, b: Array) -> jax.Array:
     """Euclidean distance of each pair: (Σ_k (a_k − b_k)²)^½.
 
     Args:
@@ -56,7 +58,7 @@ def euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     return _sqrt(_squared(*widen(a, b))).astype(jnp.result_type(a, b))
 
 
-def pairwise_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
+def pairwise_euclidean(a: Array, b: Array) -> jax.Array:
     """Euclidean distance of all pairs, the root of `pairwise_squared_euclidean`.
 
     Rounding there, under the root, is about 3e-4 (float32) of the points' distance from their mean where two of them
@@ -73,7 +75,7 @@ def pairwise_euclidean(a: chex.Array, b: chex.Array) -> chex.Array:
     return _sqrt(_pairwise_squared(*widen(a, b))).astype(jnp.result_type(a, b))
 
 
-def l1(a: chex.Array, b: chex.Array) -> chex.Array:
+def l1(a: Array, b: Array) -> jax.Array:
     """L1 (city block) distance of each pair: Σ_k |a_k − b_k|.
 
     Args:
@@ -86,7 +88,7 @@ def l1(a: chex.Array, b: chex.Array) -> chex.Array:
     return jnp.sum(absolute_difference(*widen(a, b)), axis=-1).astype(jnp.result_type(a, b))
 
 
-def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
+def pairwise_l1(a: Array, b: Array) -> jax.Array:
     """L1 (city block) distance of all pairs, in blocks of bounded memory.
 
     Args:
@@ -97,11 +99,11 @@ def pairwise_l1(a: chex.Array, b: chex.Array) -> chex.Array:
       float [n, m], at least 0.
     """
     _check_sets(a, b)
-    sums = blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), *widen(a, b), a.shape[-1])
+    sums = blockwise(lambda a, b: jnp.sum(_differences(a, b), axis=-1), *widen(a, b), width=a.shape[-1])
     return sums.astype(jnp.result_type(a, b))
 
 
-def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
+def lp(a: Array, b: Array, *, p: float = 2) -> jax.Array:
     """Lp (Minkowski) distance of each pair: (Σ_k |a_k − b_k|^p)^(1/p), and max_k |a_k − b_k| for p = ∞.
 
     Args:
@@ -118,7 +120,7 @@ def lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
     return _norm(absolute_difference(*widen(a, b)), p).astype(jnp.result_type(a, b))
 
 
-def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
+def pairwise_lp(a: Array, b: Array, *, p: float = 2) -> jax.Array:
     """Lp (Minkowski) distance of all pairs, in blocks of bounded memory; see `lp`.
 
     Args:
@@ -133,11 +135,11 @@ def pairwise_lp(a: chex.Array, b: chex.Array, *, p: float = 2) -> chex.Array:
       ValueError: `p` is below 1.
     """
     _check_sets(a, b)
-    norms = blockwise(lambda a, b: _norm(_differences(a, b), p), *widen(a, b), a.shape[-1])
+    norms = blockwise(lambda a, b: _norm(_differences(a, b), p), *widen(a, b), width=a.shape[-1])
     return norms.astype(jnp.result_type(a, b))
 
 
-def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
+def cosine(a: Array, b: Array) -> jax.Array:
     """Cosine distance of each pair: 1 − a·b / (|a| |b|); 1 where either is 0.
 
     Args:
@@ -151,7 +153,7 @@ def cosine(a: chex.Array, b: chex.Array) -> chex.Array:
     return _at_least_zero(1 - jnp.sum(x * y, axis=-1)).astype(jnp.result_type(a, b))
 
 
-def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
+def pairwise_cosine(a: Array, b: Array) -> jax.Array:
     """Cosine distance of all pairs, by one matrix product; see `cosine`.
 
     Args:
@@ -166,7 +168,7 @@ def pairwise_cosine(a: chex.Array, b: chex.Array) -> chex.Array:
     return _at_least_zero(1 - _products(x, y)).astype(jnp.result_type(a, b))
 
 
-def dot(a: chex.Array, b: chex.Array) -> chex.Array:
+def dot(a: Array, b: Array) -> jax.Array:
     """Inner product of each pair, Σ_k a_k b_k: a similarity, greater for the nearer.
 
     Args:
@@ -180,7 +182,7 @@ def dot(a: chex.Array, b: chex.Array) -> chex.Array:
     return jnp.sum(x * y, axis=-1).astype(jnp.result_type(a, b))
 
 
-def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
+def pairwise_dot(a: Array, b: Array) -> jax.Array:
     """Inner product of all pairs, a·bᵀ: a similarity, greater for the nearer.
 
     Args:
@@ -194,7 +196,7 @@ def pairwise_dot(a: chex.Array, b: chex.Array) -> chex.Array:
     return _products(*widen(a, b)).astype(jnp.result_type(a, b))
 
 
-def unit(x: chex.Array) -> chex.Array:
+def unit(x: Array) -> jax.Array:
     """Scales vectors to length 1; zeros stay zeros, with the gradient of the identity.
 
     Args:
@@ -209,12 +211,12 @@ def unit(x: chex.Array) -> chex.Array:
     return (wide / jnp.where(length <= 0, 1, length)).astype(jnp.result_type(x))
 
 
-def widen(*arrays: chex.Array) -> list[chex.Array]:
+def widen(*arrays: Array) -> list[jax.Array]:
     """The float arrays in float32 or wider: in half precision, a sum of some hundred products is already wrong."""
     return [jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)) for x in arrays]
 
 
-def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
+def absolute_difference(a: jax.Array, b: jax.Array) -> jax.Array:
     """|a − b| of each component, with gradient 0, the middle of its slopes, where the two are equal.
 
     `jnp.abs` has gradient 1 there, which would push coincident points apart, each in one fixed direction.
@@ -229,7 +231,7 @@ def absolute_difference(a: chex.Array, b: chex.Array) -> chex.Array:
     return difference * lax.stop_gradient(jnp.sign(difference))
 
 
-def blockwise(score, a: chex.Array, b: chex.Array, width: int) -> chex.Array:
+def blockwise(score: PairwiseDistance, a: jax.Array, b: jax.Array, width: int) -> jax.Array:
     """All pairs of `score`, block by block, so that its temporaries stay small in value and gradient alike.
 
     Inputs that fit in one block are scored in one call. Otherwise each block is computed again on the way back, so that

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 
 
-def write(path: pathlib.Path, content: bytes):
+def write(path: pathlib.Path, content: bytes) -> None:
     """Writes a file that has its name only when all of it is on disk; its folder is made if need be.
 
     Raises:
@@ -76,12 +76,12 @@ def _rows(path):
                 yield where, values
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
     """For messages: a name that is no UTF-8 with its odd bytes replaced."""
     return os.fsencode(str(value)).decode("utf-8", "replace")
 
 
-def named(value) -> str:
+def named(value: object) -> str:
     """What an identity or group is called: as `shown`, in Unicode's composed form (NFC), so that the two ways to write
     "é" are one name."""
     text = str(value)

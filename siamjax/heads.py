@@ -19,8 +19,9 @@ from jax import lax
 
 from siamjax import distances
 from siamjax.choices import choose
-from siamjax.encoders import koch
-from siamjax.options import DISTANCES
+from siamjax.encoders import koch_bias_init
+from siamjax.options import DISTANCES, DistanceName
+from siamjax.types import Array
 
 
 class _PairByPair(nn.Module):
@@ -30,13 +31,13 @@ class _PairByPair(nn.Module):
         """The logit, a function of [..., d] and [..., d] that broadcasts, and the floats that it holds for a pair."""
         raise NotImplementedError
 
-    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
         a, b = _checked_pairs(a, b)
         score, _ = self._score(a.shape[-1])
         return score(a, b)
 
-    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         a, b = _checked_sets(a, b)
         score, width = self._score(a.shape[-1])
@@ -54,7 +55,7 @@ class WeightedL1(_PairByPair):
     @nn.compact
     def _score(self, dimension):
         weight = self.param("weight", nn.initializers.normal(0.2), (dimension,))
-        bias = self.param("bias", koch.bias_init, ())
+        bias = self.param("bias", koch_bias_init, ())
         return lambda a, b: distances.absolute_difference(a, b) @ weight + bias, dimension
 
 
@@ -150,13 +151,13 @@ class Mahalanobis(nn.Module):
         weight = self.param("weight", nn.initializers.normal(self.rank**-0.5), (dimension, self.rank))
         return weight, self.param("bias", nn.initializers.zeros, ())
 
-    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
         a, b = _checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - jnp.sum(jnp.square(_product(a - b, weight)), axis=-1)
 
-    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         a, b = _checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
@@ -183,13 +184,13 @@ class Bilinear(nn.Module):
             weight = (weight + weight.T) / 2
         return weight, self.param("bias", nn.initializers.zeros, ())
 
-    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
         a, b = _checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.dot(_product(a, weight), b) + bias
 
-    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         a, b = _checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
@@ -217,7 +218,7 @@ class Distance(nn.Module):
       threshold: t at the start, in units of the distance.
     """
 
-    distance: str = "euclidean"
+    distance: DistanceName = "euclidean"
     scale: float = 10.0
     threshold: float = 0.7
 
@@ -227,12 +228,12 @@ class Distance(nn.Module):
         farther = distance - threshold
         return scale * (farther if self.distance == "dot" else -farther)
 
-    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
         paired, _ = choose("distance", self.distance, DISTANCES)
         return self._logits(paired(*distances.widen(a, b)))
 
-    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         _, pairwise = choose("distance", self.distance, DISTANCES)
         return self._logits(pairwise(*distances.widen(a, b)))
@@ -266,12 +267,12 @@ class Aligned(nn.Module):
         scale, threshold = _scale_and_threshold(self)
         return scale * (similarity - threshold)
 
-    def __call__(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is cells² times the channels."""
         a, b = _checked_pairs(a, b)
         return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
 
-    def all_pairs(self, a: chex.Array, b: chex.Array) -> chex.Array:
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         a, b = _checked_sets(a, b)
         similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")

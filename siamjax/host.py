@@ -14,12 +14,13 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Mapping
 
 _KERNELS = "--xla_cpu_experimental_ynn_fusion_type"
 _PAGES = "glibc.malloc.hugetlb"
 
 
-def settings(environment: dict[str, str]) -> dict[str, str]:
+def settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that `environment` lacks, with their values; what is set there already stays as it is."""
     added = {}
     flags = environment.get("XLA_FLAGS", "")
@@ -47,7 +48,7 @@ def _processor():
     return hashlib.sha256(flags.encode()).hexdigest()[:12]
 
 
-def tune():
+def tune() -> None:
     """Makes the settings, and starts the program anew for the one that is read only as a process starts.
 
     A program that is no file (a notebook, standard input) is not started anew: it goes on without large pages.

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
@@ -93,7 +93,12 @@ def _parts(params):
 
 
 def make(
-    name: str, options: Mapping[str, Any], *, epoch_steps: int, steps: int, parts: tuple[str, ...] = ("encoder", "head")
+    name: Literal["adamw", "koch"],
+    options: Mapping[str, Any],
+    *,
+    epoch_steps: int,
+    steps: int,
+    parts: tuple[str, ...] = ("encoder", "head"),
 ) -> optax.GradientTransformation:
     """The optimizer called `name`, with its `options`.
 

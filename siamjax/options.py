@@ -3,18 +3,19 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from flax import linen as nn
 
 from siamjax import distances
+from siamjax.types import Distance, PairwiseDistance
 
 # Parameters that are the caller's business, not options.
 _STRUCTURE = {"where", "axis_name", "reduce_fn", "has_aux", "pairs", "others", "parts", "name", "parent", "dtype"}
 
-DISTANCES: dict[str, tuple[Callable, Callable]] = {
-    name: (getattr(distances, name), getattr(distances, f"pairwise_{name}"))
-    for name in ("squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot")
+DistanceName = Literal["squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot"]
+DISTANCES: dict[str, tuple[Distance, PairwiseDistance]] = {
+    name: (getattr(distances, name), getattr(distances, f"pairwise_{name}")) for name in get_args(DistanceName)
 }
 
 
@@ -35,7 +36,7 @@ def options(function: Callable) -> dict[str, Any]:
     }
 
 
-def _stored(default):
+def _stored(default: Any) -> Any:
     """A default as JSON can hold it."""
-    names = {function: name for name, pair in DISTANCES.items() for function in pair}
+    names: dict[Any, str] = {function: name for name, pair in DISTANCES.items() for function in pair}
     return names[default] if callable(default) else default

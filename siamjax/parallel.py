@@ -13,6 +13,8 @@ import os
 import pickle
 import re
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, TypeVarTuple
 
 import jax
 import jax.flatten_util
@@ -21,13 +23,17 @@ from jax import lax
 from jax.experimental import multihost_utils
 
 from siamjax.progress import Progress
+from siamjax.types import Device
+
+T = TypeVar("T")
+Arrays = TypeVarTuple("Arrays")
 
 AXIS = "devices"
 _SMALL = 2**16  # most numbers of an array that costs more to send off than to send
 DeviceError = jax.errors.JaxRuntimeError
 
 
-def start(coordinator: str | None, processes: int | None, process: int | None):
+def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Joins this process to the others of a run; to be called before anything touches a device.
 
     Args:
@@ -41,7 +47,11 @@ def start(coordinator: str | None, processes: int | None, process: int | None):
     given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
     if coordinator == "auto" and processes is process is None:
         given = {}
-    elif None in given.values() or not re.fullmatch(r".+:\d+", coordinator) or not process < processes:
+    elif (
+        (coordinator is None or processes is None or process is None)
+        or not re.fullmatch(r".+:\d+", coordinator)
+        or process >= processes
+    ):
         raise ValueError(
             "several processes need --coordinator=HOST:PORT of process 0, --processes=N and --process=0..N-1; or "
             "--coordinator=auto alone, on SLURM, a TPU pod or Open MPI"
@@ -86,12 +96,12 @@ def explain(error: Exception) -> str:
     )
 
 
-def pmap(function, donate=(), devices=None):
+def pmap(function: Callable, donate: tuple[int, ...] = (), devices: Sequence[Device] | None = None) -> Callable:
     """`function` compiled to run on all devices (or on those given) at once, with `AXIS` named inside."""
     return jax.pmap(function, axis_name=AXIS, donate_argnums=donate, devices=devices)
 
 
-def replicate(tree, devices=None):
+def replicate(tree: Any, devices: Sequence[Device] | None = None) -> Any:
     """Copies every array of `tree` to all local devices (or those given), once: [...] -> [local devices, ...]."""
     devices = devices or jax.local_devices()
     sharding = _over(devices)
@@ -111,7 +121,7 @@ def own_items(count: int) -> slice:
     return slice(start, start + devices * each)
 
 
-def spread(tree):
+def spread(tree: Any) -> Any:
     """Gives each local device its share: [own items, ...] -> [local devices, own items / local devices, ...]."""
     devices = jax.local_devices()
     sharding = _over(devices)
@@ -127,7 +137,7 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def host_device():
+def host_device() -> Device:
     """The CPU as a device, also beside a GPU or TPU."""
     try:
         return jax.local_devices(backend="cpu")[0]
@@ -146,12 +156,12 @@ def steps_at_once(*every: int) -> int:
     return next(count for count in range(min(common, 32), 0, -1) if common % count == 0)
 
 
-def first(tree):
+def first(tree: Any) -> Any:
     """The first replica, on the host: [local devices, ...] -> NumPy [...]."""
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def own_share(tree):
+def own_share(tree: T) -> T:
     """This device's share of a whole batch, inside the step: [n, ...] -> [n / devices, ...]."""
 
     def share(x):
@@ -161,12 +171,23 @@ def own_share(tree):
     return jax.tree.map(share, tree)
 
 
-def gather(x):
+def gather(x: jax.Array) -> jax.Array:
     """The whole batch from every device's share, inside the step: [n / devices, ...] -> [n, ...]."""
     return lax.all_gather(x, AXIS, tiled=True)
 
 
-def mean(tree):
+def whole_batch(axis_name: str | None, *arrays: *Arrays) -> tuple[*Arrays]:
+    """This device's shares [n / devices, ...] -> the whole batch's arrays [n, ...]; unchanged without an `axis_name`.
+
+    Arrays may be None. Every device then computes the whole batch's loss, so the caller takes the mean of the gradients
+    over the devices (`lax.pmean`): that is the gradient on one device.
+    """
+    if axis_name is None:
+        return arrays
+    return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), arrays)
+
+
+def mean(tree: T) -> T:
     """The mean over devices of a tree of floats, inside the step; small arrays travel together, as one."""
     if lax.axis_size(AXIS) == 1:
         return tree
@@ -179,7 +200,7 @@ def mean(tree):
     return jax.tree.unflatten(structure, leaves)
 
 
-def check_divisible(count: int, key: str):
+def check_divisible(count: int, key: str) -> None:
     """Raises ValueError unless `count` images, as `key` of the configuration says, spread evenly over all devices."""
     devices = jax.device_count()
     if count % devices:
@@ -193,7 +214,7 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def from_main(function):
+def from_main(function: Callable[[], T]) -> T:
     """What `function()` returns or raises on the main process, on all of them; only the main one calls it.
 
     All processes must come by here. The outcome travels as a pickle.
@@ -215,14 +236,14 @@ def from_main(function):
     return value
 
 
-def main_first(function):
+def main_first(function: Callable[[], T]) -> T:
     """`function()` on every process, on the main one before the others: it prepares files that they may share."""
     done = []
     from_main(lambda: done.append(function()))
     return done[0] if done else function()
 
 
-def padded(items, count: int | None = None):
+def padded(items: T, count: int | None = None) -> T:
     """A tree of arrays [n, ...] with the last item of each repeated up to `count`, or to the next of few sizes.
 
     Programs are compiled for a shape: data of any size padded like this needs a few programs only. [0, ...] stays.
@@ -239,7 +260,9 @@ def _size(count):
     return -(-count // step) * step
 
 
-def map_chunks(function, arguments, items, chunk: int, bar: Progress | None = None) -> np.ndarray:
+def map_chunks(
+    function: Callable[[Any, Any], jax.Array], arguments: Any, items: Any, chunk: int, bar: Progress | None = None
+) -> np.ndarray:
     """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
 
     All processes must call it with the same, and all get the same. `arguments` is copied to every device. Chunks are

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from typing import Self
 
 import rich
 import rich.progress
@@ -13,7 +14,9 @@ _EVERY = 30.0  # seconds between two plain lines
 class Progress:
     """Shows how many of `total` items are done, while it is open (`with`)."""
 
-    def __init__(self, description: str, total: int, done: int = 0, *, hidden: bool = False, stays: bool = False):
+    def __init__(
+        self, description: str, total: int, done: int = 0, *, hidden: bool = False, stays: bool = False
+    ) -> None:
         """`done`: items that are done already; `hidden`: shows nothing; `stays`: the bar is left behind at the end."""
         self._description, self._total, self._done, self._hidden, self._note = description, total, done, hidden, ""
         self._output = sys.stdout  # Also where what others print is redirected meanwhile.
@@ -31,7 +34,7 @@ class Progress:
             )
             self._task = self._bar.add_task(description, total=total, completed=done, note="")
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         elif not self._hidden:
@@ -39,7 +42,7 @@ class Progress:
             threading.Thread(target=self._tell, daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
         if self._bar:
             self._bar.stop()
@@ -50,19 +53,19 @@ class Progress:
             done = f"{self._done} of {self._total} after " if self._total > 1 else ""
             self.print(f"{self._description}: {done}{time.monotonic() - self._start:.0f} s{note}")
 
-    def advance(self, count: int = 1):
+    def advance(self, count: int = 1) -> None:
         """Counts so many items more as done."""
         self._done += count
         if self._bar:
             self._bar.update(self._task, completed=self._done)
 
-    def note(self, text: str):
+    def note(self, text: str) -> None:
         """Puts `text` behind the numbers, until the next one comes."""
         self._note = text
         if self._bar:
             self._bar.update(self._task, note=text)
 
-    def print(self, line: str):
+    def print(self, line: str) -> None:
         """Prints a line, above the bar where there is one."""
         if not self._hidden:
             print(line, file=self._output if self._bar is None else sys.stdout, flush=True)

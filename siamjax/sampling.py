@@ -4,15 +4,16 @@ A batch is made whole on every device from the same key, so that the number of d
 then fetches its own share of the images.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from siamjax.data.dataset import Dataset
+from siamjax.types import Array
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Index:
     """Tables from group to identities and from identity to images, padded to rectangles.
 
@@ -26,16 +27,16 @@ class Index:
       originals: int32 [], identities from this number on are variants of others; None where there are no variants.
     """
 
-    image: chex.Array
-    images: chex.Array
-    label: chex.Array
-    labels: chex.Array
-    group: chex.Array
-    weight: chex.Array | None = None
-    originals: chex.Array | None = None
+    image: Array
+    images: Array
+    label: Array
+    labels: Array
+    group: Array
+    weight: Array | None = None
+    originals: Array | None = None
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Drawn:
     """Which images make a batch.
 
@@ -47,11 +48,11 @@ class Drawn:
       variant: bool [n], whether the identity is a variant, see `augment.vary`; None where there are no variants.
     """
 
-    item: chex.Array
-    label: chex.Array
-    group: chex.Array
-    turn: chex.Array | None = None
-    variant: chex.Array | None = None
+    item: Array
+    label: Array
+    group: Array
+    turn: Array | None = None
+    variant: Array | None = None
 
 
 def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
@@ -77,7 +78,7 @@ def with_variants(index: Index) -> Index:
         labels=2 * index.labels,
         group=np.concatenate([index.group, index.group]),
         weight=index.weight,
-        originals=np.int32(originals),
+        originals=np.array(originals, np.int32),
     )
 
 
@@ -102,7 +103,7 @@ def _table(keys):
     return order[starts[:, None] + np.where(slot < counts[:, None], slot, 0)], counts
 
 
-def check_pairs(index: Index, across_groups: bool):
+def check_pairs(index: Index, across_groups: bool) -> None:
     """Raises ValueError unless every group can give same and different pairs."""
     if np.min(index.images) < 2:
         raise ValueError(f"label {np.argmin(index.images)} has a single image; a pair of the same identity needs two")
@@ -115,7 +116,7 @@ def check_pairs(index: Index, across_groups: bool):
         raise ValueError("the data set has a single identity; different pairs need two")
 
 
-def pairs(key: chex.PRNGKey, index: Index, *, count: int, across_groups: bool, turns: int = 1) -> Drawn:
+def pairs(key: jax.Array, index: Index, *, count: int, across_groups: bool, turns: int = 1) -> Drawn:
     """Draws pairs, half of the same identity and half of different ones, equally many from each group (Koch 2015).
 
     A pair never holds the very same image twice. Groups take turns in random order, so that their numbers of pairs,
@@ -175,7 +176,7 @@ def few_images(index: Index, per_identity: int) -> bool:
 
 
 def identities(
-    key: chex.PRNGKey,
+    key: jax.Array,
     index: Index,
     *,
     count: int,

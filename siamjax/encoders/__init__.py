@@ -5,20 +5,23 @@ One encoder, with one set of weights, embeds both images of a pair (all three of
 """
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import parallel
 from siamjax.choices import choose
-from siamjax.encoders.conv import Conv
-from siamjax.encoders.faces import Faces
-from siamjax.encoders.koch import Koch
-from siamjax.encoders.resnet import ResNet12
+from siamjax.encoders._conv import Conv
+from siamjax.encoders._convolution import Method, convolve, max_pool
+from siamjax.encoders._faces import Faces
+from siamjax.encoders._koch import Koch
+from siamjax.encoders._koch import bias_init as koch_bias_init
+from siamjax.encoders._resnet import ResNet12
 
-__all__ = ["ENCODERS", "Conv", "Faces", "Koch", "ResNet12", "make"]
+__all__ = ["ENCODERS", "Conv", "Faces", "Koch", "ResNet12", "convolve", "koch_bias_init", "make", "max_pool"]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -41,9 +44,9 @@ def make(
     name: str,
     width: int,
     embedding: int,
-    dtype: str = "float32",
+    dtype: Literal["float32", "bfloat16"] = "float32",
     unit_length: bool = False,
-    convolution: str = "auto",
+    convolution: Method = "auto",
     axis_name: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> nn.Module:
@@ -66,8 +69,7 @@ def make(
     """
     make_it = choose("name", name, ENCODERS)
     own = dict(options or {})
-    module = make_it.func if isinstance(make_it, functools.partial) else make_it
-    if "axis_name" in module.__dataclass_fields__:
+    if "axis_name" in inspect.signature(make_it).parameters:
         own["axis_name"] = axis_name
     computed = choose("dtype", dtype, _DTYPES)
     own["dtype"] = jnp.float32 if parallel.on_cpu() else computed

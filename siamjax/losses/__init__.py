@@ -1,6 +1,6 @@
 """Siamese losses: per-item values, then a reduction; nothing selected gives 0, in value and gradient."""
 
-from siamjax.losses.all_pairs import (
+from siamjax.losses._all_pairs import (
     batch_contrastive,
     batch_cosine_embedding,
     batch_double_margin_contrastive,
@@ -9,11 +9,16 @@ from siamjax.losses.all_pairs import (
     batch_pairwise_sigmoid,
     circle,
 )
-from siamjax.losses.angular import angular, angular_n_pair
-from siamjax.losses.batch_triplet import batch_all_triplet, batch_hard_triplet, easy_positive_triplet, semi_hard_triplet
-from siamjax.losses.lifted import generalized_lifted_structure, lifted_structure
-from siamjax.losses.multi_similarity import multi_similarity
-from siamjax.losses.pair import (
+from siamjax.losses._angular import angular, angular_n_pair
+from siamjax.losses._batch_triplet import (
+    batch_all_triplet,
+    batch_hard_triplet,
+    easy_positive_triplet,
+    semi_hard_triplet,
+)
+from siamjax.losses._lifted import generalized_lifted_structure, lifted_structure
+from siamjax.losses._multi_similarity import multi_similarity
+from siamjax.losses._pair import (
     balanced_binary_cross_entropy,
     binary_cross_entropy,
     contrastive,
@@ -23,11 +28,11 @@ from siamjax.losses.pair import (
     linear_contrastive,
     pairwise_sigmoid,
 )
-from siamjax.losses.proxy import arcface, cosface, proxy_anchor, proxy_nca, soft_triple, soft_triple_regularizer
-from siamjax.losses.ranked_list import ranked_list
-from siamjax.losses.snr import pairwise_snr_distance, snr_distance, zero_mean_regularizer
-from siamjax.losses.softmax import info_nce, n_pair, n_pair_mc, ntxent, supervised_contrastive
-from siamjax.losses.triplet import quadruplet, triplet_margin
+from siamjax.losses._proxy import arcface, cosface, proxy_anchor, proxy_nca, soft_triple, soft_triple_regularizer
+from siamjax.losses._ranked_list import ranked_list
+from siamjax.losses._snr import pairwise_snr_distance, snr_distance, zero_mean_regularizer
+from siamjax.losses._softmax import info_nce, n_pair, n_pair_mc, ntxent, supervised_contrastive
+from siamjax.losses._triplet import quadruplet, triplet_margin
 
 __all__ = [
     "angular",

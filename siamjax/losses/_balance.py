@@ -1,12 +1,18 @@
 """Same and different pairs, weighed against each other."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
+from siamjax.labels import taking_part
 from siamjax.losses._reduce import reduce
-from siamjax.mining.labels import taking_part
+from siamjax.types import Array, ReduceFn, Scalar
 
 
-def reduce_kinds(values, same, where, reduce_fn, balance, like):
+def reduce_kinds(
+    values: jax.Array, same: Array, where: Array | None, reduce_fn: ReduceFn, balance: Scalar | None, like: Any
+) -> jax.Array:
     """Reduces per-pair `values` as `reduce` does, or same and different pairs apart, weighed, and added.
 
     Args:
@@ -23,5 +29,5 @@ def reduce_kinds(values, same, where, reduce_fn, balance, like):
     if reduce_fn is None:
         return reduce(values, where, None, like)
     where = taking_part(where, same.shape)
-    both = [reduce(values, where & kind, reduce_fn, values) for kind in (same, ~same)]
-    return sum(both).astype(jnp.result_type(like))
+    of_same, of_different = (reduce(values, where & kind, reduce_fn, values) for kind in (same, ~same))
+    return (of_same + of_different).astype(jnp.result_type(like))

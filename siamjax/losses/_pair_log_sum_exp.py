@@ -10,11 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax.types import Array
+
 # Items in a block of the matrix product, and of the term-by-term sum, which holds block² · n floats at once.
 _BLOCK, _EXACT_BLOCK = 64, 8
 
 
-def pair_log_sum_exp(x, labels, positive, negative):
+def pair_log_sum_exp(
+    x: jax.Array, labels: Array, positive: jax.Array, negative: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """log Σ_n exp(x_an + x_pn) for each positive pair, n over the negatives that its two items have in common.
 
     Args:

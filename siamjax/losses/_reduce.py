@@ -1,12 +1,16 @@
 """The one way in which per-item losses become a number."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from siamjax.mining.labels import taking_part
+from siamjax.labels import taking_part
+from siamjax.types import Array, ReduceFn
 
 
-def reduce(values, where, reduce_fn, like):
+def reduce(values: jax.Array, where: Array | None, reduce_fn: ReduceFn, like: Any) -> jax.Array:
     """Reduces per-item `values`, over those that `where` (bool, same shape) selects; 0 where nothing is selected.
 
     Args:
@@ -27,7 +31,7 @@ def reduce(values, where, reduce_fn, like):
     return values.astype(jnp.result_type(like))
 
 
-def is_mean(reduce_fn) -> bool:
+def is_mean(reduce_fn: ReduceFn) -> bool:
     """Whether `reduce_fn` is the mean; False for the sum and None.
 
     Raises:
@@ -42,7 +46,7 @@ def is_mean(reduce_fn) -> bool:
     )
 
 
-def spoil(values, wrong, where):
+def spoil(values: jax.Array, wrong: Array | None, where: Array | None) -> jax.Array:
     """`values`, NaN where `wrong` (bool, same shape) and selected; None spoils nothing.
 
     Multiplied, so that gradients that pass through a spoiled value are NaN, too.

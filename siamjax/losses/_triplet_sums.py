@@ -6,17 +6,22 @@ on the CPU this is faster than to sort each row of distances, unless an anchor h
 """
 
 import functools
+from typing import Literal
 
 import chex
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 
 from siamjax import distances
-from siamjax.losses._gather import whole_batch
+from siamjax.labels import identities, taking_part
 from siamjax.losses._select import selected_rows
-from siamjax.mining.candidates import farthest, nearest, vary_like
-from siamjax.mining.labels import identities, taking_part
+from siamjax.parallel import whole_batch
+from siamjax.rows import farthest, nearest, vary_like
+from siamjax.types import Array, PairwiseDistance, Scalar
+
+Negatives = Literal["all", "semi_hard", "semi_hard_or_farthest"]
 
 # The batch is filled up to a multiple of this, which is also how many booleans are counted in one int8.
 _MULTIPLE = 64
@@ -26,7 +31,17 @@ _SLOTS = 4
 _BLOCK = 1 << 17
 
 
-def sums_of_anchors(embeddings, labels, where, axis_name, distance, margin, *, soft, negatives="all"):
+def sums_of_anchors(
+    embeddings: Array,
+    labels: Array,
+    where: Array | None,
+    axis_name: str | None,
+    distance: PairwiseDistance,
+    margin: Scalar,
+    *,
+    soft: bool,
+    negatives: Negatives = "all",
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums over each anchor's triplets, in the order of the whole batch.
 
     Args:
@@ -50,7 +65,8 @@ def sums_of_anchors(embeddings, labels, where, axis_name, distance, margin, *, s
     chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
     embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
     if not len(labels):
-        return (jnp.zeros((0,), jnp.promote_types(embeddings.dtype, jnp.float32)),) * 3
+        nothing = jnp.zeros((0,), jnp.promote_types(embeddings.dtype, jnp.float32))
+        return nothing, nothing, nothing
     order, classes = _by_class(labels, where)
     x = selected_rows(embeddings, None)[order]
     # Counts up to n, and sums of as many losses, are beyond half precision.
@@ -59,16 +75,17 @@ def sums_of_anchors(embeddings, labels, where, axis_name, distance, margin, *, s
     # NaN may come from places that are no triplet's; of the triplets, it leaves unknown which are active.
     losses = jnp.where(terms > 0, losses, 0)
     active = jnp.where(jnp.isnan(losses), lax.stop_gradient(losses), active)
-    return tuple(jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in (losses, terms, active))
+    losses, terms, active = (jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in (losses, terms, active))
+    return losses, terms, active
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class _Classes:
     """Where the class of each item of the sorted batch begins and ends, int32 [n]; and how many items take part."""
 
-    start: chex.Array
-    stop: chex.Array
-    count: chex.Array
+    start: jax.Array
+    stop: jax.Array
+    count: jax.Array
 
 
 def _by_class(labels, where):
@@ -110,7 +127,7 @@ def _scan(rule, d, margin, classes):
     rows = 1 << max(min(_BLOCK // n, _MULTIPLE).bit_length() - 1, 0)
     blocks = (d, jnp.arange(n, dtype=jnp.int32), classes.start, classes.stop)
     blocks = jax.tree.map(lambda x: x.reshape(n // rows, rows, *x.shape[1:]), blocks)
-    sums, slopes = lax.map(lambda block: _scan_block(rule, *block, margin, classes.count), blocks)
+    sums, slopes = lax.map(lambda block: _scan_block(rule, *block, margin=margin, count=classes.count), blocks)
     return jax.tree.map(lambda x: x.reshape(n), sums), slopes.reshape(n, n)
 
 

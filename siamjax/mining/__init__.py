@@ -5,12 +5,12 @@ is compared with something else (a memory) or with a part of itself (a curriculu
 before all others, so that a loss of the choice is NaN, and makes `active_share` NaN.
 """
 
-from siamjax.mining.candidates import Candidates, Pairs, Triplets, candidates
-from siamjax.mining.curriculum import easy_to_hard, limit_hardness
-from siamjax.mining.memory import Memory, init_memory, lookup, push
-from siamjax.mining.pairs import hardest_pairs, multi_similarity
-from siamjax.mining.sampled import distance_weighted, random_triplets
-from siamjax.mining.triplets import angular, batch_easy, batch_hard, easy_positive, hardest_k, semi_hard
+from siamjax.mining._candidates import Candidates, Pairs, Triplets, candidates
+from siamjax.mining._curriculum import easy_to_hard, limit_hardness
+from siamjax.mining._memory import Memory, init_memory, lookup, push
+from siamjax.mining._pairs import hardest_pairs, multi_similarity
+from siamjax.mining._sampled import distance_weighted, random_triplets
+from siamjax.mining._triplets import angular, batch_easy, batch_hard, easy_positive, hardest_k, semi_hard
 
 __all__ = [
     "Candidates",

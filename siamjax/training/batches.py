@@ -4,10 +4,9 @@ Each gives `Batches`. A batch depends on the run's key and the number of its ste
 and the number of devices changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,12 +15,13 @@ from siamjax import augment as augmentation
 from siamjax import parallel, sampling
 from siamjax.streams import OfImage, OfStep
 from siamjax.training.types import Augment, Batch, Batches, Fetch, Sample
+from siamjax.types import Device
 
 _THREADS = 2  # that read images
 _BATCHES_AHEAD = 4  # read before their step
 
 
-def stream_key(key: chex.PRNGKey, number: int | chex.Array, stream: OfStep) -> chex.PRNGKey:
+def stream_key(key: jax.Array, number: int | jax.Array, stream: OfStep) -> jax.Array:
     """The key of a stream of step `number`; `key` is the run's."""
     return jax.random.split(jax.random.fold_in(key, number), len(OfStep))[stream]
 
@@ -34,7 +34,7 @@ def resident(
     index: sampling.Index,
     source: Any,
     images: int,
-    devices: list | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> Batches:
     """Batches drawn in the step from what is stored on every device.
 
@@ -59,8 +59,16 @@ def resident(
 
 
 def streamed(
-    sample: Sample, augment: Augment, *, index: sampling.Index, read: Any, images: int, key, first: int, last: int
-):
+    sample: Sample,
+    augment: Augment,
+    *,
+    index: sampling.Index,
+    read: Any,
+    images: int,
+    key: jax.Array,
+    first: int,
+    last: int,
+) -> Batches:
     """The batches of `resident` for the steps `first` to `last` - 1, whose images are read while earlier steps run.
 
     Every process reads its own share. What `read` raises comes up at the step that needs the image.
@@ -100,7 +108,15 @@ def streamed(
     return Batches(inputs, make_batch, images, constant=False)
 
 
-def planned(plan: Callable, drawn_of: Callable, augment: Augment, *, source: np.ndarray, images: int, every: int):
+def planned(
+    plan: Callable[[Any, int], np.ndarray],
+    drawn_of: Callable[[np.ndarray], sampling.Drawn],
+    augment: Augment,
+    *,
+    source: np.ndarray,
+    images: int,
+    every: int,
+) -> Batches:
     """Batches that the network, as it is by then, plans for the next `every` steps whenever `every` divides the step.
 
     Args:
@@ -111,7 +127,7 @@ def planned(plan: Callable, drawn_of: Callable, augment: Augment, *, source: np.
       images: how many images a batch has.
       every: steps of a plan. A plan in use is not saved: a run resumes only from a multiple of it.
     """
-    stored, items = parallel.replicate(source), None
+    stored, items = parallel.replicate(source), np.empty((0, images), np.int32)
 
     def inputs(state, number):
         nonlocal items
@@ -126,7 +142,7 @@ def planned(plan: Callable, drawn_of: Callable, augment: Augment, *, source: np.
     return Batches(inputs, make_batch, images, constant=False)
 
 
-def _shown(drawn: sampling.Drawn, images, augment: Augment, key, number) -> Batch:
+def _shown(drawn: sampling.Drawn, images: jax.Array, augment: Augment, key: jax.Array, number: jax.Array) -> Batch:
     """This device's uint8 `images` of a batch as the network is to see them."""
     augment_key = stream_key(key, number, OfStep.AUGMENT)
     keys = jax.random.split(augment_key, len(drawn.item))

@@ -9,7 +9,7 @@ import tensorboardX
 
 from siamjax import parallel
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "step",
     "seconds",
     "loss",
@@ -28,7 +28,7 @@ class MetricsLog:
     calls of a run, including compilation and validation. Only the main process writes.
     """
 
-    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, after: int):
+    def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, after: int) -> None:
         self._writes = parallel.is_main_process()
         if not self._writes:
             return
@@ -45,7 +45,7 @@ class MetricsLog:
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._board = tensorboardX.SummaryWriter(str(tensorboard), purge_step=after + 1)
 
-    def write(self, step: int, values: dict):
+    def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one row; `values` holds some of `COLUMNS`."""
         if not self._writes:
             return
@@ -56,13 +56,13 @@ class MetricsLog:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def close(self):
+    def close(self) -> None:
         if self._writes:
             self._file.close()
             self._board.close()
 
 
-def read(path: pathlib.Path) -> list[dict]:
+def read(path: pathlib.Path) -> list[dict[str, float]]:
     """The rows of a metrics.csv: column -> number, without the empty ones; no rows if the file is not there."""
     if not path.exists():
         return []

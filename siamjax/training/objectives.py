@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,7 +13,8 @@ from jax import lax
 from siamjax import distances, losses
 from siamjax.choices import choose
 from siamjax.options import DISTANCES, options
-from siamjax.training.types import Batch, Metrics, Objective
+from siamjax.training.types import Batch, Metrics, Mode, Objective, Params
+from siamjax.types import BatchLoss
 
 _PUBLIC = {name: getattr(losses, name) for name in losses.__all__}
 
@@ -53,10 +53,10 @@ def loss_options() -> dict[str, dict[str, Any]]:
 
 
 def make(
-    loss: str | Callable[[chex.Array, chex.Array], chex.Array],
+    loss: str | BatchLoss,
     head: nn.Module,
     *,
-    mode: str = "identities",
+    mode: Mode = "identities",
     options: Mapping[str, Any] | None = None,
     across_groups: bool = True,
     identities: int | None = None,
@@ -81,7 +81,7 @@ def make(
     choose("name", loss, dict.fromkeys(known))
     of_pairs, given = mode in ("pairs", "assigned"), dict(options or {})
     if loss == "cross_entropy" and of_pairs:
-        return _objective(functools.partial(cross_entropy_of_pairs, head))
+        return _objective(functools.partial(on_pairs, head))
     if loss == "cross_entropy":
         return _objective(functools.partial(cross_entropy, head, across_groups=across_groups))
     if loss in PAIR_LOSSES:
@@ -101,8 +101,11 @@ def _of_pairs(name, head, given, of_pairs):
     if not of_pairs:
         raise ValueError(f"name={name!r} is a loss of given pairs: set batch.mode='pairs', or name 'batch_{name}'")
     distance, _ = choose(f"{name}.distance", given.pop("distance"), DISTANCES)
-    loss = functools.partial(PAIR_LOSSES[name], **given)
-    return _objective(functools.partial(pair_loss, head, loss=loss, distance=distance))
+
+    def loss(first, second, same):
+        return PAIR_LOSSES[name](distance(first, second), same, **given)
+
+    return _objective(functools.partial(on_pairs, head, loss=loss))
 
 
 def _on_embeddings(name, head, given, across_groups, identities):
@@ -127,32 +130,37 @@ def _on_embeddings(name, head, given, across_groups, identities):
     return _objective(functools.partial(value, loss=loss, of_proxies=True), init)
 
 
-def cross_entropy_of_pairs(head, params, embeddings, batch: Batch) -> tuple[chex.Array, Metrics]:
-    """Cross-entropy on the batch's pairs: image i with image i + n/2."""
-    return pair_loss(head, params, embeddings, batch, loss=None, distance=None)
+def on_pairs(
+    head: nn.Module,
+    params: Params,
+    embeddings: jax.Array,
+    batch: Batch,
+    *,
+    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """A loss on the batch's pairs, image i with image i + n/2, and the head's cross-entropy on them.
 
-
-def pair_loss(head, params, embeddings, batch: Batch, *, loss, distance) -> tuple[chex.Array, Metrics]:
-    """A loss on the `distance` of the batch's pairs, image i with image i + n/2, and the head's cross-entropy on them.
-
-    Without a `loss`, the cross-entropy trains both; with one, it does not reach the encoder, nor the reported loss.
+    Without a `loss` (first [n/2, d], second [n/2, d], same [n/2]), the cross-entropy trains both; with one, it does not
+    reach the encoder, nor the reported loss.
     """
     first, second = jnp.split(embeddings, 2)
     label, other = jnp.split(batch.label, 2)
     same = label == other
     read = (lax.stop_gradient(first), lax.stop_gradient(second)) if loss else (first, second)
-    logits = head.apply({"params": params["head"]}, *read)
+    logits = _logits(head, params, *read)
     reading = losses.binary_cross_entropy(logits, same)
-    value = loss(distance(first, second), same) + (reading - lax.stop_gradient(reading)) if loss else reading
+    value = loss(first, second, same) + (reading - lax.stop_gradient(reading)) if loss else reading
     return value, _accuracy(logits, same, jnp.ones_like(same))
 
 
-def cross_entropy(head, params, embeddings, batch: Batch, *, across_groups: bool) -> tuple[chex.Array, Metrics]:
+def cross_entropy(
+    head: nn.Module, params: Params, embeddings: jax.Array, batch: Batch, *, across_groups: bool
+) -> tuple[jax.Array, Metrics]:
     """Balanced cross-entropy on all pairs of two different images of the batch.
 
     Every image is embedded once and compared with every other one; different pairs may be limited to one group.
     """
-    logits = head.apply({"params": params["head"]}, embeddings, embeddings, method="all_pairs")
+    logits = _logits(head, params, embeddings, embeddings, "all_pairs")
     same = batch.label[:, None] == batch.label[None, :]
     counts = ~jnp.eye(len(embeddings), dtype=bool)
     if not across_groups:
@@ -160,14 +168,16 @@ def cross_entropy(head, params, embeddings, batch: Batch, *, across_groups: bool
     return losses.balanced_binary_cross_entropy(logits, same, where=counts), _accuracy(logits, same, counts)
 
 
-def ranking(head, params, embeddings, batch: Batch, *, across_groups: bool) -> tuple[chex.Array, Metrics]:
+def ranking(
+    head: nn.Module, params: Params, embeddings: jax.Array, batch: Batch, *, across_groups: bool
+) -> tuple[jax.Array, Metrics]:
     """Each positive's logit against those of all negatives of its anchor, by `losses.info_nce`: as one-shot trials ask.
 
     The loss does not depend on where logits have their zero; the head learns that from cross-entropy.
     """
 
     def apart(a, b):
-        return -head.apply({"params": params["head"]}, a, b, method="all_pairs")
+        return -_logits(head, params, a, b, "all_pairs")
 
     def loss(embeddings, label):
         return losses.info_nce(embeddings, label, scale=1, distance=apart)
@@ -176,8 +186,16 @@ def ranking(head, params, embeddings, batch: Batch, *, across_groups: bool) -> t
 
 
 def on_embeddings(
-    head, params, embeddings, batch: Batch, *, loss, across_groups: bool, has_aux: bool = False, of_proxies=False
-) -> tuple[chex.Array, Metrics]:
+    head,
+    params,
+    embeddings,
+    batch: Batch,
+    *,
+    loss: BatchLoss,
+    across_groups: bool,
+    has_aux: bool = False,
+    of_proxies: bool = False,
+) -> tuple[jax.Array, Metrics]:
     """A batch loss on the embeddings, over all groups; in parallel, the head learns to tell same from different.
 
     The head's cross-entropy does not reach the encoder, and is not in the reported loss.
@@ -190,8 +208,14 @@ def on_embeddings(
     return value + (reading - lax.stop_gradient(reading)), metrics | accuracy
 
 
-def _accuracy(logits, same, counts):
+def _logits(head, params, a, b, method="__call__") -> Any:
+    return head.apply({"params": params["head"]}, a, b, method=method)
+
+
+def _accuracy(logits, same, counts) -> Metrics:
     """Share of same pairs, and of different ones, on the right side of zero, averaged."""
     right = (logits > 0) == same
-    kinds = [counts & same, counts & ~same]
-    return {"pair_accuracy": sum(jnp.sum(right & kind) / jnp.maximum(jnp.sum(kind), 1) for kind in kinds) / 2}
+    of_same, of_different = (
+        jnp.sum(right & kind) / jnp.maximum(jnp.sum(kind), 1) for kind in (counts & same, counts & ~same)
+    )
+    return {"pair_accuracy": (of_same + of_different) / 2}

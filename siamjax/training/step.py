@@ -1,8 +1,8 @@
 """The training step: a pure function of state and batch, run on every device at once."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import optax
@@ -11,6 +11,7 @@ from jax import lax
 from siamjax import parallel
 from siamjax.training.state import Model, State, average_of
 from siamjax.training.types import Batch, Batches, Metrics, Objective
+from siamjax.types import Device
 
 
 def update(
@@ -49,10 +50,15 @@ def update(
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(grads)}
     params = optax.apply_updates(state.params, updates)
     following = State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
-    return following.replace(average=average_of(state, following, average)), metrics
+    return dataclasses.replace(following, average=average_of(state, following, average)), metrics
 
 
-def stepper(update: Callable[[State, Batch], tuple[State, Metrics]], batches: Batches, key: Any, devices=None):
+def stepper(
+    update: Callable[[State, Batch], tuple[State, Metrics]],
+    batches: Batches,
+    key: jax.Array,
+    devices: Sequence[Device] | None = None,
+) -> Callable[..., tuple[State, Metrics]]:
     """A function (replicated state, number, count) -> (state, metrics) that takes the `count` steps from `number` on.
 
     Metrics are those of the last step, replicated. The state is donated.
@@ -77,9 +83,10 @@ def stepper(update: Callable[[State, Batch], tuple[State, Metrics]], batches: Ba
         step = one if count == 1 else functools.partial(several, count=count)
         return parallel.pmap(step, donate=(0,), devices=devices)
 
-    def take(state, number, count=1):
+    def take(state, number, count: int = 1):
         if batches.constant:
             return program(count)(state, batches.inputs(state, number), key)
+        metrics: Metrics = {}
         for each in range(number, number + count):
             state, metrics = program(1)(state, batches.inputs(state, each), key)
         return state, metrics

@@ -1,19 +1,23 @@
 """The contracts of the training functions; see `siamjax.training.step` for how they fit together."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import chex
+import jax
+from flax import struct
 
 from siamjax import sampling
+from siamjax.types import Array
 
-Metrics = dict[str, chex.Array]
-Augment = Callable[[chex.PRNGKey, chex.Array], chex.Array]  # keys [m], images float [m, h, w, c] -> images
-Sample = Callable[[chex.PRNGKey, sampling.Index], sampling.Drawn]
-Fetch = Callable[[chex.PRNGKey, Any, chex.Array], chex.Array]  # key, source, item int32 [m] -> uint8 [m, h, w, c]
+Mode = Literal["identities", "pairs", "assigned"]  # how batches are made
+Metrics = dict[str, jax.Array]
+Params = dict[str, Any]  # "encoder", "head" and, where the loss has parameters, "loss"
+Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [m], images float [m, h, w, c] -> images
+Sample = Callable[[jax.Array, sampling.Index], sampling.Drawn]
+Fetch = Callable[[jax.Array, Any, Array], jax.Array]  # key, source, item int32 [m] -> uint8 [m, h, w, c]
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Batch:
     """One batch inside the step: images of this device, identities of the whole batch.
 
@@ -24,10 +28,10 @@ class Batch:
       group: int32 [n], their groups.
     """
 
-    images: chex.Array
-    noise: chex.PRNGKey
-    label: chex.Array
-    group: chex.Array
+    images: jax.Array
+    noise: jax.Array
+    label: Array
+    group: Array
 
 
 class Objective(NamedTuple):
@@ -35,12 +39,11 @@ class Objective(NamedTuple):
 
     Attributes:
       init: (key, length of an embedding) -> the loss's own parameters, such as proxies; {} for none.
-      value: (params, embeddings [n, d], batch) -> (loss, metrics), float scalars; `params` has the parts "encoder",
-        "head" and, where the loss has parameters, "loss".
+      value: (params, embeddings [n, d], batch) -> (loss, metrics), float scalars.
     """
 
-    init: Callable[[chex.PRNGKey, int], Any]
-    value: Callable[[Any, chex.Array, Batch], tuple[chex.Array, Metrics]]
+    init: Callable[[jax.Array, int], dict[str, jax.Array]]
+    value: Callable[[Params, jax.Array, Batch], tuple[jax.Array, Metrics]]
 
 
 class Batches(NamedTuple):
@@ -54,6 +57,6 @@ class Batches(NamedTuple):
     """
 
     inputs: Callable[[Any, int], Any]
-    make_batch: Callable[[Any, chex.PRNGKey, chex.Array], Batch]
+    make_batch: Callable[[Any, jax.Array, jax.Array], Batch]
     images: int
     constant: bool

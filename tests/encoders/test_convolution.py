@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from siamjax.encoders import convolution
+from siamjax import encoders
 
 # images [n, h, w, c], kernel [kh, kw, c, k], strides, padding
 SHAPES = {
@@ -34,7 +34,7 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
     size, window, strides, padding = SHAPES[shape]
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=size).astype(np.float32), rng.normal(size=window).astype(np.float32)
-    ours = functools.partial(convolution.convolve, strides=strides, padding=padding, method=method)
+    ours = functools.partial(encoders.convolve, strides=strides, padding=padding, method=method)
     xlas = functools.partial(
         lax.conv_general_dilated, window_strides=strides, padding=padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -53,9 +53,9 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
 def test_bfloat16_stays_bfloat16_and_near():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(4, 12, 12, 3)), rng.normal(size=(3, 3, 3, 5))
-    exact, back = jax.vjp(convolution.convolve, jnp.float32(x), jnp.float32(kernel))
+    exact, back = jax.vjp(encoders.convolve, jnp.float32(x), jnp.float32(kernel))
     rounded, back_rounded = jax.vjp(
-        functools.partial(convolution.convolve, method="frequency"), jnp.bfloat16(x), jnp.bfloat16(kernel)
+        functools.partial(encoders.convolve, method="frequency"), jnp.bfloat16(x), jnp.bfloat16(kernel)
     )
     pairs = zip((rounded, *back_rounded(jnp.ones_like(rounded))), (exact, *back(jnp.ones_like(exact))), strict=True)
     for got, expected in pairs:
@@ -68,7 +68,7 @@ def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
     rng = np.random.default_rng(0)
     x = jnp.float32(rng.integers(0, 3, size=size))  # many ties
     flaxs = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
-    y, back = jax.vjp(convolution.max_pool, x)
+    y, back = jax.vjp(encoders.max_pool, x)
     expected, expected_back = jax.vjp(flaxs, x)
     np.testing.assert_array_equal(y, expected)
     dy = jnp.float32(rng.normal(size=y.shape))
@@ -78,7 +78,7 @@ def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
 @pytest.mark.parametrize("size", [(0, 12, 12, 3), (2, 5, 5, 3)])
 def test_nothing_to_convolve_is_no_error(size):
     """No image, or a kernel larger than the images."""
-    total = lambda x, kernel: jnp.sum(convolution.convolve(x, kernel))  # noqa: E731
+    total = lambda x, kernel: jnp.sum(encoders.convolve(x, kernel))  # noqa: E731
     value, gradient = jax.value_and_grad(total, argnums=1)(jnp.ones(size), jnp.ones((7, 7, 3, 5)))
     assert value == 0 and not np.any(gradient)
 
@@ -87,10 +87,10 @@ def test_float64_keeps_its_precision():
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, kernel = jnp.asarray(rng.normal(size=(2, 20, 20, 4))), jnp.asarray(rng.normal(size=(7, 7, 4, 8)))
-        got, expected = convolution.convolve(x, kernel), convolution.convolve(x, kernel, method="direct")
+        got, expected = encoders.convolve(x, kernel), encoders.convolve(x, kernel, method="direct")
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="^method='winograd' is not known; choose one of direct"):
-        convolution.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), method="winograd")
+        encoders.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), method="winograd")

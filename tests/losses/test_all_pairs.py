@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import pair as oracle
 
-from siamjax.losses import all_pairs as losses
-from siamjax.losses import pair
+from siamjax import losses
 
 # Classes of 4, 3, 1 and 2; the length of the embeddings and the scale of their components differ widely.
 LABELS = np.array([7, -3, 7, 7, 11, -3, 7, 500, -3, 11])
@@ -200,7 +199,7 @@ def test_unreduced_values_are_what_is_reduced(name):
 def test_cosine_pairs_equal_the_loss_of_given_pairs():
     rows, columns = map(np.ravel, np.mgrid[:10, :10])
     points = jnp.asarray(EMBEDDINGS, jnp.float32)
-    given_pairs = pair.cosine_embedding(
+    given_pairs = losses.cosine_embedding(
         points[rows], points[columns], LABELS[rows] == LABELS[columns], margin=0.3, reduce_fn=None
     )
     batch = losses.batch_cosine_embedding(points, jnp.asarray(LABELS), margin=0.3, balance=None, reduce_fn=None)

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamjax.losses import _pair_log_sum_exp
+from siamjax.losses import _pair_log_sum_exp, angular
 from siamjax.losses._pair_log_sum_exp import pair_log_sum_exp
-from siamjax.losses.angular import angular
 
 # More than two blocks of the matrix product, classes of 1 to 70 in no order.
 SIZES = [70, 1, 33, 2, 2, 17, 5, 14, 3]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from siamjax import distances, mining
-from siamjax.losses.multi_similarity import multi_similarity
+from siamjax.losses import multi_similarity
 
 LABELS = jnp.array([7, -3, 7, 7, 11, -3, 7, 500, -3, 11])
 EMBEDDINGS = jnp.asarray(np.random.default_rng(0).normal(size=(10, 4)), jnp.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference import pair as oracle
 
-from siamjax.losses import pair as losses
+from siamjax import losses
 
 LOGITS = np.array([2.5, -0.3, 0.0, -7.0, 1.1, 40.0, -120.0])
 DISTANCES = np.array([0.4, 0.9, 1.7, 0.02, 2.6, 1.3, 0.71])

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from reference import ranked_list as oracle
 
-from siamjax.losses.ranked_list import ranked_list
+from siamjax.losses import ranked_list
 
 LABELS = np.array([7, -3, 7, 7, 11, -3, 7, 500])
 EMBEDDINGS = np.random.default_rng(0).normal(size=(8, 3))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reference import softmax as oracle
 
-from siamjax.losses.softmax import info_nce, n_pair, n_pair_mc, ntxent, supervised_contrastive
+from siamjax.losses import info_nce, n_pair, n_pair_mc, ntxent, supervised_contrastive
 
 RNG = np.random.default_rng(2)
 ANCHORS, POSITIVES = RNG.normal(size=(2, 8, 3)) * [1.4, 0.6, 0.9]

@@ -17,11 +17,18 @@ from reference import ranked_list as ranked_list_oracle
 from reference import softmax as oracle
 
 from siamjax import distances
-from siamjax.losses.angular import angular, angular_n_pair
-from siamjax.losses.lifted import generalized_lifted_structure, lifted_structure
-from siamjax.losses.multi_similarity import multi_similarity
-from siamjax.losses.ranked_list import ranked_list
-from siamjax.losses.softmax import info_nce, n_pair, ntxent, supervised_contrastive
+from siamjax.losses import (
+    angular,
+    angular_n_pair,
+    generalized_lifted_structure,
+    info_nce,
+    lifted_structure,
+    multi_similarity,
+    n_pair,
+    ntxent,
+    ranked_list,
+    supervised_contrastive,
+)
 
 # Classes of 4, 3, 1 and 2; the length of the embeddings and the scale of their components differ widely.
 LABELS = np.array([7, -3, 7, 7, 11, -3, 7, 500, -3, 11])

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import triplet as oracle
 
-from siamjax import distances
-from siamjax.losses import snr
-from siamjax.losses import triplet as losses
+from siamjax import distances, losses
 
 RNG = np.random.default_rng(3)
 # Anchor, positive, negative and the fourth of a quadruplet; some triplets are fulfilled, some not.
@@ -53,7 +51,7 @@ LOSSES = {
     ),
     "snr": (
         3,
-        functools.partial(losses.triplet_margin, distance=snr.snr_distance),
+        functools.partial(losses.triplet_margin, distance=losses.snr_distance),
         each(oracle.triplet, margin=0.2, distance=oracle.snr),
     ),
     "quadruplet": (4, losses.quadruplet, each(oracle.quadruplet, margin=1.0, second_margin=0.5)),
@@ -149,16 +147,16 @@ def test_all_pairs_of_the_signal_to_noise_distance():
     a, b = POINTS[0], POINTS[1][:4]
     expected = np.array([[oracle.snr(x, y) for y in b] for x in a])
     with jax.enable_x64(True):
-        np.testing.assert_allclose(jax.jit(snr.pairwise_snr_distance)(a, b), expected, rtol=1e-10)
+        np.testing.assert_allclose(jax.jit(losses.pairwise_snr_distance)(a, b), expected, rtol=1e-10)
         np.testing.assert_allclose(
-            snr.snr_distance(a, POINTS[1]), [oracle.snr(*x) for x in zip(a, POINTS[1], strict=True)]
+            losses.snr_distance(a, POINTS[1]), [oracle.snr(*x) for x in zip(a, POINTS[1], strict=True)]
         )
 
 
 def test_signal_to_noise_without_a_signal():
     still, moving = jnp.full((3, 4), 2.0), jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32)
-    gradient = jax.jit(jax.grad(lambda x: snr.pairwise_snr_distance(x, moving).sum()))(still)
-    np.testing.assert_array_equal(snr.pairwise_snr_distance(still, moving), np.zeros((3, 3)))
+    gradient = jax.jit(jax.grad(lambda x: losses.pairwise_snr_distance(x, moving).sum()))(still)
+    np.testing.assert_array_equal(losses.pairwise_snr_distance(still, moving), np.zeros((3, 3)))
     np.testing.assert_array_equal(gradient, np.zeros((3, 4)))
 
 
@@ -166,6 +164,6 @@ def test_zero_mean_regularizer():
     points = POINTS[0]
     expected = [abs(sum(x)) for x, counts in zip(points, WHERE, strict=True) if counts]
     with jax.enable_x64(True):
-        value = jax.jit(snr.zero_mean_regularizer)(jnp.asarray(points), where=WHERE)
+        value = jax.jit(losses.zero_mean_regularizer)(jnp.asarray(points), where=WHERE)
         np.testing.assert_allclose(value, np.mean(expected), rtol=1e-10)
-    assert snr.zero_mean_regularizer(jnp.asarray(points), where=~ALL) == 0
+    assert losses.zero_mean_regularizer(jnp.asarray(points), where=~ALL) == 0

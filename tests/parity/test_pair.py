@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamjax import distances
-from siamjax.losses import all_pairs, pair, snr
+from siamjax import distances, losses
 
 torch = pytest.importorskip("torch")
 pml = pytest.importorskip("pytorch_metric_learning.losses")
@@ -47,7 +46,7 @@ def on_labels(loss):
 def test_contrastive(margins, reducer, active_only):
     assert_equal_to(
         on_labels(pml.ContrastiveLoss(reducer=reducer, **margins)),
-        lambda x: 2 * all_pairs.batch_linear_contrastive(normalised(x), LABELS, active_only=active_only, **margins),
+        lambda x: 2 * losses.batch_linear_contrastive(normalised(x), LABELS, active_only=active_only, **margins),
     )
 
 
@@ -57,7 +56,7 @@ def test_contrastive(margins, reducer, active_only):
 def test_contrastive_of_plain_distances(power, distance):
     theirs = pml_distances.LpDistance(normalize_embeddings=False, power=power)
     margins = {"pos_margin": 1.0, "neg_margin": 4.0}
-    loss = functools.partial(all_pairs.batch_linear_contrastive, distance=distance, active_only=True)
+    loss = functools.partial(losses.batch_linear_contrastive, distance=distance, active_only=True)
     assert_equal_to(
         on_labels(pml.ContrastiveLoss(distance=theirs, **margins)), lambda x: 2 * loss(x, LABELS, **margins)
     )
@@ -67,13 +66,13 @@ def test_contrastive_of_cosines_is_the_cosine_embedding_loss():
     loss = pml.ContrastiveLoss(
         pos_margin=1, neg_margin=0.2, distance=pml_distances.CosineSimilarity(), reducer=reducers.MeanReducer()
     )
-    assert_equal_to(on_labels(loss), lambda x: 2 * all_pairs.batch_cosine_embedding(x, LABELS, margin=0.2))
+    assert_equal_to(on_labels(loss), lambda x: 2 * losses.batch_cosine_embedding(x, LABELS, margin=0.2))
 
 
 def test_signal_to_noise_ratio_contrastive_is_the_linear_one_of_another_distance():
     margins = {"pos_margin": 0.01, "neg_margin": 1.5}
     loss = functools.partial(
-        all_pairs.batch_linear_contrastive, distance=snr.pairwise_snr_distance, active_only=True, **margins
+        losses.batch_linear_contrastive, distance=losses.pairwise_snr_distance, active_only=True, **margins
     )
     theirs = on_labels(pml.SignalToNoiseRatioContrastiveLoss(**margins))
     assert_equal_to(theirs, lambda x: 2 * loss(normalised(x), LABELS))
@@ -84,7 +83,7 @@ def test_signal_to_noise_ratio_contrastive_is_the_linear_one_of_another_distance
 def test_circle(m, gamma, tolerance):
     assert_equal_to(
         on_labels(pml.CircleLoss(m=m, gamma=gamma)),
-        lambda x: all_pairs.circle(x, LABELS, m=m, gamma=gamma),
+        lambda x: losses.circle(x, LABELS, m=m, gamma=gamma),
         tolerance=tolerance,
     )
 
@@ -93,7 +92,7 @@ def test_cosine_embedding_of_given_pairs():
     same = np.array([1, 0, 0, 1, 0])
     assert_equal_to(
         lambda x: torch.nn.CosineEmbeddingLoss(margin=0.1)(x[:5], x[5:10], torch.tensor(2 * same - 1)),
-        lambda x: pair.cosine_embedding(x[:5], x[5:10], same, margin=0.1),
+        lambda x: losses.cosine_embedding(x[:5], x[5:10], same, margin=0.1),
     )
 
 
@@ -101,6 +100,6 @@ def test_binary_cross_entropy():
     same = (RNG.random(11) < 0.4).astype(float)
     assert_equal_to(
         lambda x: torch.nn.BCEWithLogitsLoss()(x, torch.tensor(same)),
-        lambda x: pair.binary_cross_entropy(x, same),
+        lambda x: losses.binary_cross_entropy(x, same),
         points=9 * EMBEDDINGS[:, 0],
     )

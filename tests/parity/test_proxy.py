@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamjax import distances
-from siamjax.losses import proxy
+from siamjax import distances, losses
 
 torch = pytest.importorskip("torch")
 pml = pytest.importorskip("pytorch_metric_learning.losses")
@@ -51,42 +50,42 @@ def test_proxy_nca_of_unit_length(scale):
     def distance(x, p):
         return 2 * distances.pairwise_cosine(x, p)
 
-    ours = functools.partial(proxy.proxy_nca, scale=scale, include_positive=True, distance=distance)
+    ours = functools.partial(losses.proxy_nca, scale=scale, include_positive=True, distance=distance)
     assert_equal_to(pml.ProxyNCALoss(CLASSES, DIMENSION, softmax_scale=scale), ours, "proxies")
 
 
 def test_proxy_nca_as_it_is():
     theirs = pml_distances.LpDistance(normalize_embeddings=False, power=2)
-    ours = functools.partial(proxy.proxy_nca, include_positive=True)
+    ours = functools.partial(losses.proxy_nca, include_positive=True)
     assert_equal_to(pml.ProxyNCALoss(CLASSES, DIMENSION, distance=theirs), ours, "proxies")
 
 
 @pytest.mark.parametrize("delta,alpha", [(0.1, 32.0), (0.3, 5.0)])
 def test_proxy_anchor(delta, alpha):
-    ours = functools.partial(proxy.proxy_anchor, delta=delta, alpha=alpha)
+    ours = functools.partial(losses.proxy_anchor, delta=delta, alpha=alpha)
     assert_equal_to(pml.ProxyAnchorLoss(CLASSES, DIMENSION, margin=delta, alpha=alpha), ours, "proxies")
 
 
 @pytest.mark.parametrize("degrees,s", [(28.6, 64.0), (60.0, 8.0)])
 def test_arcface(degrees, s):
-    ours = functools.partial(proxy.arcface, m=np.radians(degrees), s=s)
+    ours = functools.partial(losses.arcface, m=np.radians(degrees), s=s)
     assert_equal_to(pml.ArcFaceLoss(CLASSES, DIMENSION, margin=degrees, scale=s), ours)
 
 
 @pytest.mark.parametrize("m,s", [(0.35, 64.0), (0.1, 8.0)])
 def test_cosface(m, s):
-    ours = functools.partial(proxy.cosface, m=m, s=s)
+    ours = functools.partial(losses.cosface, m=m, s=s)
     assert_equal_to(pml.CosFaceLoss(CLASSES, DIMENSION, margin=m, scale=s), ours)
 
 
 def test_cosface_without_margin_is_the_normalised_softmax():
     for distance in (None, pml_distances.CosineSimilarity()):
         theirs = pml.NormalizedSoftmaxLoss(CLASSES, DIMENSION, temperature=0.05, distance=distance)
-        assert_equal_to(theirs, functools.partial(proxy.cosface, m=0.0, s=20.0))
+        assert_equal_to(theirs, functools.partial(losses.cosface, m=0.0, s=20.0))
 
 
 @pytest.mark.parametrize("lam,delta,gamma", [(20.0, 0.01, 0.1), (5.0, 0.2, 0.5)])
 def test_soft_triple(lam, delta, gamma):
-    ours = functools.partial(proxy.soft_triple, lam=lam, delta=delta, gamma=gamma)
+    ours = functools.partial(losses.soft_triple, lam=lam, delta=delta, gamma=gamma)
     theirs = pml.SoftTripleLoss(CLASSES, DIMENSION, centers_per_class=CENTERS, la=lam, margin=delta, gamma=gamma)
     assert_equal_to(theirs, ours, "fc", RNG.normal(size=(CLASSES, CENTERS, DIMENSION)))

@@ -8,11 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from siamjax.losses.angular import angular
-from siamjax.losses.lifted import generalized_lifted_structure, lifted_structure
-from siamjax.losses.multi_similarity import multi_similarity
-from siamjax.losses.ranked_list import ranked_list
-from siamjax.losses.softmax import info_nce, n_pair_mc, ntxent, supervised_contrastive
+from siamjax.losses import (
+    angular,
+    generalized_lifted_structure,
+    info_nce,
+    lifted_structure,
+    multi_similarity,
+    n_pair_mc,
+    ntxent,
+    ranked_list,
+    supervised_contrastive,
+)
 
 # One class of a single item: it has no positive.
 LABELS = np.array([0, 3, 0, 0, 1, 3, 0, 2, 3, 1, 1])

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from siamjax import distances
-from siamjax.losses import all_pairs, batch_triplet, snr, triplet
+from siamjax import distances, losses
 
 torch = pytest.importorskip("torch")
 pml = pytest.importorskip("pytorch_metric_learning.losses")
@@ -54,7 +53,7 @@ def on_labels(loss, miner=None):
 @each_power
 @pytest.mark.parametrize("reducer,active_only", [(None, True), (reducers.MeanReducer(), False)], ids=["active", "mean"])
 def test_batch_all(power, distance, reducer, active_only):
-    ours = functools.partial(batch_triplet.batch_all_triplet, margin=0.3, distance=distance, active_only=active_only)
+    ours = functools.partial(losses.batch_all_triplet, margin=0.3, distance=distance, active_only=active_only)
     assert_equal_to(
         on_labels(pml.TripletMarginLoss(margin=0.3, distance=lp(power), reducer=reducer)), lambda x: ours(x, LABELS)
     )
@@ -62,14 +61,14 @@ def test_batch_all(power, distance, reducer, active_only):
 
 @each_power
 def test_batch_all_soft(power, distance):
-    ours = functools.partial(batch_triplet.batch_all_triplet, margin=0.3, soft=True, distance=distance)
+    ours = functools.partial(losses.batch_all_triplet, margin=0.3, soft=True, distance=distance)
     theirs = pml.TripletMarginLoss(margin=0.3, smooth_loss=True, distance=lp(power))
     assert_equal_to(on_labels(theirs), lambda x: ours(x, LABELS))
 
 
 @each_power
 def test_batch_hard(power, distance):
-    ours = functools.partial(batch_triplet.batch_hard_triplet, margin=0.3, distance=distance)
+    ours = functools.partial(losses.batch_hard_triplet, margin=0.3, distance=distance)
     theirs = pml.TripletMarginLoss(margin=0.3, distance=lp(power), reducer=reducers.MeanReducer())
     assert_equal_to(on_labels(theirs, miners.BatchHardMiner(distance=lp(power))), lambda x: ours(x, LABELS))
 
@@ -77,7 +76,7 @@ def test_batch_hard(power, distance):
 @each_power
 @pytest.mark.parametrize("semi_hard", [False, True], ids=["hard", "semi_hard"])
 def test_easy_positive(power, distance, semi_hard):
-    ours = functools.partial(batch_triplet.easy_positive_triplet, margin=0.9, distance=distance, semi_hard=semi_hard)
+    ours = functools.partial(losses.easy_positive_triplet, margin=0.9, distance=distance, semi_hard=semi_hard)
     theirs = pml.TripletMarginLoss(margin=0.9, distance=lp(power), reducer=reducers.MeanReducer())
     miner = miners.BatchEasyHardMiner("easy", "semihard" if semi_hard else "hard", distance=lp(power))
     assert_equal_to(on_labels(theirs, miner), lambda x: ours(x, LABELS))
@@ -90,17 +89,17 @@ def test_signal_to_noise_contrastive():
     )
 
     def ours(x):
-        pairs = all_pairs.batch_linear_contrastive(
-            x, LABELS, pos_margin=0.0, neg_margin=1.5, distance=snr.pairwise_snr_distance, active_only=True
+        pairs = losses.batch_linear_contrastive(
+            x, LABELS, pos_margin=0.0, neg_margin=1.5, distance=losses.pairwise_snr_distance, active_only=True
         )
-        return 2 * pairs + 0.3 * snr.zero_mean_regularizer(x)
+        return 2 * pairs + 0.3 * losses.zero_mean_regularizer(x)
 
     assert_equal_to(on_labels(theirs), ours)
 
 
 def test_signal_to_noise_triplet():
     theirs = pml.TripletMarginLoss(margin=0.3, distance=SNR, reducer=reducers.MeanReducer())
-    ours = functools.partial(batch_triplet.batch_all_triplet, margin=0.3, distance=snr.pairwise_snr_distance)
+    ours = functools.partial(losses.batch_all_triplet, margin=0.3, distance=losses.pairwise_snr_distance)
     assert_equal_to(on_labels(theirs), lambda x: ours(x, LABELS))
 
 
@@ -109,4 +108,4 @@ def test_given_triplets(swap):
     points = RNG.normal(size=(3, 9, 4))
     # PyTorch adds a small number to the differences, so as to have a gradient where they vanish.
     theirs = torch.nn.TripletMarginLoss(margin=0.8, eps=0, swap=swap)
-    assert_equal_to(lambda x: theirs(*x), lambda x: triplet.triplet_margin(*x, margin=0.8, swap=swap), points)
+    assert_equal_to(lambda x: theirs(*x), lambda x: losses.triplet_margin(*x, margin=0.8, swap=swap), points)

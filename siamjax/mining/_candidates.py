@@ -1,15 +1,23 @@
 """What miners choose from, and the shapes in which they return their choice."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import chex
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 
 from siamjax.distances import widen
-from siamjax.mining.labels import identities, taking_part
+from siamjax.labels import identities, taking_part
+from siamjax.rows import columns, first, pick, vary_like
+from siamjax.types import Array, Scalar
+
+S = TypeVar("S")
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Candidates:
     """The pairs that miners choose from; anchors in rows, what they are compared with in columns.
 
@@ -18,11 +26,11 @@ class Candidates:
       negative: bool [n, m], pairs of different identities. What is in neither counts for nothing.
     """
 
-    positive: chex.Array
-    negative: chex.Array
+    positive: jax.Array
+    negative: jax.Array
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Pairs:
     """Mined pairs, as masks over all of them: `same=pairs.positive, where=pairs.positive | pairs.negative` in a loss.
 
@@ -33,12 +41,12 @@ class Pairs:
         where there are no pairs.
     """
 
-    positive: chex.Array
-    negative: chex.Array
-    active_share: chex.Array
+    positive: jax.Array
+    negative: jax.Array
+    active_share: jax.Array
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Triplets:
     """Mined triplets. What is not valid has indices in range, so that it can be looked up, but no meaning.
 
@@ -52,23 +60,26 @@ class Triplets:
         collapsed to one point.
     """
 
-    anchor: chex.Array
-    positive: chex.Array
-    negative: chex.Array
-    valid: chex.Array
-    active_share: chex.Array
+    anchor: jax.Array
+    positive: jax.Array
+    negative: jax.Array
+    valid: jax.Array
+    active_share: jax.Array
 
-    def distances(self, distances: chex.Array) -> tuple[chex.Array, chex.Array]:
+    def distances(self, distances: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Distances [n, m] -> those from anchor to positive [t] and from anchor to negative [t], with gradient."""
         return distances[self.anchor, self.positive], distances[self.anchor, self.negative]
 
-    def embeddings(self, anchors: chex.Array, others: chex.Array | None = None):
+    def embeddings(self, anchors: jax.Array, others: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Embeddings [n, d] (and [m, d] of columns, if others) -> anchors, positives, negatives, each [t, d]."""
         others = anchors if others is None else others
         return anchors[self.anchor], others[self.positive], others[self.negative]
 
 
-def candidates(labels: chex.Array, *, where: chex.Array | None = None) -> Candidates:
+Labels = Array | Candidates | Pairs  # identities int [n], or which pairs to choose from
+
+
+def candidates(labels: Array, *, where: Array | None = None) -> Candidates:
     """All pairs of a batch, but for an item with itself.
 
     Args:
@@ -89,45 +100,22 @@ def candidates(labels: chex.Array, *, where: chex.Array | None = None) -> Candid
     return Candidates(positive=same & part & ~jnp.eye(len(labels), dtype=bool), negative=~same & part)
 
 
-def prepare(distances, labels, where):
+def prepare(distances: Array, labels: Labels, where: Array | None) -> tuple[jax.Array, Candidates]:
     """A miner's distances, in float32 or wider and cut off from the gradient, and its candidates."""
     chex.assert_rank(distances, 2)
     chex.assert_type(distances, float)
-    if not isinstance(labels, Candidates | Pairs):
-        labels = candidates(labels, where=where)
-    elif where is not None:
-        raise ValueError("where= goes with labels; the masks of Candidates already say which pairs take part")
-    chex.assert_equal_shape([distances, labels.positive, labels.negative])
+    if isinstance(labels, Candidates | Pairs):
+        if where is not None:
+            raise ValueError("where= goes with labels; the masks of Candidates already say which pairs take part")
+        found = Candidates(positive=labels.positive, negative=labels.negative)
+    else:
+        found = candidates(labels, where=where)
+    chex.assert_equal_shape([distances, found.positive, found.negative])
     (distances,) = widen(distances)
-    return lax.stop_gradient(distances), labels
+    return lax.stop_gradient(distances), found
 
 
-def nearest(distances, mask):
-    """int32 [n]: the column of each row's smallest distance within `mask`; any column where the row has none.
-
-    As good as `argmin`, which XLA does not vectorise on the CPU; and a distance that overflowed is chosen rather than
-    something outside the mask. NaN comes before all others, so that what is computed of the choice is NaN.
-    """
-    least = jnp.min(jnp.where(mask, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
-    return first(mask & ((distances <= least) | jnp.isnan(distances)))
-
-
-def farthest(distances, mask):
-    """int32 [n]: the column of each row's largest distance within `mask`; any column where the row has none."""
-    return nearest(-distances, mask)
-
-
-def first(mask):
-    """int32 [n]: the first column of each row within `mask`; the last column where there is none."""
-    return jnp.min(jnp.where(mask, _columns(mask), mask.shape[1] - 1), axis=1, initial=mask.shape[1] - 1)
-
-
-def pick(matrix, column):
-    """matrix [n, m], column int [n] -> [n], one entry of each row."""
-    return matrix[jnp.arange(len(matrix)), column]
-
-
-def fold_positives(step, state, found):
+def fold_positives(step: Callable[[S, jax.Array, jax.Array], S], state: S, found: Candidates) -> S:
     """Calls state = step(state, positive int32 [n], exists bool [n]) with every anchor's 1st positive, 2nd and so on.
 
     Positives are few, negatives many: this takes as many steps of O(nm) as the largest class has positives, and nothing
@@ -135,11 +123,11 @@ def fold_positives(step, state, found):
     """
     # Anchors without negatives are in no triplet, so that a batch of one class takes no steps at all.
     positive = found.positive & jnp.any(found.negative, axis=1, keepdims=True)
-    columns = _columns(positive)
+    column_of = columns(positive)
 
     def body(_, carry):
         last, state = carry
-        left = positive & (columns > last[:, None])
+        left = positive & (column_of > last[:, None])
         column = first(left)
         exists = pick(left, column)
         return column, step(state, column, exists)
@@ -149,14 +137,7 @@ def fold_positives(step, state, found):
     return lax.fori_loop(0, steps, body, vary_like(found.positive, (start, state)))[1]
 
 
-def vary_like(array, tree):
-    """The same constants, as if they hung on `array`: in shard_map a loop must start from what varies over the devices
-    if that is what it ends with. The choice between equals is compiled away."""
-    either = jnp.any(array)
-    return jax.tree.map(lambda x: jnp.where(either, x, x), tree)
-
-
-def active_share(distances, found, margin):
+def active_share(distances: jax.Array, found: Candidates, margin: Scalar) -> jax.Array:
     """Share of the triplets (a, p, n) with d_an − d_ap < margin; NaN where that is unknown of one of them."""
 
     def count(active, positive, exists):
@@ -169,31 +150,39 @@ def active_share(distances, found, margin):
     return share(unless_unknown(active, distances, found), triplets_per_anchor(found), distances.dtype)
 
 
-def unless_unknown(active, distances, found):
+def unless_unknown(active: jax.Array, distances: jax.Array, found: Candidates) -> jax.Array:
     """`active` [n], but NaN for an anchor with a triplet whose gap is: by a NaN distance, or by two that overflowed."""
     kinds = found.positive, found.negative
     far, near = (jnp.max(jnp.where(mask, jnp.abs(distances), 0), axis=1, initial=0) for mask in kinds)
     return jnp.where(jnp.isnan(far - near) & (triplets_per_anchor(found) > 0), jnp.nan, active)
 
 
-def hardness(x):
+def hardness(x: jax.Array) -> jax.Array:
     """Distances, or their negatives, as `lax.top_k` can order them: NaN foremost, what overflowed within range."""
     largest = jnp.finfo(x.dtype).max
     return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)
 
 
-def triplets_per_anchor(found):
+def triplets_per_anchor(found: Candidates) -> jax.Array:
     """int32 [n]: positives times negatives of each anchor."""
     return jnp.sum(found.positive, axis=1, dtype=jnp.int32) * jnp.sum(found.negative, axis=1, dtype=jnp.int32)
 
 
-def share(part, whole, dtype):
+def share(part: jax.Array, whole: jax.Array, dtype: Any) -> jax.Array:
     """Σ part / Σ whole of counts, 0 where there are none; summed as floats, for a batch's triplets outgrow int32."""
     dtype = jnp.promote_types(dtype, jnp.float32)
     return jnp.sum(part.astype(dtype)) / jnp.maximum(jnp.sum(whole.astype(dtype)), 1)
 
 
-def as_triplets(found, anchor, positive, negative, *, active_share, where=True):
+def as_triplets(
+    found: Candidates,
+    anchor: jax.Array,
+    positive: jax.Array,
+    negative: jax.Array,
+    *,
+    active_share: jax.Array,
+    where: jax.Array | bool = True,
+) -> Triplets:
     """`Triplets` of index arrays of one shape, valid where the masks and `where` say so."""
     # Looking the choice up in the masks holds for any way of choosing: nothing outside them can become valid.
     valid = found.positive[anchor, positive] & found.negative[anchor, negative] & where
@@ -204,7 +193,3 @@ def as_triplets(found, anchor, positive, negative, *, active_share, where=True):
         valid=valid.ravel(),
         active_share=active_share,
     )
-
-
-def _columns(mask):
-    return lax.broadcasted_iota(jnp.int32, mask.shape, 1)

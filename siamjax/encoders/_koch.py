@@ -1,13 +1,17 @@
 """Koch's convolutional encoder for 105×105 characters."""
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from siamjax import distances
-from siamjax.encoders import convolution
+from siamjax.encoders import _convolution as convolution
+from siamjax.encoders._convolution import Method
+from siamjax.types import Array
 
 
-def bias_init(key, shape, dtype=jnp.float32):
+def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Koch's first biases, of every layer and of the head: N(0.5, 0.01²)."""
     return 0.5 + nn.initializers.normal(0.01)(key, shape, dtype)
 
@@ -33,18 +37,18 @@ class Koch(nn.Module):
     embedding: int = 4096
     unit_length: bool = False
     dtype: jnp.dtype = jnp.float32
-    convolution: str = "auto"
+    convolution: Method = "auto"
     scaled: bool = False
 
     @nn.compact
-    def __call__(self, images, train: bool = False):
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] in 0..1, at least 65 pixels a side -> embeddings float32 [n, embedding] in 0..1."""
         if min(images.shape[1:3]) < 65:
             raise ValueError(
                 f"encoder 'koch' needs images of at least 65×65 pixels, found {images.shape[1]}×{images.shape[2]}; "
                 "raise data.size or choose another encoder.name"
             )
-        x = images.astype(self.dtype)
+        x = jnp.asarray(images, self.dtype)
         biases = nn.initializers.zeros if self.scaled else bias_init
         for number, (channels, kernel) in enumerate([(1, 10), (2, 7), (2, 4), (4, 4)], start=1):
             x = nn.Conv(

@@ -1,6 +1,5 @@
 """Ranked list: positives within one sphere about the anchor, negatives beyond a larger one."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -8,23 +7,24 @@ from jax import lax
 from siamjax import distances
 from siamjax.losses._candidates import batch_candidates
 from siamjax.losses._reduce import reduce
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def ranked_list(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    alpha=1.2,
-    margin=0.4,
-    positive_temperature=0.0,
-    negative_temperature=10.0,
-    imbalance=0.5,
-    constant_weights=True,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    alpha: Scalar = 1.2,
+    margin: Scalar = 0.4,
+    positive_temperature: Scalar = 0.0,
+    negative_temperature: Scalar = 10.0,
+    imbalance: Scalar = 0.5,
+    constant_weights: bool = True,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Ranked list loss: (1 − λ) Σ_p w_p (d_ap − (α − m)) / Σ w_p + λ Σ_n w_n (α − d_an) / Σ w_n for each anchor a.
 
     Wang, Hua, Kodirov, Hu, Garnier, Robertson: Ranked List Loss for Deep Metric Learning (2019);
@@ -51,8 +51,8 @@ def ranked_list(
       float scalar, or per-anchor values [n]; 0 where no pair violates.
     """
     x, _, where, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(x, x)
-    too_far, too_near = distance - (alpha - margin), alpha - distance
+    d = distance(x, x)
+    too_far, too_near = d - (alpha - margin), alpha - d
     # A NaN distance violates, too.
     pull = _weighted_mean(too_far, found.positive & ~(too_far <= 0), positive_temperature, constant_weights)
     push = _weighted_mean(too_near, found.negative & ~(too_near <= 0), negative_temperature, constant_weights)

@@ -1,24 +1,24 @@
 """Lifted structure: positive pairs against a soft minimum over all of their negatives."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from siamjax import distances
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def lifted_structure(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=1.0,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    margin: Scalar = 1.0,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Lifted structure loss: ½ max(0, J)², J = D_ij + log(Σ_k exp(α − D_ik) + Σ_l exp(α − D_jl)), per positive pair.
 
     Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding (2016), equation 4;
@@ -38,23 +38,23 @@ def lifted_structure(
       float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
     """
     x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(x, x)
-    push, has_negative = log_sum_exp(margin - distance, found.negative)
-    violation = jax.nn.relu(distance + jnp.logaddexp(push[:, None], push[None, :]))
+    d = distance(x, x)
+    push, has_negative = log_sum_exp(margin - d, found.negative)
+    violation = jax.nn.relu(d + jnp.logaddexp(push[:, None], push[None, :]))
     values = jnp.where(has_negative[:, None], jnp.square(violation) / 2, 0)
     return reduce(values, found.positive, reduce_fn, embeddings)
 
 
 def generalized_lifted_structure(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=1.0,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    margin: Scalar = 1.0,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Generalised lifted structure loss: max(0, log Σ_p exp(D_ap) + log Σ_n exp(m − D_an)) for each anchor a.
 
     Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification (2017), section 2;
@@ -74,7 +74,7 @@ def generalized_lifted_structure(
       float scalar, or per-anchor values [n]; 0 where no anchor has both.
     """
     x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    distance = distance(x, x)
-    pull, has_positive = log_sum_exp(distance, found.positive)
-    push, has_negative = log_sum_exp(margin - distance, found.negative)
+    d = distance(x, x)
+    pull, has_positive = log_sum_exp(d, found.positive)
+    push, has_negative = log_sum_exp(margin - d, found.negative)
     return reduce(jax.nn.relu(pull + push), has_positive & has_negative, reduce_fn, embeddings)

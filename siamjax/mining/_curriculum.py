@@ -4,13 +4,14 @@ hardness = mining.easy_to_hard(step, start=0, end=2_000)
 mined = mining.batch_hard(distances, mining.limit_hardness(distances, labels, negatives=hardness))
 """
 
-import chex
+import jax
 import jax.numpy as jnp
 
-from siamjax.mining.candidates import Candidates, prepare
+from siamjax.mining._candidates import Candidates, Labels, prepare
+from siamjax.types import Array, Scalar
 
 
-def easy_to_hard(step: chex.Numeric, *, start: int, end: int, low: float = 0.0, high: float = 1.0) -> chex.Array:
+def easy_to_hard(step: Scalar, *, start: int, end: int, low: float = 0.0, high: float = 1.0) -> jax.Array:
     """A number that rises in a straight line from `low` at step `start` to `high` at step `end`, and is flat outside.
 
     Args:
@@ -32,12 +33,12 @@ def easy_to_hard(step: chex.Numeric, *, start: int, end: int, low: float = 0.0, 
 
 
 def limit_hardness(
-    distances: chex.Array,
-    labels: chex.Array | Candidates,
+    distances: Array,
+    labels: Labels,
     *,
-    negatives: chex.Numeric = 1.0,
-    positives: chex.Numeric = 1.0,
-    where=None,
+    negatives: Scalar = 1.0,
+    positives: Scalar = 1.0,
+    where: Array | None = None,
 ) -> Candidates:
     """Candidates without the hardest: of each anchor, the given shares of negatives, farthest first, and positives,
     nearest first.

@@ -1,16 +1,14 @@
 """Pairs chosen by how hard they are, as masks over all pairs."""
 
-import chex
 import jax.numpy as jnp
 from jax import lax
 
-from siamjax.mining.candidates import Candidates, Pairs, hardness, prepare, share, unless_unknown
-from siamjax.mining.triplets import check_k
+from siamjax.mining._candidates import Labels, Pairs, hardness, prepare, share, unless_unknown
+from siamjax.mining._triplets import check_k
+from siamjax.types import Array, Scalar
 
 
-def multi_similarity(
-    distances: chex.Array, labels: chex.Array | Candidates, *, epsilon: float = 0.1, where=None
-) -> Pairs:
+def multi_similarity(distances: Array, labels: Labels, *, epsilon: Scalar = 0.1, where: Array | None = None) -> Pairs:
     """The pairs that a triplet of their anchor ranks wrongly, or right by less than ε.
 
     Negatives with d_an < max_p d_ap + ε and positives with d_ap > min_n d_an − ε. Wang, Han, Huang, Dong, Scott:
@@ -32,7 +30,7 @@ def multi_similarity(
 
 
 def hardest_pairs(
-    distances: chex.Array, labels: chex.Array | Candidates, *, k: int, margin: float = 0.2, where=None
+    distances: Array, labels: Labels, *, k: int, margin: float = 0.2, where: Array | None = None
 ) -> Pairs:
     """Each anchor's k farthest positives and k nearest negatives, or as many as it has.
 

@@ -2,12 +2,15 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
-from siamjax.encoders import convolution
-from siamjax.encoders.conv import normalised_convolution
+from siamjax.encoders import _convolution as convolution
+from siamjax.encoders._conv import normalised_convolution
+from siamjax.encoders._convolution import Method
+from siamjax.types import Array
 
 
 class ResNet12(nn.Module):
@@ -30,11 +33,11 @@ class ResNet12(nn.Module):
     embedding: int = 256
     unit_length: bool = False
     dtype: jnp.dtype = jnp.float32
-    convolution: str = "auto"
+    convolution: Method = "auto"
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, images, train: bool = False):
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] in 0..1, at least 16 pixels a side -> embeddings float32 [n, embedding]."""
         if min(images.shape[1:3]) < 16:
             raise ValueError(
@@ -42,7 +45,7 @@ class ResNet12(nn.Module):
                 f"{images.shape[1]}×{images.shape[2]}; raise data.size or choose another encoder.name"
             )
         layer = functools.partial(normalised_convolution, self, train=train)
-        x = images.astype(self.dtype)
+        x = jnp.asarray(images, self.dtype)
         for block in range(4):
             channels = 2**block * self.width
             shortcut = layer(x, channels, 1)

@@ -2,7 +2,6 @@
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -10,18 +9,19 @@ from siamjax import distances
 from siamjax.losses._candidates import batch_candidates
 from siamjax.losses._pair_log_sum_exp import pair_log_sum_exp
 from siamjax.losses._reduce import reduce
-from siamjax.losses.softmax import n_pair
+from siamjax.losses._softmax import n_pair
+from siamjax.types import Array, ReduceFn, Scalar
 
 
 def angular(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
     alpha: float = 45.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Angular loss: log(1 + Σ_n exp(4 t² (a + p)·n − 2 (1 + t²) a·p)), t = tan α, for each positive pair (a, p).
 
     Wang, Zhou, Wen, Liu, Lin: Deep Metric Learning with Angular Loss (2017), equation 8;
@@ -53,15 +53,15 @@ def angular(
 
 
 def angular_n_pair(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
     alpha: float = 45.0,
-    angular_weight=1.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    angular_weight: Scalar = 1.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """N-pair loss plus λ times the angular loss, both over all positive pairs of a batch.
 
     Wang, Zhou, Wen, Liu, Lin: Deep Metric Learning with Angular Loss (2017), section 3.3;

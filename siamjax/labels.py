@@ -2,13 +2,16 @@
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+
+from siamjax.types import Array
 
 _RENUMBER = "number the identities first: labels = np.unique(labels, return_inverse=True)[1]"
 
 
-def identities(labels):
+def identities(labels: Array) -> Array:
     """Labels, as whole numbers that are equal in JAX only if they were equal before.
 
     JAX keeps 32 bits of an integer unless `jax_enable_x64` is set. NumPy labels that need more are renumbered here. As
@@ -24,7 +27,7 @@ def identities(labels):
     return labels if _fits(labels) else np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
-def lasting_identities(labels, name: str = "labels"):
+def lasting_identities(labels: Array, name: str = "labels") -> Array:
     """Labels that are kept and compared with those of other calls, so that they cannot be renumbered here.
 
     Raises:
@@ -33,14 +36,14 @@ def lasting_identities(labels, name: str = "labels"):
     labels = _whole_numbers(labels, name)
     if not _fits(labels):
         narrow = jax.dtypes.canonicalize_dtype(labels.dtype)
+        wide = np.asarray(labels).flat[np.argmax(labels.astype(narrow) != labels)]
         raise ValueError(
-            f"{name}: found {labels.flat[np.argmax(labels.astype(narrow) != labels)]}, beyond JAX's {narrow}; renumber "
-            "them for the whole data set, or set jax_enable_x64"
+            f"{name}: found {wide}, beyond JAX's {narrow}; renumber them for the whole data set, or set jax_enable_x64"
         )
     return labels
 
 
-def classes(labels, count: int, where=None):
+def classes(labels: Array, count: int, where: Array | None = None) -> jax.Array:
     """Labels that are rows 0..count − 1 of something else: as int32, −1 for those that are not.
 
     Args:
@@ -60,7 +63,7 @@ def classes(labels, count: int, where=None):
     return jnp.where(outside, -1, labels.astype(np.int32))
 
 
-def sameness(same, where=None):
+def sameness(same: Array, where: Array | None = None) -> tuple[Array, Array | None]:
     """Which pairs are of the same identity, and which have a value that says neither; None where all say it.
 
     Args:
@@ -85,7 +88,7 @@ def sameness(same, where=None):
     return same == 1, neither
 
 
-def taking_part(where, shape: tuple[int, ...]):
+def taking_part(where: Array | None, shape: tuple[int, ...]) -> Array:
     """The mask `where`, bool of that shape; None stands for all.
 
     Raises:
@@ -100,7 +103,7 @@ def taking_part(where, shape: tuple[int, ...]):
     return where.astype(bool)
 
 
-def is_known(x) -> bool:
+def is_known(x: Array) -> bool:
     """Whether the values of an array can be looked at: it is not traced, nor spread over several processes."""
     if isinstance(x, jax.Array):
         return not isinstance(x, jax.core.Tracer) and x.is_fully_addressable

@@ -1,32 +1,25 @@
 """Triplets drawn at random."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from siamjax.mining.candidates import (
-    Candidates,
-    Triplets,
-    active_share,
-    as_triplets,
-    prepare,
-    triplets_per_anchor,
-    vary_like,
-)
+from siamjax.mining._candidates import Labels, Triplets, active_share, as_triplets, prepare, triplets_per_anchor
+from siamjax.rows import vary_like
+from siamjax.types import Array
 
 
 def distance_weighted(
-    key: chex.PRNGKey,
-    distances: chex.Array,
-    labels: chex.Array | Candidates,
+    key: jax.Array,
+    distances: Array,
+    labels: Labels,
     *,
     dimension: int,
     k: int = 1,
     cutoff: float = 0.5,
     nonzero_loss_cutoff: float = 1.4,
     margin: float = 0.2,
-    where=None,
+    where: Array | None = None,
 ) -> Triplets:
     """Random triplets whose negatives lie at all distances alike: P(n | a) ∝ 1 / q(max(d_an, cutoff)).
 
@@ -78,13 +71,13 @@ def distance_weighted(
 
 
 def random_triplets(
-    key: chex.PRNGKey,
-    distances: chex.Array,
-    labels: chex.Array | Candidates,
+    key: jax.Array,
+    distances: Array,
+    labels: Labels,
     *,
     count: int,
     margin: float = 0.2,
-    where=None,
+    where: Array | None = None,
 ) -> Triplets:
     """`count` different triplets, every set of that many equally likely; all of them where there are not so many.
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
-from siamjax.encoders import convolution
+from siamjax.encoders import _convolution as convolution
+from siamjax.encoders._convolution import Method
+from siamjax.types import Array
 
 
-def normalised_convolution(encoder: nn.Module, x, channels: int, side: int, train: bool):
+def normalised_convolution(encoder: nn.Module, x: jax.Array, channels: int, side: int, train: bool) -> jax.Array:
     """A convolution with a square kernel of `side` and batch normalisation, as `encoder`'s attributes say.
 
     To be called in the encoder's own compact method: the layers are its own.
@@ -51,11 +54,11 @@ class Conv(nn.Module):
     pooled: Sequence[int] = (2, 3, 4)
     local: bool = False
     dtype: jnp.dtype = jnp.float32
-    convolution: str = "auto"
+    convolution: Method = "auto"
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, images, train: bool = False):
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] in 0..1, at least 8 pixels a side -> embeddings float32 [n, embedding]."""
         least = 2 ** len(self.pooled)
         if min(images.shape[1:3]) < least:
@@ -63,7 +66,7 @@ class Conv(nn.Module):
                 f"the encoder pools {len(self.pooled)} times and needs images of at least {least}×{least} pixels, "
                 f"found {images.shape[1]}×{images.shape[2]}; raise data.size"
             )
-        x = images.astype(self.dtype)
+        x = jnp.asarray(images, self.dtype)
         for number, multiple in enumerate(self.multiples, start=1):
             x = nn.relu(normalised_convolution(self, x, multiple * self.width, 3, train))
             if number in self.pooled:

@@ -7,15 +7,17 @@ contrastive `batch_linear_contrastive(..., distance=pairwise_snr_distance)`, tri
 """
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from siamjax import distances
-from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce
 from siamjax.losses._select import selected_rows
+from siamjax.parallel import whole_batch
+from siamjax.types import Array, ReduceFn
 
 
-def snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
+def snr_distance(anchor: Array, other: Array) -> jax.Array:
     """Noise over signal of each pair: var(a − b) / var(a), variances over a vector's components.
 
     It is not symmetric: the anchor is the signal.
@@ -32,7 +34,7 @@ def snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
     return values.astype(jnp.result_type(anchor, other))
 
 
-def pairwise_snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
+def pairwise_snr_distance(anchor: Array, other: Array) -> jax.Array:
     """Noise over signal of all pairs, by one matrix product; see `snr_distance`.
 
     Args:
@@ -47,7 +49,9 @@ def pairwise_snr_distance(anchor: chex.Array, other: chex.Array) -> chex.Array:
     return values.astype(jnp.result_type(anchor, other))
 
 
-def zero_mean_regularizer(embeddings: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
+def zero_mean_regularizer(
+    embeddings: Array, *, where: Array | None = None, axis_name: str | None = None, reduce_fn: ReduceFn = jnp.mean
+) -> jax.Array:
     """How far the components of each embedding are from balancing out: |Σ_k h_k|.
 
     The variance is a measure of the signal only where the mean is 0. Yuan et al. (2019); see the module.

@@ -5,23 +5,24 @@ import jax
 import jax.numpy as jnp
 
 from siamjax import distances
+from siamjax.labels import identities
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
-from siamjax.losses._gather import whole_batch
 from siamjax.losses._reduce import reduce
 from siamjax.losses._select import selected_rows
-from siamjax.mining.candidates import candidates
-from siamjax.mining.labels import identities
+from siamjax.mining import candidates
+from siamjax.parallel import whole_batch
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def n_pair_mc(
-    anchors: chex.Array,
-    positives: chex.Array,
-    labels: chex.Array | None = None,
+    anchors: Array,
+    positives: Array,
+    labels: Array | None = None,
     *,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Multi-class N-pair loss of N given pairs: log(1 + Σ_{j≠i} exp(f_i·f_j⁺ − f_i·f_i⁺)) for each pair i.
 
     Sohn: Improved Deep Metric Learning with Multi-class N-pair Loss Objective (2016);
@@ -54,7 +55,14 @@ def n_pair_mc(
     return reduce(_softplus(rest - distances.dot(f, g), found), where, reduce_fn, jnp.result_type(anchors, positives))
 
 
-def n_pair(embeddings: chex.Array, labels: chex.Array, *, where=None, axis_name=None, reduce_fn=jnp.mean) -> chex.Array:
+def n_pair(
+    embeddings: Array,
+    labels: Array,
+    *,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """N-pair loss on a batch: log(1 + Σ_n exp(f_a·f_n − f_a·f_p)) for each positive pair (a, p), n over all negatives.
 
     Sohn (2016); https://papers.nips.cc/paper/6200. The paper's batches hold two items a class and take one of each as
@@ -75,15 +83,15 @@ def n_pair(embeddings: chex.Array, labels: chex.Array, *, where=None, axis_name=
 
 
 def info_nce(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    scale=10.0,
-    distance=distances.pairwise_cosine,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    scale: Scalar = 10.0,
+    distance: PairwiseDistance = distances.pairwise_cosine,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Each positive against all negatives: −log(e^(−s d_ap) / (e^(−s d_ap) + Σ_n e^(−s d_an))), scale s.
 
     Van den Oord, Li, Vinyals: Representation Learning with Contrastive Predictive Coding (2018), equation 4;
@@ -108,14 +116,14 @@ def info_nce(
 
 
 def ntxent(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    temperature=0.07,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    temperature: Scalar = 0.07,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """NT-Xent: −log(exp(cos_ap / τ) / (exp(cos_ap / τ) + Σ_n exp(cos_an / τ))) for each positive pair.
 
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations (2020);
@@ -138,15 +146,15 @@ def ntxent(
 
 
 def supervised_contrastive(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    temperature=0.1,
-    distance=distances.pairwise_cosine,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    temperature: Scalar = 0.1,
+    distance: PairwiseDistance = distances.pairwise_cosine,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Supervised contrastive loss: −(1/|P|) Σ_{p∈P} log(exp(z_a·z_p / τ) / Σ_{i≠a} exp(z_a·z_i / τ)) for each anchor a.
 
     Khosla et al.: Supervised Contrastive Learning (2020), equation 2 (the sum over positives P outside the logarithm);

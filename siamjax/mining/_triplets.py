@@ -3,28 +3,28 @@
 import math
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from siamjax.mining.candidates import (
-    Candidates,
+from siamjax.mining._candidates import (
+    Labels,
     Triplets,
     active_share,
     as_triplets,
-    farthest,
     fold_positives,
     hardness,
-    nearest,
-    pick,
     prepare,
     share,
     triplets_per_anchor,
     unless_unknown,
 )
+from siamjax.rows import farthest, nearest, pick
+from siamjax.types import Array
 
 
-def batch_hard(distances: chex.Array, labels: chex.Array | Candidates, *, margin: float = 0.2, where=None) -> Triplets:
+def batch_hard(distances: Array, labels: Labels, *, margin: float = 0.2, where: Array | None = None) -> Triplets:
     """Each anchor with its farthest positive and its nearest negative: argmax_p d_ap, argmin_n d_an.
 
     Hermans, Beyer, Leibe: In Defense of the Triplet Loss (2017); https://arxiv.org/abs/1703.07737.
@@ -43,7 +43,7 @@ def batch_hard(distances: chex.Array, labels: chex.Array | Candidates, *, margin
     return _one_each(distances, found, positive, nearest(distances, found.negative), margin)
 
 
-def batch_easy(distances: chex.Array, labels: chex.Array | Candidates, *, margin: float = 0.2, where=None) -> Triplets:
+def batch_easy(distances: Array, labels: Labels, *, margin: float = 0.2, where: Array | None = None) -> Triplets:
     """Each anchor with its nearest positive and its farthest negative: argmin_p d_ap, argmax_n d_an.
 
     The other end of `batch_hard`, to start a curriculum from or to see by how much even the easiest triplets fail.
@@ -63,12 +63,12 @@ def batch_easy(distances: chex.Array, labels: chex.Array | Candidates, *, margin
 
 
 def easy_positive(
-    distances: chex.Array,
-    labels: chex.Array | Candidates,
+    distances: Array,
+    labels: Labels,
     *,
     margin: float = 0.2,
     semi_hard: bool = False,
-    where=None,
+    where: Array | None = None,
 ) -> Triplets:
     """Each anchor with its nearest positive, argmin_p d_ap, and its nearest negative (or the nearest one beyond d_ap).
 
@@ -95,12 +95,12 @@ def easy_positive(
 
 
 def semi_hard(
-    distances: chex.Array,
-    labels: chex.Array | Candidates,
+    distances: Array,
+    labels: Labels,
     *,
     margin: float = 0.2,
     fallback: bool = False,
-    where=None,
+    where: Array | None = None,
 ) -> Triplets:
     """Each positive pair with its semi-hard negative: the nearest n with d_ap < d_an < d_ap + margin.
 
@@ -137,9 +137,7 @@ def semi_hard(
     return as_triplets(found, anchor, positive, negative, active_share=active, where=semi)
 
 
-def hardest_k(
-    distances: chex.Array, labels: chex.Array | Candidates, *, k: int, margin: float = 0.2, where=None
-) -> Triplets:
+def hardest_k(distances: Array, labels: Labels, *, k: int, margin: float = 0.2, where: Array | None = None) -> Triplets:
     """Each anchor's k hardest triplets, those of the largest d_ap − d_an; `batch_hard` for k = 1.
 
     Args:
@@ -168,13 +166,13 @@ def hardest_k(
 
 
 def angular(
-    squared_distances: chex.Array,
-    labels: chex.Array | Candidates,
+    squared_distances: Array,
+    labels: Labels,
     *,
     k: int = 1,
     angle: float = 20.0,
-    between: chex.Array | None = None,
-    where=None,
+    between: Array | None = None,
+    where: Array | None = None,
 ) -> Triplets:
     """Positive pairs with the negative n that makes the largest angle, where it exceeds a bound; up to k an anchor.
 
@@ -227,13 +225,13 @@ def angular(
     return as_triplets(found, anchor, positive, negative[anchor, positive], active_share=active, where=score >= 0)
 
 
-def check_k(k, distances):
+def check_k(k: int, distances: jax.Array) -> None:
     """Raises ValueError unless k columns can be chosen."""
     if not 1 <= k <= distances.shape[1]:
         raise ValueError(f"k={k}: choose 1 to {distances.shape[1]}, the number of columns of the distances")
 
 
-def _one_each(distances, found, positive, negative, margin, where=True):
+def _one_each(distances, found, positive, negative, margin, where: jax.Array | bool = True):
     active = active_share(distances, found, margin)
     return as_triplets(found, jnp.arange(len(distances)), positive, negative, active_share=active, where=where)
 

@@ -11,24 +11,25 @@ import jax
 import jax.numpy as jnp
 
 from siamjax import distances
-from siamjax.losses._gather import whole_batch
+from siamjax.labels import classes, taking_part
 from siamjax.losses._reduce import reduce, spoil
 from siamjax.losses._select import selected_rows
-from siamjax.mining.labels import classes, taking_part
+from siamjax.parallel import whole_batch
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def proxy_nca(
-    embeddings: chex.Array,
-    labels: chex.Array,
-    proxies: chex.Array,
+    embeddings: Array,
+    labels: Array,
+    proxies: Array,
     *,
-    scale=1.0,
-    include_positive=False,
-    distance=distances.pairwise_squared_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    scale: Scalar = 1.0,
+    include_positive: bool = False,
+    distance: PairwiseDistance = distances.pairwise_squared_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Proxy-NCA: −log(exp(−d(x, p_y)) / Σ_{z≠y} exp(−d(x, p_z))).
 
     Movshovitz-Attias, Toshev, Leung, Ioffe, Singh: No Fuss Distance Metric Learning using Proxies (2017);
@@ -66,16 +67,16 @@ def proxy_nca(
 
 
 def proxy_anchor(
-    embeddings: chex.Array,
-    labels: chex.Array,
-    proxies: chex.Array,
+    embeddings: Array,
+    labels: Array,
+    proxies: Array,
     *,
-    delta=0.1,
-    alpha=32.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    delta: Scalar = 0.1,
+    alpha: Scalar = 32.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Proxy-Anchor: mean over P⁺ of log(1 + Σ_{x∈X⁺} e^{−α(s−δ)}) + mean over P of log(1 + Σ_{x∈X⁻} e^{α(s+δ)}).
 
     Kim, Kim, Cho, Kwak: Proxy Anchor Loss for Deep Metric Learning (2020), equation 4;
@@ -109,16 +110,16 @@ def proxy_anchor(
 
 
 def arcface(
-    embeddings: chex.Array,
-    labels: chex.Array,
-    weights: chex.Array,
+    embeddings: Array,
+    labels: Array,
+    weights: Array,
     *,
-    m=0.5,
-    s=64.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    m: Scalar = 0.5,
+    s: Scalar = 64.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """ArcFace: cross-entropy of the softmax over s cos θ_j, with s cos(θ_y + m) for the item's own class.
 
     Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition (2019), equation 3;
@@ -148,16 +149,16 @@ def arcface(
 
 
 def cosface(
-    embeddings: chex.Array,
-    labels: chex.Array,
-    weights: chex.Array,
+    embeddings: Array,
+    labels: Array,
+    weights: Array,
     *,
-    m=0.35,
-    s=64.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    m: Scalar = 0.35,
+    s: Scalar = 64.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """CosFace: cross-entropy of the softmax over s cos θ_j, with s (cos θ_y − m) for the item's own class.
 
     Wang et al.: CosFace: Large Margin Cosine Loss for Deep Face Recognition (2018), equation 4;
@@ -184,17 +185,17 @@ def cosface(
 
 
 def soft_triple(
-    embeddings: chex.Array,
-    labels: chex.Array,
-    centers: chex.Array,
+    embeddings: Array,
+    labels: Array,
+    centers: Array,
     *,
-    lam=20.0,
-    delta=0.01,
-    gamma=0.1,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    lam: Scalar = 20.0,
+    delta: Scalar = 0.01,
+    gamma: Scalar = 0.1,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """SoftTriple: cross-entropy of the softmax over λ (S_j − δ [j = y]), S_j = Σ_k softmax_k(cos_jk / γ) cos_jk.
 
     Qian et al.: SoftTriple Loss: Deep Metric Learning Without Triplet Sampling (2019);
@@ -224,7 +225,7 @@ def soft_triple(
     return _reduce_items(_cross_entropy(lam * (similarities - delta * own), own), labels, where, reduce_fn, like)
 
 
-def soft_triple_regularizer(centers: chex.Array) -> chex.Array:
+def soft_triple_regularizer(centers: Array) -> jax.Array:
     """SoftTriple's regulariser: Σ_j Σ_{t<s} √(2 − 2 cos(w_jt, w_js)) / (c k (k − 1)), which draws centres together.
 
     Qian et al. (2019); https://arxiv.org/abs/1909.05235. The root is the distance of the centres

@@ -6,29 +6,29 @@ Where a loss is a mean over pairs, `balance` weighs same against different pairs
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from siamjax import distances
-from siamjax.losses import pair
+from siamjax.losses import _pair as pair
 from siamjax.losses._balance import reduce_kinds
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def batch_exponential_contrastive(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    q=1.0,
-    balance=0.5,
-    distance=distances.pairwise_l1,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    q: Scalar = 1.0,
+    balance: Scalar = 0.5,
+    distance: PairwiseDistance = distances.pairwise_l1,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Chopra's contrastive loss on all pairs of a batch: (2/Q) E² for same, 2Q exp(−2.77 E / Q) for different ones.
 
     Chopra, Hadsell, LeCun (2005); http://yann.lecun.com/exdb/publis/pdf/chopra-05.pdf. See `exponential_contrastive`.
@@ -51,17 +51,17 @@ def batch_exponential_contrastive(
 
 
 def batch_contrastive(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=1.0,
-    balance=0.5,
-    active_only=False,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    margin: Scalar = 1.0,
+    balance: Scalar = 0.5,
+    active_only: bool = False,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Hadsell's contrastive loss on all pairs of a batch: ½ d² for same pairs, ½ max(0, m − d)² for different ones.
 
     Hadsell, Chopra, LeCun (2006); http://yann.lecun.com/exdb/publis/pdf/hadsell-chopra-lecun-06.pdf. See
@@ -86,18 +86,18 @@ def batch_contrastive(
 
 
 def batch_double_margin_contrastive(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    pos_margin=0.5,
-    neg_margin=1.0,
-    balance=0.5,
-    active_only=False,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    pos_margin: Scalar = 0.5,
+    neg_margin: Scalar = 1.0,
+    balance: Scalar = 0.5,
+    active_only: bool = False,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Double-margin contrastive loss on all pairs of a batch: ½ max(0, d − m₁)² or ½ max(0, m₂ − d)².
 
     Lin et al. (2015); https://arxiv.org/abs/1501.04711. See `double_margin_contrastive`.
@@ -122,18 +122,18 @@ def batch_double_margin_contrastive(
 
 
 def batch_linear_contrastive(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    pos_margin=0.0,
-    neg_margin=1.0,
-    balance=0.5,
-    active_only=False,
-    distance=distances.pairwise_euclidean,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    pos_margin: Scalar = 0.0,
+    neg_margin: Scalar = 1.0,
+    balance: Scalar = 0.5,
+    active_only: bool = False,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Linear contrastive loss on all pairs of a batch: max(0, d − m₊) for same, max(0, m₋ − d) for different ones.
 
     Twice this, of embeddings of unit length, is pytorch-metric-learning's `ContrastiveLoss` with `MeanReducer`,
@@ -159,16 +159,16 @@ def batch_linear_contrastive(
 
 
 def batch_cosine_embedding(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=0.0,
-    balance=0.5,
-    active_only=False,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    margin: Scalar = 0.0,
+    balance: Scalar = 0.5,
+    active_only: bool = False,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Cosine embedding loss on all pairs of a batch: 1 − cos for same, max(0, cos − margin) for different ones.
 
     The form of PyTorch's `CosineEmbeddingLoss`;
@@ -193,15 +193,15 @@ def batch_cosine_embedding(
 
 
 def batch_pairwise_sigmoid(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    t=10.0,
-    b=-10.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    t: Scalar = 10.0,
+    b: Scalar = -10.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """SigLIP's loss on all pairs of a batch: (1/n) Σ_i Σ_{j≠i} log(1 + exp(−z_ij (t cos_ij + b))), z = ±1.
 
     Zhai, Mustafa, Kolesnikov, Beyer (2023); https://arxiv.org/abs/2303.15343; here with one tower, and z = 1 for all
@@ -228,15 +228,15 @@ def batch_pairwise_sigmoid(
 
 
 def circle(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    m=0.4,
-    gamma=80.0,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    m: Scalar = 0.4,
+    gamma: Scalar = 80.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Circle loss on a batch: log(1 + Σ_n exp(γ α_n (s_n − Δ_n)) Σ_p exp(−γ α_p (s_p − Δ_p))) for each anchor.
 
     Sun et al.: Circle Loss: A Unified Perspective of Pair Similarity Optimization (2020);

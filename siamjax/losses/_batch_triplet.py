@@ -3,31 +3,32 @@
 None holds an [n, n, n] array, whatever the labels.
 """
 
-import chex
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from siamjax import distances
 from siamjax.losses._candidates import batch_candidates
 from siamjax.losses._reduce import is_mean, reduce
+from siamjax.losses._triplet import default_margin, penalty
 from siamjax.losses._triplet_sums import sums_of_anchors
-from siamjax.losses.triplet import default_margin, penalty
-from siamjax.mining.candidates import farthest, nearest, pick
+from siamjax.rows import farthest, nearest, pick
+from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
 def batch_all_triplet(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=None,
+    margin: Scalar | None = None,
     soft: bool = False,
-    distance=distances.pairwise_euclidean,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
     active_only: bool = False,
     has_aux: bool = False,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-):
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Triplet loss of every valid triplet of the batch: max(0, d_ap − d_an + m), or log(1 + exp(d_ap − d_an + m)).
 
     Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification (2017), section 2;
@@ -65,18 +66,18 @@ def batch_all_triplet(
 
 
 def semi_hard_triplet(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=None,
+    margin: Scalar | None = None,
     soft: bool = False,
-    distance=distances.pairwise_squared_euclidean,
+    distance: PairwiseDistance = distances.pairwise_squared_euclidean,
     fallback: bool = True,
     has_aux: bool = False,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-):
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Triplet loss of every positive pair with its semi-hard negative, the nearest one farther than the positive.
 
     Schroff, Kalenichenko, Philbin: FaceNet (2015), section 3.2; https://arxiv.org/abs/1503.03832. A negative beyond the
@@ -108,17 +109,17 @@ def semi_hard_triplet(
 
 
 def batch_hard_triplet(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=None,
+    margin: Scalar | None = None,
     soft: bool = False,
-    distance=distances.pairwise_euclidean,
+    distance: PairwiseDistance = distances.pairwise_euclidean,
     has_aux: bool = False,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-):
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Triplet loss of each anchor with its farthest positive and its nearest negative.
 
     Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification (2017), equation 5;
@@ -147,18 +148,18 @@ def batch_hard_triplet(
 
 
 def easy_positive_triplet(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    margin=None,
+    margin: Scalar | None = None,
     soft: bool = False,
-    distance=distances.pairwise_squared_euclidean,
+    distance: PairwiseDistance = distances.pairwise_squared_euclidean,
     semi_hard: bool = False,
     has_aux: bool = False,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-):
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Triplet loss of each anchor with its nearest positive, so that a class need not collapse to one point.
 
     Xuan, Stylianou, Pless: Improved Embeddings with Easy Positive Triplet Mining (2020), section 3;

@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import optax
 
 from siamjax.distances import cosine
+from siamjax.labels import sameness
 from siamjax.losses._balance import reduce_kinds
 from siamjax.losses._reduce import reduce, spoil
 from siamjax.losses._select import selected, selected_rows
-from siamjax.mining.labels import sameness
+from siamjax.types import Array, ReduceFn, Scalar
 
 
 def binary_cross_entropy(
-    logits: chex.Array, same: chex.Array, *, label_smoothing=0.0, balance=None, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    logits: Array,
+    same: Array,
+    *,
+    label_smoothing: Scalar = 0.0,
+    balance: Scalar | None = None,
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Cross-entropy of "same" from logits: log(1 + exp(∓logit)) for same and different pairs.
 
     Koch, Zemel, Salakhutdinov (2015), section 3.2; https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf.
@@ -43,7 +50,7 @@ def binary_cross_entropy(
     return reduce_kinds(values, same, where, reduce_fn, balance, logits)
 
 
-def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where=None) -> chex.Array:
+def balanced_binary_cross_entropy(logits: Array, same: Array, *, where: Array | None = None) -> jax.Array:
     """Cross-entropy of "same" in which same and different pairs weigh alike, however many there are of each.
 
     `binary_cross_entropy` with `balance=0.5`.
@@ -60,8 +67,8 @@ def balanced_binary_cross_entropy(logits: chex.Array, same: chex.Array, *, where
 
 
 def exponential_contrastive(
-    distances: chex.Array, same: chex.Array, *, q=1.0, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    distances: Array, same: Array, *, q: Scalar = 1.0, where: Array | None = None, reduce_fn: ReduceFn = jnp.mean
+) -> jax.Array:
     """Chopra's contrastive loss: (2/Q) E² for same pairs, 2Q exp(−2.77 E / Q) for different ones.
 
     Chopra, Hadsell, LeCun: Learning a Similarity Metric Discriminatively, with Application to Face Verification
@@ -84,7 +91,9 @@ def exponential_contrastive(
     return _pull_or_push(distances, same, pull, push, where, reduce_fn)
 
 
-def contrastive(distances: chex.Array, same: chex.Array, *, margin=1.0, where=None, reduce_fn=jnp.mean) -> chex.Array:
+def contrastive(
+    distances: Array, same: Array, *, margin: Scalar = 1.0, where: Array | None = None, reduce_fn: ReduceFn = jnp.mean
+) -> jax.Array:
     """Hadsell's contrastive loss: ½ d² for same pairs, ½ max(0, m − d)² for different ones.
 
     Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping (2006), equation 4;
@@ -108,8 +117,14 @@ def contrastive(distances: chex.Array, same: chex.Array, *, margin=1.0, where=No
 
 
 def double_margin_contrastive(
-    distances: chex.Array, same: chex.Array, *, pos_margin=0.5, neg_margin=1.0, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    distances: Array,
+    same: Array,
+    *,
+    pos_margin: Scalar = 0.5,
+    neg_margin: Scalar = 1.0,
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Contrastive loss that also leaves near same pairs alone: ½ max(0, d − m₁)² or ½ max(0, m₂ − d)².
 
     Lin et al.: DeepHash: Getting Regularization, Depth and Fine-Tuning Right (2015);
@@ -134,8 +149,14 @@ def double_margin_contrastive(
 
 
 def linear_contrastive(
-    distances: chex.Array, same: chex.Array, *, pos_margin=0.0, neg_margin=1.0, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    distances: Array,
+    same: Array,
+    *,
+    pos_margin: Scalar = 0.0,
+    neg_margin: Scalar = 1.0,
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Contrastive loss with linear hinges: max(0, d − m₊) for same pairs, max(0, m₋ − d) for different ones.
 
     The form of pytorch-metric-learning's `ContrastiveLoss`;
@@ -159,8 +180,8 @@ def linear_contrastive(
 
 
 def cosine_embedding(
-    a: chex.Array, b: chex.Array, same: chex.Array, *, margin=0.0, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    a: Array, b: Array, same: Array, *, margin: Scalar = 0.0, where: Array | None = None, reduce_fn: ReduceFn = jnp.mean
+) -> jax.Array:
     """Cosine embedding loss: 1 − cos(a, b) for same pairs, max(0, cos(a, b) − margin) for different ones.
 
     The form of PyTorch's `CosineEmbeddingLoss`;
@@ -182,8 +203,14 @@ def cosine_embedding(
 
 
 def pairwise_sigmoid(
-    similarities: chex.Array, same: chex.Array, *, t=10.0, b=-10.0, where=None, reduce_fn=jnp.mean
-) -> chex.Array:
+    similarities: Array,
+    same: Array,
+    *,
+    t: Scalar = 10.0,
+    b: Scalar = -10.0,
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """SigLIP's loss of each pair by itself: log(1 + exp(−z (t s + b))), z = 1 for same pairs, −1 for different ones.
 
     Zhai, Mustafa, Kolesnikov, Beyer: Sigmoid Loss for Language Image Pre-Training (2023), section 3.2;

@@ -12,6 +12,8 @@ The second, and `max_pool`, can be differentiated in reverse mode, as often as n
 
 import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,23 @@ from jax import lax
 
 from siamjax import parallel
 from siamjax.choices import choose
+from siamjax.types import Array
+
+Method = Literal["auto", "direct", "frequency"]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FREQUENCY_COST = 3  # of a multiply-add in the frequency domain, in direct ones: small products, much memory
 _MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the frequency domain
 
 
-def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"):
+def convolve(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int] = (1, 1),
+    padding: str | Sequence[tuple[int, int]] = "VALID",
+    *,
+    method: Method = "auto",
+) -> jax.Array:
     """The convolution (cross-correlation) of images with a kernel.
 
     Args:
@@ -43,7 +55,7 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
     strides = tuple(strides)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    padding = tuple(map(tuple, padding))
+    padding = tuple((before, after) for before, after in padding)
     if method == "auto":
         on_cpu = parallel.on_cpu() and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
@@ -51,7 +63,7 @@ def convolve(x, kernel, strides=(1, 1), padding="VALID", *, method: str = "auto"
     return choose("method", method, by)(x, kernel, strides, padding)
 
 
-def max_pool(x):
+def max_pool(x: jax.Array) -> jax.Array:
     """The largest of each 2×2 square: [n, h, w, c] -> [n, h // 2, w // 2, c]; a last odd row or column is left out.
 
     The gradient goes to the first largest of a square, as XLA's own does.
@@ -59,7 +71,7 @@ def max_pool(x):
     return _max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
 
 
-def for_flax(method: str):
+def for_flax(method: Method) -> Callable[..., jax.Array]:
     """`convolve` in the form in which flax's `nn.Conv` takes a convolution; without groups and dilation."""
 
     def conv_general_dilated(
@@ -125,7 +137,7 @@ def _by_frequency(x, kernel, strides, padding):
     x = jnp.pad(x.astype(jnp.float32), ((0, 0), (top, bottom), (left, last), (0, 0)))
     x = jnp.stack([x[:, i * down : i * down + h] for i in range(rows)], axis=1)
     x = jnp.stack([x[:, :, :, i * right : i * right + w] for i in range(columns)], axis=2)
-    y = _correlate(x.reshape(-1, h, w, x.shape[-1]), kernel.astype(jnp.float32), sides, window)
+    y: jax.Array = _correlate(x.reshape(-1, h, w, x.shape[-1]), kernel.astype(jnp.float32), sides, window)
     y = y.reshape(n, rows, columns, *steps, k).swapaxes(2, 3).reshape(n, rows * down, columns * right, k)
     return y[:, : size[0] : strides[0], : size[1] : strides[1]].astype(kernel.dtype)
 

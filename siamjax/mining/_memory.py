@@ -14,14 +14,19 @@ copy just pushed nor with the one of an earlier epoch.
 """
 
 import chex
+import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
+from jax.typing import DTypeLike
 
-from siamjax.mining.candidates import Candidates
-from siamjax.mining.labels import lasting_identities, taking_part
+from siamjax.labels import lasting_identities, taking_part
+from siamjax.mining._candidates import Candidates
+from siamjax.parallel import whole_batch
+from siamjax.types import Array
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Memory:
     """A ring of the embeddings pushed last.
 
@@ -33,14 +38,14 @@ class Memory:
       next: int32 scalar, the slot that is written next.
     """
 
-    embedding: chex.Array
-    label: chex.Array
-    item: chex.Array
-    filled: chex.Array
-    next: chex.Array
+    embedding: jax.Array
+    label: jax.Array
+    item: jax.Array
+    filled: jax.Array
+    next: jax.Array
 
 
-def init_memory(size: int, dimension: int, dtype=jnp.float32) -> Memory:
+def init_memory(size: int, dimension: int, dtype: DTypeLike = jnp.float32) -> Memory:
     """An empty memory of `size` slots for embeddings of length `dimension`."""
     return Memory(
         embedding=jnp.zeros((size, dimension), dtype),
@@ -52,7 +57,13 @@ def init_memory(size: int, dimension: int, dtype=jnp.float32) -> Memory:
 
 
 def push(
-    memory: Memory, embeddings: chex.Array, labels: chex.Array, items: chex.Array, *, where=None, axis_name=None
+    memory: Memory,
+    embeddings: Array,
+    labels: Array,
+    items: Array,
+    *,
+    where: Array | None = None,
+    axis_name: str | None = None,
 ) -> Memory:
     """The memory with a batch written over what is oldest in it.
 
@@ -77,9 +88,7 @@ def push(
     labels, items = lasting_identities(labels), lasting_identities(items, "items")
     where = taking_part(where, labels.shape)
     chex.assert_shape([labels, items, where], embeddings.shape[:1])
-    if axis_name is not None:
-        batch = embeddings, labels, items, where
-        embeddings, labels, items, where = (lax.all_gather(x, axis_name, tiled=True) for x in batch)
+    embeddings, labels, items, where = whole_batch(axis_name, embeddings, labels, items, where)
     rank = jnp.cumsum(where, dtype=jnp.int32) - 1
     written = jnp.sum(where, dtype=jnp.int32)
     # A slot past the last is dropped; so is what this very batch would overwrite, for scatters keep no order.
@@ -97,7 +106,7 @@ def push(
     )
 
 
-def lookup(memory: Memory, labels: chex.Array, items: chex.Array, *, where=None) -> Candidates:
+def lookup(memory: Memory, labels: Array, items: Array, *, where: Array | None = None) -> Candidates:
     """What a batch may be paired with in the memory: filled slots, but for those of the same image.
 
     Args:

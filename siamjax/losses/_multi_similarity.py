@@ -1,29 +1,27 @@
 """Multi-similarity: each anchor's pairs weighed by how they compare with its other pairs."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from siamjax import distances
+from siamjax import distances, mining
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
-from siamjax.mining import pairs as pair_mining
-from siamjax.mining.candidates import Pairs
+from siamjax.types import Array, ReduceFn, Scalar
 
 
 def multi_similarity(
-    embeddings: chex.Array,
-    labels: chex.Array,
+    embeddings: Array,
+    labels: Array,
     *,
-    alpha=2.0,
-    beta=50.0,
-    base=0.5,
-    epsilon=None,
-    pairs: Pairs | None = None,
-    where=None,
-    axis_name=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    alpha: Scalar = 2.0,
+    beta: Scalar = 50.0,
+    base: Scalar = 0.5,
+    epsilon: Scalar | None = None,
+    pairs: mining.Pairs | None = None,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Multi-similarity loss: (1/α) log(1 + Σ_p exp(−α (S_ap − λ))) + (1/β) log(1 + Σ_n exp(β (S_an − λ))) per anchor.
 
     Wang, Han, Huang, Dong, Scott: Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning (2019);
@@ -56,7 +54,7 @@ def multi_similarity(
     distance = distances.pairwise_cosine(x, x)
     positive, negative = found.positive, found.negative
     if epsilon is not None:
-        pairs = pair_mining.multi_similarity(distance, found, epsilon=epsilon)
+        pairs = mining.multi_similarity(distance, found, epsilon=epsilon)
     if pairs is not None:
         positive, negative = positive & pairs.positive, negative & pairs.negative
     beyond = 1 - distance - base

@@ -7,20 +7,21 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.losses._reduce import reduce
 from siamjax.losses._select import selected_rows
+from siamjax.types import Array, Distance, ReduceFn, Scalar
 
 
 def triplet_margin(
-    anchor: chex.Array,
-    positive: chex.Array,
-    negative: chex.Array,
+    anchor: Array,
+    positive: Array,
+    negative: Array,
     *,
-    margin=None,
+    margin: Scalar | None = None,
     soft: bool = False,
-    distance=distances.euclidean,
+    distance: Distance = distances.euclidean,
     swap: bool = False,
-    where=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Triplet loss, as hinge max(0, d_ap − d_an + m) or with the soft margin log(1 + exp(d_ap − d_an + m)).
 
     Hinge: Schroff, Kalenichenko, Philbin: FaceNet (2015), https://arxiv.org/abs/1503.03832, on squared distances of
@@ -53,17 +54,17 @@ def triplet_margin(
 
 
 def quadruplet(
-    anchor: chex.Array,
-    positive: chex.Array,
-    negative: chex.Array,
-    other_negative: chex.Array,
+    anchor: Array,
+    positive: Array,
+    negative: Array,
+    other_negative: Array,
     *,
-    margin=1.0,
-    second_margin=0.5,
-    distance=distances.squared_euclidean,
-    where=None,
-    reduce_fn=jnp.mean,
-) -> chex.Array:
+    margin: Scalar = 1.0,
+    second_margin: Scalar = 0.5,
+    distance: Distance = distances.squared_euclidean,
+    where: Array | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
     """Quadruplet loss, "quadratic" to some: max(0, d_ap − d_an + α1) + max(0, d_ap − d_no + α2).
 
     A pair of the same identity is to be nearer than the anchor and a negative, and also than a pair (n, o) that has no
@@ -93,14 +94,14 @@ def quadruplet(
     return reduce(first + second, where, reduce_fn, jnp.result_type(anchor, positive, negative, other_negative))
 
 
-def default_margin(margin, soft: bool):
+def default_margin(margin: Scalar | None, soft: bool) -> Scalar:
     """The margin given, or 0.2 for the hinge and 0 for the soft margin."""
     if margin is not None:
         return margin
     return 0.0 if soft else 0.2
 
 
-def penalty(gap: chex.Array, margin, soft: bool) -> chex.Array:
+def penalty(gap: jax.Array, margin: Scalar | None, soft: bool) -> jax.Array:
     """Hinge or soft margin of `gap`, d_ap − d_an."""
     gap = gap + default_margin(margin, soft)
     return jax.nn.softplus(gap) if soft else jax.nn.relu(gap)

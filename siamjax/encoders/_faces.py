@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from siamjax import distances
-from siamjax.encoders import convolution
+from siamjax.encoders import _convolution as convolution
+from siamjax.encoders._convolution import Method
+from siamjax.types import Array
 
 
 class Faces(nn.Module):
@@ -26,10 +28,10 @@ class Faces(nn.Module):
     embedding: int = 128
     unit_length: bool = False
     dtype: jnp.dtype = jnp.float32
-    convolution: str = "auto"
+    convolution: Method = "auto"
 
     @nn.compact
-    def __call__(self, images, train: bool = False):
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] in 0..1, at least 32 pixels a side -> embeddings float32 [n, embedding] in 0..1.
 
         In training, what is dropped is drawn from each image's own key, `noise` `keys` among the variables.
@@ -39,7 +41,7 @@ class Faces(nn.Module):
                 f"encoder 'faces' needs images of at least 32×32 pixels, found {images.shape[1]}×{images.shape[2]}; "
                 "raise data.size or choose another encoder.name"
             )
-        x = images.astype(self.dtype)
+        x = jnp.asarray(images, self.dtype)
         layers = ((1, 4, 2), (1, 4, 2), None, (2, 4, 1), (2, 4, 1), None, (4, 2, 1), None)
         for layer in layers:
             if layer is None:
