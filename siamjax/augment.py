@@ -30,18 +30,18 @@ def affine(
     https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf.
 
     Args:
-      keys: PRNG keys [n], one an image.
+      keys: PRNG keys [n], one per image.
       images: float [n, h, w, c].
       probability: of each component, 0..1.
       rotation: largest angle, degrees.
       shear: largest shear, as a tangent.
       scale: largest change of scale, 0..1: each axis is scaled by 1 - scale to 1 + scale.
       shift: largest shift, as a share of the image's side.
-      bend: standard deviation of the smooth shifts that bend the image here and there, as a share of its side. Simard,
+      bend: standard deviation of the smooth, local shifts that bend the image, as a share of its side. Simard,
         Steinkraus, Platt: Best Practices for Convolutional Neural Networks (2003),
         https://doi.org/10.1109/ICDAR.2003.1227801, with fewer and smoother bends.
-      pen: how much thicker or thinner strokes become at most, 0..1: at 1 each pixel takes the darkest, or lightest,
-        value among itself and its four neighbours.
+      pen: largest change of stroke width, 0..1: at 1 each pixel takes the darkest, or lightest, value among itself and
+        its four neighbours.
 
     Returns:
       float [n, h, w, c].
@@ -66,13 +66,13 @@ def photo(
     colour: float = 0.1,
     erase: float = 0.0,
 ) -> jax.Array:
-    """Changes photographs as cameras and poses do: mirrored left to right, in other light and tint, partly hidden.
+    """Varies photographs as cameras and poses do: mirrored left to right, with other light and tint, partly hidden.
 
-    A rectangle is painted over with one grey, so that no single feature is relied on. Zhong, Zheng, Kang, Li, Yang:
-    Random Erasing Data Augmentation (2017), https://arxiv.org/abs/1708.04896.
+    A rectangle is filled with one grey, so that the network does not rely on a single feature. Zhong, Zheng, Kang, Li,
+    Yang: Random Erasing Data Augmentation (2017), https://arxiv.org/abs/1708.04896.
 
     Args:
-      keys: PRNG keys [n], one an image.
+      keys: PRNG keys [n], one per image.
       images: float [n, h, w, c], in 0..1.
       flip: probability of a mirror image, 0..1.
       light: largest change of contrast, as a factor, and of brightness, as a share of the range.
@@ -100,13 +100,13 @@ def photo(
 
 
 def vary(keys: jax.Array, images: Array) -> jax.Array:
-    """Makes another identity of one, where all its images come with the same key: stretched, bent, of another tone.
+    """Turns an identity into a new, synthetic one: images that share a key get the same stretch, bend and tone.
 
-    Where few identities are known, as many again keep a network from learning these by heart. What it does to one image
-    it does to all of the identity: unlike a distortion, it tells apart.
+    With few identities, twice as many reduce overfitting. Unlike a distortion, the change is the same for all images of
+    an identity, so that it tells identities apart.
 
     Args:
-      keys: PRNG keys [n], one an identity, repeated for its images.
+      keys: PRNG keys [n], one per identity, repeated for its images.
       images: float [n, h, w, c], in 0..1.
 
     Returns:
@@ -116,7 +116,7 @@ def vary(keys: jax.Array, images: Array) -> jax.Array:
     images = affine(keys, images, probability=1.0, rotation=0.0, shear=0.15, scale=0.25, shift=0.08, bend=0.03, pen=0.0)
     tone_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, OfImage.TONE)
     tone = jax.vmap(lambda key: jax.random.uniform(key, minval=-0.7, maxval=0.7))(tone_keys)
-    # Black stays black, and has no slope.
+    # Black stays black, with gradient 0.
     lit = images > 1e-4
     return jnp.where(lit, jnp.where(lit, images, 1.0) ** jnp.exp(tone)[:, None, None, None], 0.0)
 
@@ -139,7 +139,7 @@ def _random_bend(key, height, width):
 
 
 def _smooth(places, points=4, reach=0.6) -> np.ndarray:
-    """float32 [places, points]: how much each place takes from each point of a grid over them; rows of length 1."""
+    """float32 [places, points]: the weight at each place of each point of a grid over them; rows of length 1."""
     distance = np.linspace(0, points - 1, places)[:, None] - np.arange(points)
     weight = np.exp(-0.5 * (distance / reach) ** 2)
     return (weight / np.linalg.norm(weight, axis=1, keepdims=True)).astype(np.float32)
@@ -155,10 +155,11 @@ def _redraw(images, share):
 
 
 def turn(images: Array, number: Array) -> jax.Array:
-    """Turns or mirrors each image: by as many quarter-turns as `number` says; from 4 on, of its mirror image.
+    """Rotates each image by `number` quarter-turns; from 4 on, its mirror image.
 
-    A turned alphabet is a new one. Lake, Salakhutdinov, Tenenbaum: The Omniglot challenge: a 3-year progress report
-    (2019), https://arxiv.org/abs/1902.03477, lists results with such classes apart from the original setting.
+    A rotated alphabet counts as a new one. Lake, Salakhutdinov, Tenenbaum: The Omniglot challenge: a 3-year progress
+    report (2019), https://arxiv.org/abs/1902.03477, lists results with such classes separately from the original
+    setting.
 
     Args:
       images: [n, h, h, c].
@@ -196,7 +197,7 @@ def _resample(image, matrix, shift, bend=None):
     y, x = (d * y - b * x) / (a * d - b * c), (a * x - c * y) / (a * d - b * c)
     if bend is not None:
         y, x = y + bend[0] * height, x + bend[1] * width
-    # What comes from outside the image comes from a margin of zeros around it.
+    # Points outside the image are read from a margin of zeros around it.
     from_y, from_x = jnp.clip(y + middle[0], -1, height), jnp.clip(x + middle[1], -1, width)
     top, left = jnp.floor(from_y), jnp.floor(from_x)
     below, right = (from_y - top)[..., None], (from_x - left)[..., None]

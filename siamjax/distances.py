@@ -1,8 +1,8 @@
 """Distances between embeddings: paired ([n, d], [n, d] -> [n]) and all against all ([n, d], [m, d] -> [n, m]).
 
-All but `dot` grow as embeddings part; `dot` is a similarity. Every gradient of finite distances is finite, and 0 where
-two points coincide. A row with NaN gives NaN in all its distances and changes no other. Sums are computed in float32 at
-least; results have the type of the embeddings.
+All but `dot` grow as embeddings move apart; `dot` is a similarity. Every gradient of finite distances is finite, and 0
+where two points coincide. A row with NaN gives NaN in all its distances and changes no other. Sums are computed in
+float32 at least; results have the type of the embeddings.
 """
 
 import math
@@ -31,8 +31,9 @@ def squared_euclidean(a: Array, b: Array) -> jax.Array:
 def pairwise_squared_euclidean(a: Array, b: Array) -> jax.Array:
     """Squared Euclidean distance of all pairs, by one matrix product: |a|² + |b|² − 2 a·b of points about their mean.
 
-    Centring keeps small distances right where all points lie far from the origin. What rounding is left is about 1e-7
-    (float32) of the points' squared distance from their mean, so two points that coincide may come out that far apart.
+    Centring keeps small distances accurate when all points are far from the origin. The remaining rounding error is
+    about 1e-7 (float32) of the points' squared distance from their mean, so two points that coincide may come out that
+    far apart.
 
     Args:
       a: float [n, d].
@@ -61,8 +62,8 @@ def euclidean(a: Array, b: Array) -> jax.Array:
 def pairwise_euclidean(a: Array, b: Array) -> jax.Array:
     """Euclidean distance of all pairs, the root of `pairwise_squared_euclidean`.
 
-    Rounding there, under the root, is about 3e-4 (float32) of the points' distance from their mean where two of them
-    coincide; it fades as they part.
+    The rounding error is about 3e-4 (float32) of the points' distance from their mean where two of them coincide, and
+    vanishes as they move apart.
 
     Args:
       a: float [n, d].
@@ -114,7 +115,7 @@ def lp(a: Array, b: Array, *, p: float = 2) -> jax.Array:
       float [n], at least 0.
 
     Raises:
-      ValueError: `p` is below 1, where this is no distance and has no finite gradient.
+      ValueError: `p` is below 1, where this is not a distance and has no finite gradient.
     """
     _check_pairs(a, b)
     return _norm(absolute_difference(*widen(a, b)), p).astype(jnp.result_type(a, b))
@@ -200,7 +201,7 @@ def unit(x: Array) -> jax.Array:
     """Scales vectors to length 1; zeros stay zeros, with the gradient of the identity.
 
     Args:
-      x: float [..., d], of any size: neither 1e-20 nor, in float16, 60,000 is too small or too large.
+      x: float [..., d], of any magnitude: neither 1e-20 nor, in float16, 60,000 underflows or overflows.
 
     Returns:
       float [..., d].
@@ -234,14 +235,14 @@ def absolute_difference(a: jax.Array, b: jax.Array) -> jax.Array:
 def blockwise(score: PairwiseDistance, a: jax.Array, b: jax.Array, width: int) -> jax.Array:
     """All pairs of `score`, block by block, so that its temporaries stay small in value and gradient alike.
 
-    Inputs that fit in one block are scored in one call. Otherwise each block is computed again on the way back, so that
-    the gradient holds one block's temporaries, not all of them.
+    Inputs that fit in one block are scored in one call. Otherwise each block is recomputed in the backward pass, which
+    then holds the temporaries of one block, not of all.
 
     Args:
       score: function of [r, d] and [c, d] to [r, c], each pair by itself.
       a: float [n, d].
       b: float [m, d].
-      width: floats that `score` holds for a pair at once.
+      width: floats that `score` holds per pair.
 
     Returns:
       float [n, m].
@@ -277,7 +278,7 @@ def _even(total, most):
 
 
 def _split(x, length):
-    """[n, d] -> [blocks, length, d], the last one filled up with zeros."""
+    """[n, d] -> [blocks, length, d], the last one padded with zeros."""
     x = jnp.pad(x, ((0, -len(x) % length), (0, 0)))
     return x.reshape(-1, length, x.shape[-1])
 
@@ -318,7 +319,7 @@ def _at_least_zero(x):
     return x - lax.stop_gradient(jnp.minimum(x, 0))
 
 
-# Guards ask `x <= 0`, which NaN is not, rather than `x > 0`: so NaN stays NaN.
+# Guards test `x <= 0`, which is false for NaN, rather than `x > 0`: NaN stays NaN.
 
 
 def _sqrt(x):
@@ -328,11 +329,11 @@ def _sqrt(x):
 
 
 def _scale(x):
-    """About the largest of x [..., d], at least 0, as a constant [..., 1]; 1 for zeros. In units of it powers stay in
-    range; a power of two, which rounds nothing."""
+    """A power of two near the largest of x [..., d], at least 0, without gradient, [..., 1]; 1 for zeros. Divided by
+    it, powers stay in range, and nothing is rounded."""
     largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
     limits = jnp.finfo(x.dtype)
-    # XLA may multiply by the reciprocal, which must not be so small that it is taken for 0.
+    # XLA may multiply by the reciprocal, which must not be so small that it is flushed to 0.
     scale = lax.reduce_precision(jnp.minimum(largest, limits.max / 16), limits.nexp, 0)
     return jnp.where(largest <= 0, 1, scale)
 

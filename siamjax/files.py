@@ -1,4 +1,4 @@
-"""Files of the user's: written whole or not at all, read as tables, and named in messages."""
+"""User files: written completely or not at all, read as tables, and named in messages."""
 
 import csv
 import os
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file that has its name only when all of it is on disk; its folder is made if need be.
+    """Writes a file that appears under its name only once it is complete on disk; creates its folder if needed.
 
     Raises:
-      OSError: it cannot be written (the disk is full, ...), by its name; nothing of it is left.
+      OSError: it cannot be written (the disk is full, ...); names the file, and leaves nothing half-written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -27,14 +27,13 @@ def write(path: pathlib.Path, content: bytes) -> None:
 
 
 def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file with a head, each with its place, "FILE, line N"; `expected` describes the columns.
+    """The rows of a CSV file with a header, each with its place, "FILE, line N"; `expected` describes the columns.
 
-    Blanks around values are dropped, and rows without a value are passed over; a value that is left out at the end of a
-    row is "".
+    Spaces around values are dropped and empty rows are skipped; values missing at the end of a row are "".
 
     Raises:
-      ValueError: a column of `needed` is missing, or the head names a column twice; by its line, a row with more values
-        than columns, or one whose quotes are not as CSV has them.
+      ValueError: a column of `needed` is missing, or the header names one twice; a row, named by its line, has more
+        values than columns or is not valid CSV.
     """
     rows = _rows(path)
     _, head = next(rows, ("", []))
@@ -46,7 +45,7 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
         )
     twice = [name for name in head if name and head.count(name) > 1]
     if twice:
-        raise ValueError(f"{shown(path)}: {head.count(twice[0])} columns are called {twice[0]!r}; keep one of them")
+        raise ValueError(f"{shown(path)}: {head.count(twice[0])} columns are named {twice[0]!r}; keep one of them")
     for where, values in rows:
         if any(values[len(head) :]):
             raise ValueError(
@@ -68,21 +67,22 @@ def _rows(path):
                 raise ValueError(f"{where}: not valid CSV ({error}); check the double quotes from here on") from error
             if values is None:
                 return
-            # CSV allows it, but no path or name has one, and a quote that is left open takes in the rows that follow.
+            # CSV allows line breaks, but no path or name has one, and an unclosed quote would take in the rows that
+            # follow.
             if any("\n" in value or "\r" in value for value in values):
-                raise ValueError(f"{where}: a value goes on in the next line; close the double quote that opens it")
+                raise ValueError(f"{where}: a value continues on the next line; close the double quote that opens it")
             values = [value.strip() for value in values]
             if any(values):
                 yield where, values
 
 
 def shown(value: object) -> str:
-    """For messages: a name that is no UTF-8 with its odd bytes replaced."""
+    """A name for messages: bytes that are not UTF-8 are replaced."""
     return os.fsencode(str(value)).decode("utf-8", "replace")
 
 
 def named(value: object) -> str:
-    """What an identity or group is called: as `shown`, in Unicode's composed form (NFC), so that the two ways to write
-    "é" are one name."""
+    """The name of an identity or group: as `shown`, in Unicode's composed form (NFC), so that both ways to write "é"
+    are one name."""
     text = str(value)
     return text if text.isascii() else unicodedata.normalize("NFC", shown(text))

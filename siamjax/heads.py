@@ -1,9 +1,9 @@
 """Learned distances: embeddings, embeddings -> logit of "same".
 
 Every head scores pairs ([n, d], [n, d] -> [n]) when called, and all against all ([n, d], [m, d] -> [n, m]) by its
-method `all_pairs`, which holds little more than its result, in value and gradient. Embeddings are taken as they are, of
-any length; logits are float32 at least. All but the asymmetric `Bilinear` give the same logit whichever of two
-embeddings comes first.
+method `all_pairs`, whose value and gradient need little more memory than the result. Embeddings are not normalised;
+logits are float32 at least. All but the asymmetric `Bilinear` give the same logit whichever of two embeddings comes
+first.
 """
 
 import functools
@@ -25,10 +25,10 @@ from siamjax.types import Array
 
 
 class _PairByPair(nn.Module):
-    """What the heads share that look at the components of one pair at a time: a child says how, in `_score`."""
+    """Base of the heads that compare the components of one pair at a time; a subclass defines `_score`."""
 
     def _score(self, dimension):
-        """The logit, a function of [..., d] and [..., d] that broadcasts, and the floats that it holds for a pair."""
+        """The logit as a broadcasting function of [..., d] and [..., d], and how many floats it holds per pair."""
         raise NotImplementedError
 
     def __call__(self, a: Array, b: Array) -> jax.Array:
@@ -49,7 +49,7 @@ class WeightedL1(_PairByPair):
 
     Koch, Zemel, Salakhutdinov: Siamese Neural Networks for One-shot Image Recognition (2015), section 3.1;
     https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf. Its sigmoid is the probability of "same". Weights start from
-    N(0, 0.2²) and the bias from N(0.5, 0.01²), as there.
+    N(0, 0.2²) and the bias from N(0.5, 0.01²), as in the paper.
     """
 
     @nn.compact
@@ -62,8 +62,8 @@ class WeightedL1(_PairByPair):
 class Binary(_PairByPair):
     """A small network on the components' absolute differences: |a − b| -> hidden layers with ReLU -> logit.
 
-    `WeightedL1` with layers between, which lets differences count for more together than they do one by one; common for
-    faces, with binary cross-entropy. With no hidden layer it is logistic regression on |a − b|.
+    `WeightedL1` with layers in between, so that differences can interact; common for faces, with binary cross-entropy.
+    With no hidden layer it is logistic regression on |a − b|.
 
     Attributes:
       hidden: width of each hidden layer, first to last.
@@ -100,15 +100,15 @@ class FourFeature(_PairByPair):
     """Four features of each component, ab, a + b, |a − b|, (a − b)², through one small network; then a weighted sum.
 
     logit = Σ_k w_k g(a_k b_k, a_k + b_k, |a_k − b_k|, (a_k − b_k)²) + w_0, where g, the same for each component k, has
-    one hidden layer with ReLU and one output. Sums and products tell where in its range a component lies, so that a
-    difference can weigh more in one part of it than in another.
+    one hidden layer with ReLU and one output. Sums and products encode where in its range a component is, so that a
+    difference can count more in one part of the range than in another.
 
     M. Piotte: Whale Recognition Model, Kaggle humpback whale identification (2018);
     https://www.kaggle.com/martinpiotte/whale-recognition-model-with-score-0-78563. Its sigmoid is the probability of
     "same".
 
     Attributes:
-      hidden: width of the hidden layer, 32 as there.
+      hidden: width of the hidden layer; 32 in the original.
     """
 
     hidden: int = 32
@@ -125,7 +125,7 @@ class FourFeature(_PairByPair):
         def score(a, b):
             difference = distances.absolute_difference(a, b)
             features = jnp.stack([a * b, a + b, difference, jnp.square(difference)])
-            # Features and hidden units stand first, so that the components of all pairs are one long, dense axis.
+            # Features and hidden units come first, so that the components of all pairs are one long, dense axis.
             hidden = nn.relu(hidden_weight.T @ features.reshape(4, -1) + hidden_bias[:, None])
             outputs = (output_weight @ hidden + output_bias).reshape(difference.shape)
             return outputs @ weight + bias
@@ -137,11 +137,11 @@ class Mahalanobis(nn.Module):
     """Squared Mahalanobis distance of low rank, negated: logit = w_0 − (a − b)ᵀ L Lᵀ (a − b) = w_0 − |Lᵀ(a − b)|².
 
     Weinberger, Saul: Distance Metric Learning for Large Margin Nearest Neighbor Classification (2009), section 2;
-    https://jmlr.org/papers/v10/weinberger09a.html. L starts from N(0, 1/rank), which keeps distances as they are on
-    average, and the bias from 0.
+    https://jmlr.org/papers/v10/weinberger09a.html. L starts from N(0, 1/rank), which preserves distances on average,
+    and the bias from 0.
 
     Attributes:
-      rank: columns of L; at most the embedding's length is of use.
+      rank: columns of L; more than the embedding's length add nothing.
     """
 
     rank: int = 32
@@ -168,10 +168,10 @@ class Bilinear(nn.Module):
     """A learned inner product: logit = aᵀ W b + w_0.
 
     Chechik, Sharma, Shalit, Bengio: Large Scale Online Learning of Image Similarity Through Ranking (2010), section 2;
-    https://jmlr.org/papers/v11/chechik10a.html. W starts from the identity, as there, and the bias from 0.
+    https://jmlr.org/papers/v11/chechik10a.html. W starts from the identity, as in the paper, and the bias from 0.
 
     Attributes:
-      symmetric: use (W + Wᵀ) / 2 for W, so that the order of two embeddings does not matter. Without, it does: for
+      symmetric: use (W + Wᵀ) / 2 for W, so that the order of two embeddings does not matter. If False, it does: for
         inputs of two kinds, such as sketch and photograph.
     """
 
@@ -198,8 +198,8 @@ class Bilinear(nn.Module):
 
 
 def _scale_and_threshold(head):
-    """The head's own s and t, which start from its `scale` and `threshold`."""
-    # The logarithm keeps s above 0, where a nearer pair is never less alike, and out of reach of weight decay.
+    """The head's learned s and t, initialised from its `scale` and `threshold`."""
+    # The logarithm keeps s above 0: a nearer pair never scores lower, whatever weight decay does.
     log_scale = head.param("log_scale", nn.initializers.constant(math.log(head.scale)), ())
     threshold = head.param("threshold", nn.initializers.constant(head.threshold), ())
     return jnp.exp(log_scale), threshold
@@ -209,13 +209,13 @@ class Distance(nn.Module):
     """Nearer than a learned threshold, on a learned scale: logit = s (t − distance(a, b)), with s > 0.
 
     It orders pairs as the distance of `siamjax.distances` does, so it scores embeddings that were trained with a loss
-    on distances, even with its two parameters as they started; training these makes the logit's sigmoid a probability.
+    on distances, even before its two parameters are trained; training these makes the logit's sigmoid a probability.
     For "dot", a similarity, logit = s (a·b − t).
 
     Attributes:
       distance: "squared_euclidean", "euclidean", "l1", "lp" (with p = 2), "cosine" or "dot".
-      scale: s at the start, above 0; log s is the parameter.
-      threshold: t at the start, in units of the distance.
+      scale: initial s, above 0; log s is the parameter.
+      threshold: initial t, in units of the distance.
     """
 
     distance: DistanceName = "euclidean"
@@ -240,21 +240,22 @@ class Distance(nn.Module):
 
 
 class Aligned(nn.Module):
-    """Each place of one image matched with the best of the places near it in the other; then their weighted mean.
+    """Matches each place of one image with the best of the places near it in the other; then a weighted mean.
 
-    For embeddings that are maps of descriptors, as the encoder "local" gives: a descriptor's direction says what is
-    there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight, of
-    the highest cosine with a descriptor of b at most `reach` steps off, up, down or aside; averaged with the same of b
-    to a, where beyond the edge every cosine is 0. What is drawn a little higher or wider is then no difference.
+    For embeddings that are maps of descriptors, as the encoder "local" outputs: a descriptor's direction encodes what
+    is there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight,
+    of the highest cosine with a descriptor of b at most `reach` steps away, vertically and horizontally together;
+    averaged with the same of b to a, where beyond the edge every cosine is 0. Strokes drawn a little higher or wider
+    then make no difference.
 
     Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
     model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
 
     Attributes:
       cells: side of the map, in places.
-      reach: how many steps a place may move, up, down or aside; 0 compares like with like.
-      scale: s at the start, above 0.
-      threshold: t at the start, a cosine.
+      reach: how many steps a place may move, vertically and horizontally together; 0 compares the same places.
+      scale: initial s, above 0.
+      threshold: initial t, a cosine.
     """
 
     cells: int = 7
@@ -276,7 +277,7 @@ class Aligned(nn.Module):
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         a, b = _checked_sets(a, b)
         similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
-        # Larger blocks than would fit a cache: products of matrices gain more by their size.
+        # Blocks larger than a cache: matrix products gain more from their size.
         return self._logits(distances.blockwise(similarity, a, b, -(-(self.cells**2) // 4)))
 
     def _similarity(self, a, b, product, mean):
@@ -289,7 +290,7 @@ class Aligned(nn.Module):
         """[n, d] -> descriptors of length 1 [n, cells, cells, channels], and weights that sum to 1 [n, places]."""
         if x.shape[1] % self.cells**2:
             raise ValueError(
-                f"an embedding of {x.shape[1]} components is no map of {self.cells}×{self.cells} places (cells="
+                f"an embedding of {x.shape[1]} components is not a map of {self.cells}×{self.cells} places (cells="
                 f"{self.cells}); use the encoder 'local', with an embedding that is a multiple of the places"
             )
         x = x.reshape(x.shape[0], self.cells, self.cells, -1)
@@ -315,7 +316,8 @@ class Aligned(nn.Module):
 def _best_match(product, a, *candidates):
     """The largest of the `product`s of a with each candidate; the gradient goes to the first that has it.
 
-    All products would fill the memory on the way back: there, each is computed again, and known by its number.
+    Keeping all products for the backward pass would fill the memory: there, each is recomputed, and identified by its
+    number.
     """
     return _best_match_forward(product, a, *candidates)[0]
 
@@ -361,11 +363,11 @@ def _checked_sets(a, b):
 
 
 def _product(a, b):
-    # What a distance is then taken of must not lose bits to an accelerator's faster, rougher product.
+    # The inputs of a distance must not lose bits to an accelerator's faster, less precise product.
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
-# What a configuration can name; a head of one's own can be added.
+# Heads that a configuration can name; add your own here.
 HEADS: dict[str, type[nn.Module]] = {
     "aligned": Aligned,
     "bilinear": Bilinear,

@@ -1,12 +1,12 @@
-"""Settings of the process, made before JAX starts, without which a CPU trains at half its speed.
+"""Process settings, made before JAX starts, that double the speed of training on a CPU.
 
-- XLA's newer library of kernels, for convolutions, matrix products and sums: convolutions by it are two to three times
+- XLA's newer library of kernels, for convolutions, matrix products and sums: it makes convolutions two to three times
   as fast. It is off by default in JAX 0.10.
-- Large memory pages. XLA takes the memory of a step anew every time; in pages of 4 KiB, clearing them costs a third of
-  the step.
-- A folder for compiled programs, so that the same command starts in seconds the second time.
+- Large memory pages. XLA allocates the memory of a step again every time; in pages of 4 KiB, clearing them costs a
+  third of the step.
+- A folder for compiled programs, so that running the same command again starts in seconds.
 
-In a training program of one's own, call `tune()` before importing jax, or set what `settings` returns in the shell.
+In your own training program, call `tune()` before importing jax, or set what `settings` returns in the shell.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _PAGES = "glibc.malloc.hugetlb"
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that `environment` lacks, with their values; what is set there already stays as it is."""
+    """The variables that `environment` lacks, with their values; variables that are already set are left alone."""
     added = {}
     flags = environment.get("XLA_FLAGS", "")
     if _KERNELS not in flags:
@@ -49,9 +49,9 @@ def _processor():
 
 
 def tune() -> None:
-    """Makes the settings, and starts the program anew for the one that is read only as a process starts.
+    """Makes the settings, and restarts the program for the one that is read only when a process starts.
 
-    A program that is no file (a notebook, standard input) is not started anew: it goes on without large pages.
+    A program that is not a file (a notebook, standard input) is not restarted: it continues without large pages.
     """
     added = settings(os.environ)
     os.environ.update(added)

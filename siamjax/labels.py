@@ -1,4 +1,4 @@
-"""Labels and masks, checked: what cannot be meant is refused where its values are known, and gives NaN in graph."""
+"""Checks of labels and masks: invalid values are refused where they are known, and give NaN in graph."""
 
 import chex
 import jax
@@ -15,7 +15,7 @@ def identities(labels: Array) -> Array:
     """Labels, as whole numbers that are equal in JAX only if they were equal before.
 
     JAX keeps 32 bits of an integer unless `jax_enable_x64` is set. NumPy labels that need more are renumbered here. As
-    arguments of a jitted function they arrive with their upper bits already cut off, which nothing inside can notice.
+    arguments of a jitted function they arrive with their upper bits already cut off, which cannot be detected inside.
 
     Args:
       labels: whole numbers or bool of any shape, an array of NumPy or JAX.
@@ -44,15 +44,15 @@ def lasting_identities(labels: Array, name: str = "labels") -> Array:
 
 
 def classes(labels: Array, count: int, where: Array | None = None) -> jax.Array:
-    """Labels that are rows 0..count − 1 of something else: as int32, −1 for those that are not.
+    """Labels that are rows 0..count − 1 of something else: as int32, −1 for those outside.
 
     Args:
       labels: whole numbers [n].
       count: number of rows.
-      where: bool [n], the items that take part; None for all. What is left out may hold any label.
+      where: bool [n], the items that take part; None for all. Items left out may have any label.
 
     Raises:
-      ValueError: they are not whole numbers, or a known one that takes part is no row.
+      ValueError: they are not whole numbers, or a known one that takes part is not a row.
     """
     labels = _whole_numbers(labels, "labels")
     outside = (labels < 0) | (labels >= count)
@@ -64,11 +64,11 @@ def classes(labels: Array, count: int, where: Array | None = None) -> jax.Array:
 
 
 def sameness(same: Array, where: Array | None = None) -> tuple[Array, Array | None]:
-    """Which pairs are of the same identity, and which have a value that says neither; None where all say it.
+    """Which pairs are of the same identity, and which have a value that is neither 0 nor 1; None where there are none.
 
     Args:
       same: bool or {0, 1} array.
-      where: bool array of the same shape, the pairs that count; None for all. What is left out may hold anything.
+      where: bool array of the same shape, the pairs that count; None for all. Pairs left out may have any value.
 
     Raises:
       ValueError: a known one that counts is neither 0 nor 1.
@@ -89,10 +89,10 @@ def sameness(same: Array, where: Array | None = None) -> tuple[Array, Array | No
 
 
 def taking_part(where: Array | None, shape: tuple[int, ...]) -> Array:
-    """The mask `where`, bool of that shape; None stands for all.
+    """The mask `where`, bool of that shape; None selects all.
 
     Raises:
-      ValueError: it holds fractions, as weights would.
+      ValueError: it is not a mask but floats, such as weights.
     """
     if where is None:
         return jnp.ones(shape, bool)
@@ -104,7 +104,7 @@ def taking_part(where: Array | None, shape: tuple[int, ...]) -> Array:
 
 
 def is_known(x: Array) -> bool:
-    """Whether the values of an array can be looked at: it is not traced, nor spread over several processes."""
+    """Whether the values of an array can be read here: it is neither traced nor spread over several processes."""
     if isinstance(x, jax.Array):
         return not isinstance(x, jax.core.Tracer) and x.is_fully_addressable
     return True

@@ -26,8 +26,8 @@ def koch(
     Args:
       epoch_steps: training steps of an epoch.
       epoch_decay: factor of the learning rates per epoch.
-      first_momentum: the momentum at the start.
-      momentum_epochs: epochs in which momentum rises to each layer's own.
+      first_momentum: initial momentum.
+      momentum_epochs: epochs over which momentum rises to each layer's final value.
       layers: layer -> "learning_rate", "momentum" (at the end of its rise) and "l2"; "default" for all others.
     """
 
@@ -63,16 +63,16 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW with linear warm-up and cosine decay; the gradients of each part are clipped by their own norm.
 
-    A head that only learns to read the embeddings must not shorten the encoder's steps.
+    So the gradient of a head that is trained on the side does not shorten the encoder's steps.
 
     Args:
       steps: training steps in all, the length of the schedule.
-      learning_rate: at its peak.
-      final_share: of the peak, where the cosine ends.
-      warmup_steps: in which the learning rate rises to its peak; half of `steps` at most.
+      learning_rate: peak learning rate.
+      final_share: final learning rate, as a share of the peak.
+      warmup_steps: steps of linear warm-up; at most half of `steps`.
       weight_decay: decoupled, in units of the learning rate.
       clip_norm: the largest norm of a part's gradient.
-      parts: of the parameters, their first keys.
+      parts: first keys of the parameters.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,

@@ -10,7 +10,7 @@ from flax import linen as nn
 from siamjax import distances
 from siamjax.types import Distance, PairwiseDistance
 
-# Parameters that are the caller's business, not options.
+# Parameters that the caller passes; they are not options.
 _STRUCTURE = {"where", "axis_name", "reduce_fn", "has_aux", "pairs", "others", "parts", "name", "parent", "dtype"}
 
 DistanceName = Literal["squared_euclidean", "euclidean", "l1", "lp", "cosine", "dot"]
@@ -22,7 +22,7 @@ DISTANCES: dict[str, tuple[Distance, PairwiseDistance]] = {
 def options(function: Callable) -> dict[str, Any]:
     """The options of a function or Flax module with their defaults, as a configuration can hold them.
 
-    Options are keyword-only parameters, or a module's attributes; a distance stands by its name in `DISTANCES`.
+    Options are keyword-only parameters, or a module's attributes; a distance is stored by its name in `DISTANCES`.
     """
     if isinstance(function, type) and issubclass(function, nn.Module):
         found = {field.name: field.default for field in dataclasses.fields(function)}

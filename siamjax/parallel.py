@@ -1,8 +1,8 @@
 """Devices and processes: the only file that names them.
 
 Training state and data are replicated: every array carries a leading axis of local devices. Inside the compiled step,
-`gather` and `mean` work over all devices of all processes. Every process runs the same program; the main one alone
-touches the run folder, and `from_main` tells the others what it found there.
+`gather` and `mean` work over all devices of all processes. Every process runs the same program; only the main one reads
+and writes the run folder, and `from_main` passes on to the others what it found there.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ T = TypeVar("T")
 Arrays = TypeVarTuple("Arrays")
 
 AXIS = "devices"
-_SMALL = 2**16  # most numbers of an array that costs more to send off than to send
+_SMALL = 2**16  # elements; sending a smaller array costs little but latency
 DeviceError = jax.errors.JaxRuntimeError
 
 
 def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Joins this process to the others of a run; to be called before anything touches a device.
+    """Joins this process to the others of a run; call it before anything uses a device.
 
     Args:
-      coordinator: "HOST:PORT", where process 0 listens; or "auto", where SLURM, a TPU pod or Open MPI tells.
+      coordinator: "HOST:PORT", where process 0 listens; or "auto", to read it from SLURM, a TPU pod or Open MPI.
       processes: how many there are; None with "auto".
       process: the number of this one, 0..processes - 1; None with "auto".
 
@@ -56,10 +56,10 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
             "several processes need --coordinator=HOST:PORT of process 0, --processes=N and --process=0..N-1; or "
             "--coordinator=auto alone, on SLURM, a TPU pod or Open MPI"
         )
-    # With JAX's preemption service SIGTERM would be noted down only; without it, it ends the process as ever.
+    # JAX's preemption service would only record SIGTERM; without it, SIGTERM ends the process as usual.
     jax.config.update("jax_enable_preemption_service", False)
-    # A process that falls silent is taken for dead after a minute. JAX then aborts the others, and says so: a dump of
-    # Python's threads would bury that.
+    # A process that is silent for a minute counts as dead. JAX then aborts the others, with a message that a dump of
+    # Python's threads would bury.
     faulthandler.disable()
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=60)
@@ -73,7 +73,7 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
 
 @contextlib.contextmanager
 def _silent():
-    """Without what libraries write to standard output: Gloo says there that processes have found each other."""
+    """Discards what libraries write to standard output: Gloo reports its connections there."""
     sys.stdout.flush()
     kept = os.dup(1)
     with open(os.devnull, "wb") as nothing:
@@ -86,13 +86,13 @@ def _silent():
 
 
 def explain(error: Exception) -> str:
-    """The message of `error`; if JAX raised it among several processes, with what lies behind it and what to do."""
+    """The message of `error`; if JAX raised it among several processes, with the likely cause and what to do."""
     raised_by_jax = isinstance(error, DeviceError) or re.match("[A-Z_]+: ", str(error))
     if not raised_by_jax or jax.process_count() == 1:
         return str(error)
     return (
-        f"process {jax.process_index()} of {jax.process_count()} stops, most likely as another one is gone: its own "
-        f"output says why. The same command on all of them goes on from the latest checkpoint ({error})"
+        f"process {jax.process_index()} of {jax.process_count()} stopped, most likely because another one ended: see the "
+        f"output of that one. Run the same command on all of them to resume from the latest checkpoint ({error})"
     )
 
 
@@ -138,7 +138,7 @@ def on_cpu() -> bool:
 
 
 def host_device() -> Device:
-    """The CPU as a device, also beside a GPU or TPU."""
+    """The CPU as a device, also where there is a GPU or TPU."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
@@ -146,9 +146,9 @@ def host_device() -> Device:
 
 
 def steps_at_once(*every: int) -> int:
-    """How many steps to send off as one program, where something is due every so many of them.
+    """How many steps to compile into one program, where something is due every so many steps.
 
-    On a CPU one, since XLA is slow there at what runs in a loop; elsewhere as many as fit, up to 32.
+    On a CPU one, since XLA runs loops slowly there; elsewhere as many as fit, up to 32.
     """
     if on_cpu():
         return 1
@@ -188,7 +188,7 @@ def whole_batch(axis_name: str | None, *arrays: *Arrays) -> tuple[*Arrays]:
 
 
 def mean(tree: T) -> T:
-    """The mean over devices of a tree of floats, inside the step; small arrays travel together, as one."""
+    """The mean over devices of a tree of floats, inside the step; small arrays are sent together, as one."""
     if lax.axis_size(AXIS) == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
@@ -201,11 +201,11 @@ def mean(tree: T) -> T:
 
 
 def check_divisible(count: int, key: str) -> None:
-    """Raises ValueError unless `count` images, as `key` of the configuration says, spread evenly over all devices."""
+    """Raises ValueError unless `count` images, called `key` in the message, can be split evenly over all devices."""
     devices = jax.device_count()
     if count % devices:
         raise ValueError(
-            f"{key} = {count} images do not spread evenly over {devices} devices; make it a multiple of {devices}"
+            f"{key} = {count} images cannot be split evenly over {devices} devices; make it a multiple of {devices}"
         )
 
 
@@ -217,7 +217,7 @@ def is_main_process() -> bool:
 def from_main(function: Callable[[], T]) -> T:
     """What `function()` returns or raises on the main process, on all of them; only the main one calls it.
 
-    All processes must come by here. The outcome travels as a pickle.
+    All processes must call this. The outcome is sent as a pickle.
     """
     if jax.process_count() == 1:
         return function()
@@ -237,7 +237,7 @@ def from_main(function: Callable[[], T]) -> T:
 
 
 def main_first(function: Callable[[], T]) -> T:
-    """`function()` on every process, on the main one before the others: it prepares files that they may share."""
+    """Calls `function` on every process, on the main one first: it prepares files that the others may share."""
     done = []
     from_main(lambda: done.append(function()))
     return done[0] if done else function()
@@ -246,7 +246,7 @@ def main_first(function: Callable[[], T]) -> T:
 def padded(items: T, count: int | None = None) -> T:
     """A tree of arrays [n, ...] with the last item of each repeated up to `count`, or to the next of few sizes.
 
-    Programs are compiled for a shape: data of any size padded like this needs a few programs only. [0, ...] stays.
+    Programs are compiled per shape: padded like this, data of any size needs only a few. [0, ...] stays.
     """
     n = len(jax.tree.leaves(items)[0])
     rows = np.minimum(np.arange(_size(n) if count is None else count), n - 1)
@@ -254,7 +254,7 @@ def padded(items: T, count: int | None = None) -> T:
 
 
 def _size(count):
-    """The first that is at least `count` of the powers of two; from 256 on, with three sizes between two of them."""
+    """The smallest size of at least `count`: the powers of two and, from 256 on, three more between two of them."""
     power = 1 << (count - 1).bit_length() if count else 0
     step = power // 8 if power > 256 else max(power, 1)
     return -(-count // step) * step
@@ -265,10 +265,9 @@ def map_chunks(
 ) -> np.ndarray:
     """`function(arguments, part)` over `items`, a tree of [n, ...], in equal chunks, shared by all devices -> [n, ...].
 
-    All processes must call it with the same, and all get the same. `arguments` is copied to every device. Chunks are
-    padded: few items to the next of few sizes for each device, more to `chunk`, so that few programs serve every n.
-    `arguments` that grow with the data are to be `padded` by the caller. `function` must be a long-lived object: its
-    compiled programs are kept under its identity. `bar` counts the items.
+    All processes must pass the same, and all get the same. `arguments` is copied to every device. Chunks are `padded`,
+    so that a few programs serve every n; the caller should pad `arguments` that grow with the data, too. `function`
+    must be a long-lived object: its compiled programs are cached by its identity. `bar` counts the items.
     """
     count = len(jax.tree.leaves(items)[0])
     if not count:

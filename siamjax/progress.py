@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, and a plain line every half minute where the output is a file."""
+"""Progress of long tasks: a bar on a terminal, and a plain line every half minute where the output is a file."""
 
 import sys
 import threading
@@ -17,9 +17,9 @@ class Progress:
     def __init__(
         self, description: str, total: int, done: int = 0, *, hidden: bool = False, stays: bool = False
     ) -> None:
-        """`done`: items that are done already; `hidden`: shows nothing; `stays`: the bar is left behind at the end."""
+        """`done`: items that are already done; `hidden`: shows nothing; `stays`: the bar stays visible at the end."""
         self._description, self._total, self._done, self._hidden, self._note = description, total, done, hidden, ""
-        self._output = sys.stdout  # Also where what others print is redirected meanwhile.
+        self._output = sys.stdout  # Also while other output is redirected.
         self._start, self._closed = time.monotonic(), threading.Event()
         self._bar = None
         if rich.get_console().is_terminal and not hidden:
@@ -38,8 +38,8 @@ class Progress:
         if self._bar:
             self._bar.start()
         elif not self._hidden:
-            # A thread: a long compilation is told of, too.
-            threading.Thread(target=self._tell, daemon=True).start()
+            # A thread, so that long compilations are reported, too.
+            threading.Thread(target=self._report, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,20 +47,20 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def _tell(self):
+    def _report(self):
         while not self._closed.wait(_EVERY):
             note = f", {self._note}" if self._note else ""
             done = f"{self._done} of {self._total} after " if self._total > 1 else ""
             self.print(f"{self._description}: {done}{time.monotonic() - self._start:.0f} s{note}")
 
     def advance(self, count: int = 1) -> None:
-        """Counts so many items more as done."""
+        """Counts `count` more items as done."""
         self._done += count
         if self._bar:
             self._bar.update(self._task, completed=self._done)
 
     def note(self, text: str) -> None:
-        """Puts `text` behind the numbers, until the next one comes."""
+        """Shows `text` after the numbers, until the next note."""
         self._note = text
         if self._bar:
             self._bar.update(self._task, note=text)

@@ -1,7 +1,7 @@
 """Which images make a batch, chosen in graph from index tables.
 
-A batch is made whole on every device from the same key, so that the number of devices changes nothing; each device
-then fetches its own share of the images.
+Every device draws the whole batch from the same key, so that the number of devices changes nothing, and then fetches
+its own share of the images.
 """
 
 import jax
@@ -23,7 +23,7 @@ class Index:
       label: int32 [groups, most labels of a group], identities of a group; entries past `labels` are padding.
       labels: int32 [groups], how many identities each group has.
       group: int32 [labels], the group of each identity.
-      weight: float32 [groups], how likely a group is to come into a batch, relative to the others; None for all alike.
+      weight: float32 [groups], relative probability that a group comes into a batch; None for all equal.
       originals: int32 [], identities from this number on are variants of others; None where there are no variants.
     """
 
@@ -44,7 +44,7 @@ class Drawn:
       item: int32 [n], image numbers.
       label: int32 [n], their identities.
       group: int32 [n], their groups.
-      turn: int32 [n], how each image is to be turned or mirrored, see `augment.turn`; None for not at all.
+      turn: int32 [n], rotation or reflection of each image, see `augment.turn`; None for none.
       variant: bool [n], whether the identity is a variant, see `augment.vary`; None where there are no variants.
     """
 
@@ -83,7 +83,8 @@ def with_variants(index: Index) -> Index:
 
 
 def grid_index(groups: int, labels: int, images: int) -> Index:
-    """The tables of a regular world: `groups` groups of `labels` identities of `images` images, numbered in order."""
+    """The tables of a regular data set: `groups` groups of `labels` identities of `images` images, numbered in
+    order."""
     label = np.arange(groups * labels, dtype=np.int32)
     return Index(
         image=np.arange(groups * labels * images, dtype=np.int32).reshape(-1, images),
@@ -104,7 +105,7 @@ def _table(keys):
 
 
 def check_pairs(index: Index, across_groups: bool) -> None:
-    """Raises ValueError unless every group can give same and different pairs."""
+    """Raises ValueError unless every group can provide same and different pairs."""
     if np.min(index.images) < 2:
         raise ValueError(f"label {np.argmin(index.images)} has a single image; a pair of the same identity needs two")
     if not across_groups and np.min(index.labels) < 2:
@@ -128,7 +129,7 @@ def pairs(key: jax.Array, index: Index, *, count: int, across_groups: bool, turn
       count: number of pairs.
       across_groups: whether the second identity of a different pair comes from the whole data set; otherwise it comes
         from the first one's group.
-      turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
+      turns: 1; 4: rotate each group by a random multiple of 90° and treat it as a new one; 8: also mirror it.
 
     Returns:
       Drawn, 2 × count images; image i pairs with image i + count.
@@ -162,16 +163,16 @@ def most_identities(index: Index, per_identity: int, per_group: int) -> int:
       ValueError: no identity has two images, or there is a single identity.
     """
     if np.max(index.images) < 2:
-        raise ValueError("no identity has two images; what is the same can only be learned from two of one identity")
+        raise ValueError("no identity has two images; training needs two images of the same identity")
     if len(index.images) < 2:
-        raise ValueError("the data set has a single identity; what is different can only be learned from two")
+        raise ValueError("the data set has a single identity; training needs at least two")
     if few_images(index, per_identity):
         return int(np.minimum(index.images, per_identity).sum()) // per_identity
     return int(np.minimum(index.labels, per_group).sum())
 
 
 def few_images(index: Index, per_identity: int) -> bool:
-    """Whether some identities have less than `per_identity` images."""
+    """Whether some identities have fewer than `per_identity` images."""
     return bool(np.min(index.images) < per_identity)
 
 
@@ -196,9 +197,9 @@ def identities(
       count: P, the number of identities; at most `most_identities`.
       per_identity: K, the images of each.
       per_group: most identities taken from one group.
-      turns: 1; or 4, to show each group as a new one by a random quarter-turn; or 8, with mirror images, too.
-      few: for a data set with `few_images`: such identities give what they have, and more identities than P come into
-        the batch, whatever their number in a group. A single image is nobody's positive, and a negative to all others.
+      turns: 1; 4: rotate each group by a random multiple of 90° and treat it as a new one; 8: also mirror it.
+      few: for a data set with `few_images`: such identities contribute all their images, and more identities than P
+        fill the batch, however many of one group. A single image has no positive, and is a negative for all others.
 
     Returns:
       Drawn, P × K images; an identity's images follow one another.
@@ -212,7 +213,7 @@ def identities(
     last = jnp.iinfo(jnp.int32).max
     place = jnp.where(rank < taken[:, None], turn[:, None] * most + rank, last)
     if few:
-        # Beyond `per_group`, those that are left: small groups of single images could not fill a batch.
+        # Then the identities beyond `per_group`: small groups of single images alone could not fill a batch.
         beyond = (rank >= taken[:, None]) & (rank < index.labels[:, None])
         place = jnp.where(beyond, last - groups * most + turn[:, None] * most + rank, place)
     wanted = min(count * per_identity, index.images.shape[0]) if few else count
@@ -225,20 +226,20 @@ def identities(
     label = jnp.repeat(label, slots.shape[1])
     if few:
         missing = jnp.arange(slots.shape[1])[None, :] >= images[:, None]
-        there = jnp.argsort(missing.ravel(), stable=True)[: count * per_identity]
-        item, label = item[there], label[there]
+        present = jnp.argsort(missing.ravel(), stable=True)[: count * per_identity]
+        item, label = item[present], label[present]
     return _drawn(index, item, label, turn_key, turns)
 
 
 def _order(key, groups, weight):
-    """int32 [groups], the place of each in a random order; as if drawn by weight, without putting back."""
+    """int32 [groups], the place of each in a random order; as if drawn by weight without replacement."""
     if weight is None:
         return jax.random.permutation(key, groups)
     return jnp.argsort(jnp.argsort(-jnp.log(weight) - jax.random.gumbel(key, (groups,))))
 
 
 def _drawn(index, item, label, turn_key, turns):
-    """The batch; all images of a group are turned alike, so that it stays a group."""
+    """The batch; all images of a group get the same rotation, so that it stays a group."""
     group = index.group[label]
     turn = None if turns == 1 else jax.random.randint(turn_key, index.labels.shape, 0, turns)[group]
     variant = None if index.originals is None else label >= index.originals

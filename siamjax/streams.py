@@ -20,7 +20,8 @@ class OfImage(enum.IntEnum):
 
 
 class OfGlyph(enum.IntEnum):
-    """Folded into the key of an alphabet or of a character: below 0, where no character or drawer is numbered."""
+    """Folded into the key of an alphabet or of a character: negative, since characters and drawers are numbered from
+    0."""
 
     TRAITS = -1  # of an alphabet; the strokes of a character
     FORMS = -2  # how the strokes of a character are composed

@@ -30,11 +30,11 @@ LONG = "".join(f"{number}.png,ann\n" for number in range(20_000))  # more than c
         ('path,identity\na.png,"ann\nb.png,bob\n', "t.csv, line 2: not valid CSV .*check the double quotes"),
         ('path,identity\na.png,"ann\nb.png,"bob"\n', "t.csv, line 2: not valid CSV"),
         ('path,identity\na.png,ann\n"b.png,bob\n"c.png,cid\n', "t.csv, line 3: not valid CSV"),
-        ('path,identity\na.png,"ann\nb.png,bob"\n', "t.csv, line 2: a value goes on in the next line"),
+        ('path,identity\na.png,"ann\nb.png,bob"\n', "t.csv, line 2: a value continues on the next line"),
         ('path,identity\na.png,an"n\nb.png,"bob"x\n', "t.csv, line 3: not valid CSV"),
         (f'path,identity\na.png,"ann\n{LONG}', "t.csv, line 2: not valid CSV"),
         ("path,identity\na.png,Lee, Ann\n", "t.csv, line 2: 3 values for 2 columns; put values that hold commas in"),
-        ("path,identity,identity\na.png,ann,bob\n", "t.csv: 2 columns are called 'identity'"),
+        ("path,identity,identity\na.png,ann,bob\n", "t.csv: 2 columns are named 'identity'"),
         ("path;identity\na.png;ann\n", "t.csv: column 'path' is missing; .*found path;identity"),
     ],
 )

@@ -231,7 +231,7 @@ def test_aligned_does_not_mind_a_small_shift_of_what_is_drawn():
 
 def test_aligned_refuses_an_embedding_that_is_no_map():
     head = heads.make("aligned")
-    with pytest.raises(ValueError, match=r"256 components is no map of 7×7 places \(cells=7\)"):
+    with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7\)"):
         head.init(jax.random.key(0), jnp.ones((2, 256)), jnp.ones((2, 256)))
 
 

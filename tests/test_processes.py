@@ -96,7 +96,7 @@ def runs(tmp_path_factory):
 def test_when_a_process_dies_the_other_stops_and_says_so(runs):
     _, _, (code, _, errors), _ = runs
     assert code == 1
-    assert "launch.py: process 0 of 2 stops, most likely as another one is gone" in errors
+    assert "launch.py: process 0 of 2 stopped, most likely because another one ended" in errors
     assert "The same command on all of them goes on" in errors and "Traceback" not in errors
 
 

@@ -25,7 +25,7 @@ __all__ = ["ENCODERS", "Conv", "Faces", "Koch", "ResNet12", "convolve", "koch_bi
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# What a configuration can name; an encoder of one's own can be added.
+# Encoders that a configuration can name; add your own here.
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "conv": Conv,
     "conv4": functools.partial(Conv, multiples=(1, 1, 2, 2)),
@@ -53,13 +53,13 @@ def make(
     """The encoder called `name` in `ENCODERS`.
 
     Args:
-      name: "koch_scaled" is "koch" with other first weights; "conv4" to "conv6", "pyramid" and "local" are "conv" with
-        other layers.
+      name: "koch_scaled" is "koch" with other initial weights; "conv4" to "conv6", "pyramid" and "local" are "conv"
+        with other layers.
       width: channels of the first layer.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
-        kernels for it alone.
-      unit_length: whether embeddings are brought to length 1.
+        kernels only for float32.
+      unit_length: whether embeddings are scaled to length 1.
       convolution: how convolutions are computed: "auto", "direct" or "frequency".
       axis_name: device axis over which batch statistics are taken, or None.
       options: other attributes of the encoder.

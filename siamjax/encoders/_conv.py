@@ -15,7 +15,7 @@ from siamjax.types import Array
 def normalised_convolution(encoder: nn.Module, x: jax.Array, channels: int, side: int, train: bool) -> jax.Array:
     """A convolution with a square kernel of `side` and batch normalisation, as `encoder`'s attributes say.
 
-    To be called in the encoder's own compact method: the layers are its own.
+    To be called in the encoder's compact method, to which the layers belong.
     """
     conv = convolution.for_flax(encoder.convolution)
     x = nn.Conv(channels, (side, side), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv)(x)
@@ -30,20 +30,20 @@ def normalised_convolution(encoder: nn.Module, x: jax.Array, channels: int, side
 class Conv(nn.Module):
     """3×3 convolutions with batch normalisation and ReLU, and a linear layer.
 
-    Some of the layers are pooled by 2. Where one layer stands before the first pool, and the widest ones at the end,
-    as in "pyramid", more is learned in the same time: on a CPU, layers cost by their pixels. Batch statistics are taken
-    over all devices when `axis_name` names them, and running ones are used unless `train`.
+    Some of the layers are pooled by 2. A single layer before the first pool and the widest ones at the end, as in
+    "pyramid", learn more in the same time: on a CPU, the cost of a layer grows with its pixels. Batch statistics are
+    taken over all devices when `axis_name` names them, and running ones are used unless `train`.
 
     Attributes:
       width: channels of the first layer.
       embedding: components of the embedding.
-      unit_length: whether embeddings are brought to length 1.
+      unit_length: whether embeddings are scaled to length 1.
       multiples: channels of each convolution, in units of `width`.
       pooled: which of them are pooled, counted from 1.
-      local: whether the linear layer is one for each place of the last map, the same for all of them: the embedding is
-        then a map of descriptors, for the head "aligned".
+      local: whether the same linear layer is applied at each place of the last map: the embedding is then a map of
+        descriptors, for the head "aligned".
       dtype: of the computation; parameters and statistics stay float32.
-      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolve`.
       axis_name: device axis for the batch statistics, or None.
     """
 
@@ -64,7 +64,7 @@ class Conv(nn.Module):
         if min(images.shape[1:3]) < least:
             raise ValueError(
                 f"the encoder pools {len(self.pooled)} times and needs images of at least {least}×{least} pixels, "
-                f"found {images.shape[1]}×{images.shape[2]}; raise data.size"
+                f"found {images.shape[1]}×{images.shape[2]}; use larger images (data.size)"
             )
         x = jnp.asarray(images, self.dtype)
         for number, multiple in enumerate(self.multiples, start=1):

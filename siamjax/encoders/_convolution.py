@@ -1,13 +1,14 @@
-"""Convolution and pooling that are fast on a CPU, too; XLA's own numbers up to rounding.
+"""Convolution and pooling that are fast on a CPU, too; equal to XLA's own up to rounding.
 
-A convolution is made in one of two ways:
+A convolution is computed in one of two ways:
 
 - direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the settings that `siamjax.host` makes;
-- frequency: all passes in the frequency domain, where a large kernel costs no more than one number. Images are cut into
+- frequency: all passes in the frequency domain, where a large kernel costs no more than a single weight. Images are cut
+into
   overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
   themselves matrix products. It holds the spectra of images, kernel and result.
 
-The second, and `max_pool`, can be differentiated in reverse mode, as often as need be, but not forward.
+The second, and `max_pool`, can be differentiated in reverse mode, any number of times, but not in forward mode.
 """
 
 import functools
@@ -64,7 +65,7 @@ def convolve(
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """The largest of each 2×2 square: [n, h, w, c] -> [n, h // 2, w // 2, c]; a last odd row or column is left out.
+    """The largest of each 2×2 square: [n, h, w, c] -> [n, h // 2, w // 2, c]; an odd last row or column is left out.
 
     The gradient goes to the first largest of a square, as XLA's own does.
     """
@@ -78,7 +79,7 @@ def for_flax(method: Method) -> Callable[..., jax.Array]:
         x, kernel, strides, padding, *, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count, precision
     ):
         if feature_group_count != 1 or {*lhs_dilation, *rhs_dilation} != {1}:
-            raise ValueError("siamjax's convolution has neither groups nor dilation; leave conv_general_dilated unset")
+            raise ValueError("convolve supports neither groups nor dilation; leave conv_general_dilated unset")
         return convolve(x, kernel, strides, padding, method=method)
 
     return conv_general_dilated
@@ -99,7 +100,7 @@ def _best(x, kernel, strides, padding):
 
 
 def _cheapest_tiles(x, size, kernel):
-    """(multiply-adds an image, (rows, columns) of tiles) of the tiling of a result of `size` that needs the fewest."""
+    """(multiply-adds per image, (rows, columns) of tiles) of the tiling of a result of `size` that needs the fewest."""
     n, _, _, c = x
     kh, kw, _, k = kernel
 
@@ -198,7 +199,7 @@ def _from_spectrum(z, sides, shape):
     half = sides[1] // 2 + 1
     cos, sin = (wave.T for wave in _waves(sides[0], sides[0], h))
     rows = np.stack([np.stack([cos, -sin], 1), np.stack([sin, cos], 1)], 1)  # [place, 2, 2, frequency]
-    # All columns but the first, and the middle one of an even number, stand for their mirror image, too.
+    # All columns except the first, and the middle one of an even number, also represent their mirror image.
     twice = np.array([1 if f in (0, sides[1] / 2) else 2 for f in range(half)], np.float32) / math.prod(sides)
     cos, sin = (wave.T * twice for wave in _waves(sides[1], half, w))
     columns = np.concatenate([cos, -sin], axis=1)

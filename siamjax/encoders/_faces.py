@@ -17,11 +17,11 @@ class Faces(nn.Module):
     loss.
 
     Attributes:
-      width: channels of the first layer, 32 there; the others have as many, twice and four times as many.
-      embedding: components of the embedding, 128 there.
-      unit_length: whether embeddings are brought to length 1.
+      width: channels of the first layer, 32 in the tutorials; the others have the same, twice and four times as many.
+      embedding: components of the embedding, 128 in the tutorials.
+      unit_length: whether embeddings are scaled to length 1.
       dtype: of the computation; parameters stay float32.
-      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolve`.
     """
 
     width: int = 32
@@ -34,12 +34,12 @@ class Faces(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] in 0..1, at least 32 pixels a side -> embeddings float32 [n, embedding] in 0..1.
 
-        In training, what is dropped is drawn from each image's own key, `noise` `keys` among the variables.
+        In training, dropout draws from each image's own key, the variable `keys` of the collection `noise`.
         """
         if min(images.shape[1:3]) < 32:
             raise ValueError(
                 f"encoder 'faces' needs images of at least 32×32 pixels, found {images.shape[1]}×{images.shape[2]}; "
-                "raise data.size or choose another encoder.name"
+                "use larger images (data.size) or another encoder"
             )
         x = jnp.asarray(images, self.dtype)
         layers = ((1, 4, 2), (1, 4, 2), None, (2, 4, 1), (2, 4, 1), None, (4, 2, 1), None)

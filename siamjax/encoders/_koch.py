@@ -12,7 +12,7 @@ from siamjax.types import Array
 
 
 def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Koch's first biases, of every layer and of the head: N(0.5, 0.01²)."""
+    """Koch's initial biases, of every layer and of the head: N(0.5, 0.01²)."""
     return 0.5 + nn.initializers.normal(0.01)(key, shape, dtype)
 
 
@@ -21,15 +21,15 @@ class Koch(nn.Module):
 
     Koch, Zemel, Salakhutdinov: Siamese Neural Networks for One-shot Image Recognition (2015), figure 4;
     https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf. Convolution weights start from N(0, 0.01²), the dense layer's
-    from N(0, 0.2²), biases from N(0.5, 0.01²). From there the dense layer is saturated and hardly tells images apart:
-    with the weights scaled to their fan-in instead, training starts at once.
+    from N(0, 0.2²), biases from N(0.5, 0.01²). With these the dense layer starts saturated and barely distinguishes
+    images; with weights scaled to their fan-in instead, training starts immediately.
 
     Attributes:
       width: channels of the first layer; 64 is Koch's. The others have 2, 2 and 4 times as many.
       embedding: components of the embedding; 4096 is Koch's.
-      unit_length: whether embeddings are brought to length 1; Koch's are not.
+      unit_length: whether embeddings are scaled to length 1; Koch's are not.
       dtype: of the computation; parameters stay float32.
-      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolve`.
       scaled: whether weights start scaled to their fan-in, and biases from 0, in place of Koch's.
     """
 
@@ -46,7 +46,7 @@ class Koch(nn.Module):
         if min(images.shape[1:3]) < 65:
             raise ValueError(
                 f"encoder 'koch' needs images of at least 65×65 pixels, found {images.shape[1]}×{images.shape[2]}; "
-                "raise data.size or choose another encoder.name"
+                "use larger images (data.size) or another encoder"
             )
         x = jnp.asarray(images, self.dtype)
         biases = nn.initializers.zeros if self.scaled else bias_init

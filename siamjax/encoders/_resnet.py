@@ -17,15 +17,15 @@ class ResNet12(nn.Module):
     """Four residual blocks of three 3×3 convolutions with batch normalisation, each pooled by 2, and a linear layer.
 
     Oreshkin, Rodriguez, Lacoste: TADAM: Task dependent adaptive metric for improved few-shot learning (2018),
-    https://arxiv.org/abs/1805.10123, appendix; the blocks have 1, 2, 4 and 8 times `width` channels, 64 there. The
-    linear layer reads the mean over what is left of the image.
+    https://arxiv.org/abs/1805.10123, appendix; the blocks have 1, 2, 4 and 8 times `width` channels (64 in the paper).
+    The linear layer reads the mean over the remaining places.
 
     Attributes:
       width: channels of the first block.
       embedding: components of the embedding.
-      unit_length: whether embeddings are brought to length 1.
+      unit_length: whether embeddings are scaled to length 1.
       dtype: of the computation; parameters and statistics stay float32.
-      convolution: how convolutions are computed, see `siamjax.encoders.convolution`.
+      convolution: how convolutions are computed, see `siamjax.encoders.convolve`.
       axis_name: device axis for the batch statistics, or None.
     """
 
@@ -42,7 +42,7 @@ class ResNet12(nn.Module):
         if min(images.shape[1:3]) < 16:
             raise ValueError(
                 f"encoder 'resnet12' pools four times and needs images of at least 16×16 pixels, found "
-                f"{images.shape[1]}×{images.shape[2]}; raise data.size or choose another encoder.name"
+                f"{images.shape[1]}×{images.shape[2]}; use larger images (data.size) or another encoder"
             )
         layer = functools.partial(normalised_convolution, self, train=train)
         x = jnp.asarray(images, self.dtype)

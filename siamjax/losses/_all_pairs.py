@@ -1,7 +1,7 @@
 """Pair losses on all pairs of two different items of a batch.
 
 Each takes (embeddings [n, d], labels [n]) and compares every item with every other one; an item is never its own pair.
-Where a loss is a mean over pairs, `balance` weighs same against different pairs, which are many more in a batch.
+Where a loss is a mean over pairs, `balance` weights same against different pairs, of which a batch has many more.
 """
 
 import functools
@@ -68,11 +68,12 @@ def batch_contrastive(
     `contrastive`.
 
     Args:
-      embeddings: float [n, d]; a margin means little where their length is free, so unit length is usual.
+      embeddings: float [n, d]; usually of unit length, without which a margin has no fixed scale.
       labels: int [n], identities.
       margin: m > 0, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
-      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress, since pairs that are
+        learned drop out.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n], at least 0.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -103,12 +104,13 @@ def batch_double_margin_contrastive(
     Lin et al. (2015); https://arxiv.org/abs/1501.04711. See `double_margin_contrastive`.
 
     Args:
-      embeddings: float [n, d]; a margin means little where their length is free, so unit length is usual.
+      embeddings: float [n, d]; usually of unit length, without which a margin has no fixed scale.
       labels: int [n], identities.
       pos_margin: m₁ ≥ 0, the distance below which same pairs are left alone.
       neg_margin: m₂ > m₁, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
-      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress, since pairs that are
+        learned drop out.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n].
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -140,12 +142,13 @@ def batch_linear_contrastive(
     or with `active_only` as it is by default. See `linear_contrastive`.
 
     Args:
-      embeddings: float [n, d]; a margin means little where their length is free, so unit length is usual.
+      embeddings: float [n, d]; usually of unit length, without which a margin has no fixed scale.
       labels: int [n], identities.
       pos_margin: m₊, the distance below which same pairs are left alone.
       neg_margin: m₋, the distance beyond which different pairs are left alone.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
-      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress, since pairs that are
+        learned drop out.
       distance: function of [n, d] and [n, d] to all-pairs distances [n, n].
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
@@ -179,7 +182,8 @@ def batch_cosine_embedding(
       labels: int [n], identities.
       margin: −1..1, the cosine below which different pairs are left alone; 0..0.5 are usual.
       balance: weight 0..1 of the same pairs' mean, different ones get the rest; None takes the mean over all pairs.
-      active_only: whether only pairs with a loss above 0 count; such a mean hides progress.
+      active_only: whether only pairs with a loss above 0 count; such a mean hides progress, since pairs that are
+        learned drop out.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over ordered pairs), `jnp.sum`, or None for per-pair values.

@@ -1,4 +1,4 @@
-"""Same and different pairs, weighed against each other."""
+"""Same and different pairs, weighted against each other."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def reduce_kinds(
       same: bool array of the same shape.
       where: bool array of the same shape, or None for all.
       reduce_fn: `jnp.mean`, `jnp.sum`, or None to return the per-pair values, weighed.
-      balance: the weight of the same pairs, 0..1; different pairs get the rest. None reduces all pairs alike.
+      balance: the weight of the same pairs, 0..1; different pairs get the rest. None reduces all pairs equally.
       like: array or type, whose type the result has.
     """
     if balance is None:

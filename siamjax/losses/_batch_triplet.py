@@ -36,17 +36,17 @@ def batch_all_triplet(
     in O(n²) memory and time in proportion to n times the number of positive pairs.
 
     Args:
-      embeddings: float [n, d], as they are; unit length suits the hinge's default margin.
+      embeddings: float [n, d], not normalised here; unit length suits the hinge's default margin.
       labels: int [n].
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       active_only: for the hinge, whether the mean is over the active triplets only, those with a loss above 0. Such a
-        mean hides progress, since what is learned leaves it: by default it is over all valid triplets.
+        mean hides progress, since triplets that are learned drop out: by default it is over all valid triplets.
       has_aux: whether to return the share of active triplets too, as `jax.value_and_grad(..., has_aux=True)` expects.
       where: optional bool [n], the items that take part.
-      axis_name: optional name of the device axis over which embeddings, labels and where are shared out; the triplets
-        are those of the whole batch, and the value is the same on every device.
+      axis_name: the device axis over which embeddings, labels and where are split, if they are; the triplets are those
+        of the whole batch, and the value is the same on every device.
       reduce_fn: `jnp.mean` (over the triplets), `jnp.sum`, or None for the sums over each anchor's triplets.
 
     Returns:
@@ -54,7 +54,7 @@ def batch_all_triplet(
       of triplets with d_ap + m > d_an).
 
     Raises:
-      ValueError: `active_only` is asked of the soft margin, for which every triplet is active.
+      ValueError: `active_only` with the soft margin, for which every triplet is active.
     """
     if active_only and soft:
         raise ValueError("active_only=True: every triplet of the soft margin is active; use the hinge (soft=False)")
@@ -84,7 +84,7 @@ def semi_hard_triplet(
     margin gives a loss of 0 that still counts in the mean.
 
     Args:
-      embeddings: float [n, d], as they are; of unit length in the paper.
+      embeddings: float [n, d], not normalised here; of unit length in the paper.
       labels: int [n].
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
@@ -93,7 +93,7 @@ def semi_hard_triplet(
         Addons did; otherwise such pairs do not count.
       has_aux: whether to return the share of active triplets too, as `jax.value_and_grad(..., has_aux=True)` expects.
       where: optional bool [n], the items that take part.
-      axis_name: optional name of the device axis over which the batch is shared out; see `batch_all_triplet`.
+      axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the positive pairs), `jnp.sum`, or None for the sums over each anchor's pairs.
 
     Returns:
@@ -126,14 +126,14 @@ def batch_hard_triplet(
     https://arxiv.org/abs/1703.07737.
 
     Args:
-      embeddings: float [n, d], as they are; not normalised in the paper.
+      embeddings: float [n, d], not normalised here, nor in the paper.
       labels: int [n].
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       has_aux: whether to return the share of active anchors too, as `jax.value_and_grad(..., has_aux=True)` expects.
       where: optional bool [n], the items that take part.
-      axis_name: optional name of the device axis over which the batch is shared out; see `batch_all_triplet`.
+      axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the anchors that have a positive and a negative), `jnp.sum`, or None for per-anchor
         values.
 
@@ -167,7 +167,7 @@ def easy_positive_triplet(
     `soft=True, distance=lambda a, b: -distances.pairwise_dot(a, b) / 0.1`.
 
     Args:
-      embeddings: float [n, d], as they are; of unit length in the paper.
+      embeddings: float [n, d], not normalised here; of unit length in the paper.
       labels: int [n].
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
@@ -176,7 +176,7 @@ def easy_positive_triplet(
         does not count); otherwise it is the nearest of all (EPHN).
       has_aux: whether to return the share of active anchors too, as `jax.value_and_grad(..., has_aux=True)` expects.
       where: optional bool [n], the items that take part.
-      axis_name: optional name of the device axis over which the batch is shared out; see `batch_all_triplet`.
+      axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the anchors that have such a triplet), `jnp.sum`, or None for per-anchor values.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What batch losses begin with: the whole batch, checked, and its positive and negative pairs."""
+"""The first step of batch losses: the whole batch, checked, and its positive and negative pairs."""
 
 import chex
 import jax
@@ -26,6 +26,7 @@ def batch_candidates(
 
 
 def log_sum_exp(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log Σ exp of each row's entries within `mask`, and which rows have any; a row without has some finite value."""
+    """log Σ exp of each row's entries within `mask`, and which rows have any; a row without any has some finite
+    value."""
     found = jnp.any(mask, axis=-1)
     return jax.nn.logsumexp(x, axis=-1, where=mask | ~found[..., None]), found

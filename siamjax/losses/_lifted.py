@@ -25,7 +25,7 @@ def lifted_structure(
     https://arxiv.org/abs/1511.06452. k and l run over the negatives of i and of j.
 
     Args:
-      embeddings: float [n, d]; a margin means little where their length is free, though the paper leaves it so.
+      embeddings: float [n, d]; not of unit length in the paper, though a margin then has no fixed scale.
       labels: int [n], identities.
       margin: α, in units of the distance.
       distance: function of [n, d] and [n, d] to all-pairs distances D [n, n], symmetric.
@@ -61,7 +61,7 @@ def generalized_lifted_structure(
     https://arxiv.org/abs/1703.07737.
 
     Args:
-      embeddings: float [n, d]; a margin means little where their length is free, though the paper leaves it so.
+      embeddings: float [n, d]; not of unit length in the paper, though a margin then has no fixed scale.
       labels: int [n], identities.
       margin: m, in units of the distance.
       distance: function of [n, d] and [n, d] to all-pairs distances D [n, n].

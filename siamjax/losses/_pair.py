@@ -1,6 +1,6 @@
 """Losses on given pairs, from their distances or logits: is it the same identity or not?
 
-For all pairs of a batch at once, see `siamjax.losses.all_pairs`.
+For all pairs of a batch at once, see the losses called `batch_`.
 """
 
 import chex
@@ -33,7 +33,7 @@ def binary_cross_entropy(
       logits: float array of any shape, log-odds of "same".
       same: bool or {0, 1} array of the same shape, 1 for the same identity.
       label_smoothing: ε in 0..1; the target of a same pair is 1 − ε/2, of a different one ε/2.
-      balance: None weighs all pairs alike; a number in 0..1 reduces same and different pairs apart and adds them with
+      balance: None weighs all pairs equally; a number in 0..1 reduces same and different pairs apart and adds them with
         weights `balance` and 1 − `balance`, however many there are of each. A kind of which there is no pair adds 0.
       where: optional bool array of the same shape, the pairs that count.
       reduce_fn: `jnp.mean` (over the pairs that count), `jnp.sum`, or None for per-pair values.
@@ -51,7 +51,7 @@ def binary_cross_entropy(
 
 
 def balanced_binary_cross_entropy(logits: Array, same: Array, *, where: Array | None = None) -> jax.Array:
-    """Cross-entropy of "same" in which same and different pairs weigh alike, however many there are of each.
+    """Cross-entropy of "same" in which same and different pairs weigh the same, however many there are of each.
 
     `binary_cross_entropy` with `balance=0.5`.
 
@@ -160,8 +160,8 @@ def linear_contrastive(
     """Contrastive loss with linear hinges: max(0, d − m₊) for same pairs, max(0, m₋ − d) for different ones.
 
     The form of pytorch-metric-learning's `ContrastiveLoss`;
-    https://kevinmusgrave.github.io/pytorch-metric-learning/losses/contrastive_loss/. Its pull does not fade as same
-    pairs come near each other.
+    https://kevinmusgrave.github.io/pytorch-metric-learning/losses/contrastive_loss/. Its pull does not vanish as same
+    pairs come close.
 
     Args:
       distances: float array of any shape.
@@ -211,7 +211,7 @@ def pairwise_sigmoid(
     where: Array | None = None,
     reduce_fn: ReduceFn = jnp.mean,
 ) -> jax.Array:
-    """SigLIP's loss of each pair by itself: log(1 + exp(−z (t s + b))), z = 1 for same pairs, −1 for different ones.
+    """SigLIP's loss of each pair separately: log(1 + exp(−z (t s + b))), z = 1 for same pairs, −1 for different ones.
 
     Zhai, Mustafa, Kolesnikov, Beyer: Sigmoid Loss for Language Image Pre-Training (2023), section 3.2;
     https://arxiv.org/abs/2303.15343. For its two towers, `similarities` is the cosine [n, n] of every image with every

@@ -68,7 +68,7 @@ def _forward(x, found, negative, order):
 
 def _backward(saved, cotangent):
     x, found, negative, order, sums, in_range = saved
-    # x_a stands in the sums of (a, p) and of (p, a), which are equal.
+    # x_a occurs in the sums of (a, p) and of (p, a), which are equal.
     cotangent = jnp.where(found, cotangent + cotangent.T, 0)
 
     def fast():
@@ -105,7 +105,7 @@ def _powers(x, negative):
 def _fold_blocks(step, state, found, order, block):
     """Calls state = step(i, j, state), i and j int [block] items, for each block of pairs in which any is found.
 
-    The last blocks are filled up with the index n, which reads 0 and drops what is written.
+    The last blocks are padded with the index n, which reads 0 and drops what is written.
     """
     n = len(order)
     items = jnp.pad(order, (0, -n % block), constant_values=n).reshape(-1, block)

@@ -1,7 +1,7 @@
 """Losses against learned points of each class, given as an argument: proxies, class weights or centres.
 
-Labels are rows of those points, 0..c-1; what `where` leaves out may hold any. A label that is no row raises ValueError,
-or gives NaN under `jit`, where its value is not known. The points' gradient is taken like that of any
+Labels are rows of those points, 0..c-1; items that `where` leaves out may have any. A label that is not a row raises
+ValueError, or gives NaN under `jit`, where its value is not known. The points' gradient is taken like that of any
 parameter; across devices they are whole on each, and the mean of their gradients over the devices is the one-device
 gradient.
 """
@@ -103,7 +103,7 @@ def proxy_anchor(
     counts = jnp.broadcast_to(where[:, None], positive.shape)
     pull = _log_one_plus_sum_exp(-alpha * (s - delta), counts & positive)
     push = _log_one_plus_sum_exp(alpha * (s + delta), counts & ~positive)
-    # An item of no class would be a negative of all: it spoils every proxy.
+    # An item of no class would be a negative of every proxy: it makes all of them NaN.
     push = spoil(push, jnp.broadcast_to(jnp.any(where & (labels < 0)), push.shape), None)
     with_positive = jnp.any(counts & positive, axis=0)
     return (reduce(pull, with_positive, reduce_fn, s) + reduce(push, None, reduce_fn, s)).astype(like)
@@ -141,7 +141,7 @@ def arcface(
     """
 
     def with_margin(x, w, cosine):
-        # The sine is taken from what of x is at right angles to w: 1 − cos² would lose it where the two nearly agree.
+        # The sine comes from the part of x at right angles to w: 1 − cos² would lose it where the two nearly agree.
         sine = distances.euclidean(x, cosine[:, None] * w)
         return jnp.where(cosine >= -jnp.cos(m), cosine * jnp.cos(m) - sine * jnp.sin(m), cosine - m * jnp.sin(m))
 
@@ -247,7 +247,7 @@ def soft_triple_regularizer(centers: Array) -> jax.Array:
 
 
 def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn):
-    """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` stands for the item's own cos θ_y."""
+    """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` replaces the item's own cos θ_y."""
     x, labels, where, w, like = _whole_batch(axis_name, embeddings, labels, weights, where)
     x, w = distances.unit(x), distances.unit(w)
     cosines = distances.pairwise_dot(x, w)

@@ -36,10 +36,10 @@ def ranked_list(
       labels: int [n], identities.
       alpha: α, the distance beyond which negatives are left alone.
       margin: m, 0..α, the breadth between the two spheres.
-      positive_temperature: T_p ≥ 0; 0 weighs all violating positives alike.
+      positive_temperature: T_p ≥ 0; 0 weighs all violating positives equally.
       negative_temperature: T_n ≥ 0; the greater, the more the nearest negatives weigh.
       imbalance: λ, 0..1, the share of the negatives.
-      constant_weights: whether no gradient flows through the weights, so that they alone say how strongly each pair is
+      constant_weights: whether no gradient flows through the weights, so that they alone set how strongly each pair is
         moved, as in the paper; with False it is the gradient of the loss's value.
       distance: function of [n, d] and [n, d] to all-pairs distances d [n, n].
       where: optional bool [n], the items that take part.

@@ -1,4 +1,4 @@
-"""The one way in which per-item losses become a number."""
+"""The reduction of per-item losses to a number, shared by all losses."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def reduce(values: jax.Array, where: Array | None, reduce_fn: ReduceFn, like: An
       like: array or type, whose type the result has; the values themselves are in float32 at least.
 
     Raises:
-      ValueError: `reduce_fn` is another function, which would take what is not selected for a loss of 0.
+      ValueError: `reduce_fn` is another function, which would count items that are not selected as a loss of 0.
     """
     where = taking_part(where, values.shape)
     values = jnp.where(where, values, 0)

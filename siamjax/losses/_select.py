@@ -1,4 +1,4 @@
-"""What losses compute with: float32 at least, and nothing of the items that `where` leaves out."""
+"""The inputs of losses: float32 at least, and free of the items that `where` leaves out."""
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,15 @@ from siamjax.types import Array
 def selected(values: Array, where: Array | None) -> jax.Array:
     """Per-pair `values` in float32 or wider; 0 where `where` (bool, same shape, or None for all) is False.
 
-    So NaN that is left out reaches neither value nor gradient of the rest.
+    So NaN in a pair that is left out reaches neither value nor gradient of the rest.
     """
     (wide,) = distances.widen(values)
     return wide if where is None else jnp.where(taking_part(where, wide.shape), wide, 0)
 
 
 def selected_rows(x: Array, where: Array | None) -> jax.Array:
-    """Embeddings [n, d] in float32 or wider; the first one that `where` (bool [n], or None for all) selects stands for
-    those that it leaves out, so that these change nothing: not the gradient by NaN, not rounding by their size.
+    """Embeddings [n, d] in float32 or wider; those that `where` (bool [n], or None for all) leaves out are replaced by
+    the first that it selects, so that they change nothing: neither the gradient, by NaN, nor rounding, by their size.
 
     Infinite components become NaN: an encoder that overflowed must not look like items that are far apart.
     """

@@ -59,7 +59,7 @@ def zero_mean_regularizer(
     Args:
       embeddings: float [n, d], h.
       where: optional bool [n], the items that count.
-      axis_name: optional name of the device axis over which embeddings and where are shared out.
+      axis_name: the device axis over which embeddings and where are split, if they are.
       reduce_fn: `jnp.mean` (over the items that count), `jnp.sum`, or None for per-item values.
 
     Returns:

@@ -65,7 +65,7 @@ def n_pair(
 ) -> jax.Array:
     """N-pair loss on a batch: log(1 + Σ_n exp(f_a·f_n − f_a·f_p)) for each positive pair (a, p), n over all negatives.
 
-    Sohn (2016); https://papers.nips.cc/paper/6200. The paper's batches hold two items a class and take one of each as
+    Sohn (2016); https://papers.nips.cc/paper/6200. The paper's batches hold two items per class and take one of each as
     negatives, which is `n_pair_mc`; here every positive pair of any batch competes with all negatives of its anchor.
 
     Args:
@@ -127,9 +127,9 @@ def ntxent(
     """NT-Xent: −log(exp(cos_ap / τ) / (exp(cos_ap / τ) + Σ_n exp(cos_an / τ))) for each positive pair.
 
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations (2020);
-    https://arxiv.org/abs/2002.05709. With two items a class it is the paper's; with more, positives do not compete with
-    each other, as in `optax.losses.ntxent`, which it equals wherever there is a positive pair. It is `info_nce` of the
-    cosine with scale 1/τ.
+    https://arxiv.org/abs/2002.05709. With two items per class it is the paper's; with more, positives do not compete
+    with each other, as in `optax.losses.ntxent`, which it equals wherever there is a positive pair. It is `info_nce` of
+    the cosine with scale 1/τ.
 
     Args:
       embeddings: float [n, d], of any length (the formula takes their cosine).
@@ -165,7 +165,7 @@ def supervised_contrastive(
       embeddings: float [n, d], of any length: z is brought to unit length by the cosine.
       labels: int [n], identities.
       temperature: τ > 0, a number or a scalar array.
-      distance: function of [n, d] and [n, d] to all-pairs distances [n, n], the negative of which stands for z_a·z_i.
+      distance: function of [n, d] and [n, d] to all-pairs distances [n, n], the negative of which replaces z_a·z_i.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over the anchors that have a positive), `jnp.sum`, or None for per-anchor values.

@@ -1,4 +1,4 @@
-"""Losses on given triplets and quadruplets: is the anchor nearer to its like than to another?"""
+"""Losses on given triplets and quadruplets: is the anchor nearer to its positive than to its negative?"""
 
 import chex
 import jax
@@ -65,7 +65,7 @@ def quadruplet(
     where: Array | None = None,
     reduce_fn: ReduceFn = jnp.mean,
 ) -> jax.Array:
-    """Quadruplet loss, "quadratic" to some: max(0, d_ap − d_an + α1) + max(0, d_ap − d_no + α2).
+    """Quadruplet loss, also called "quadratic": max(0, d_ap − d_an + α1) + max(0, d_ap − d_no + α2).
 
     A pair of the same identity is to be nearer than the anchor and a negative, and also than a pair (n, o) that has no
     item in common with it. Chen, Chen, Zhang, Huang: Beyond triplet loss: a deep quadruplet network for person
@@ -77,7 +77,7 @@ def quadruplet(
       negative: float [n, d], of other identities.
       other_negative: float [n, d], of identities that are neither the anchors' nor the negatives'.
       margin: α1, in units of the distance.
-      second_margin: α2, smaller than α1 since the second term is the weaker demand.
+      second_margin: α2, smaller than α1 since the second term is the weaker constraint.
       distance: paired distance, [n, d], [n, d] -> [n].
       where: optional bool [n], the quadruplets that count.
       reduce_fn: `jnp.mean` (over the quadruplets that count), `jnp.sum`, or None for per-quadruplet values.

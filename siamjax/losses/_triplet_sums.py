@@ -1,8 +1,8 @@
 """Sums over an anchor's triplets, without the [n, n, n] array of them.
 
-The batch is sorted by class, so that the positives of an anchor stand side by side. Each pass takes a few of them, and
-compares them with all the anchor's negatives at once. There are as many passes as the largest class needs, and no more:
-on the CPU this is faster than to sort each row of distances, unless an anchor has several hundred positives.
+The batch is sorted by class, so that the positives of an anchor are adjacent. Each pass takes a few of them, and
+compares them with all the anchor's negatives at once. There are only as many passes as the largest class needs: on the
+CPU this is faster than sorting each row of distances, unless an anchor has several hundred positives.
 """
 
 import functools
@@ -23,7 +23,7 @@ from siamjax.types import Array, PairwiseDistance, Scalar
 
 Negatives = Literal["all", "semi_hard", "semi_hard_or_farthest"]
 
-# The batch is filled up to a multiple of this, which is also how many booleans are counted in one int8.
+# The batch is padded to a multiple of this, which is also how many booleans are counted in one int8.
 _MULTIPLE = 64
 # Positives of an anchor that are compared with its negatives in one pass over these.
 _SLOTS = 4
@@ -72,7 +72,7 @@ def sums_of_anchors(
     # Counts up to n, and sums of as many losses, are beyond half precision.
     (d,) = distances.widen(distance(x, x))
     losses, terms, active = _sums((soft, negatives), d, jnp.asarray(margin, d.dtype), classes)
-    # NaN may come from places that are no triplet's; of the triplets, it leaves unknown which are active.
+    # NaN may come from entries of no triplet; of the triplets, it leaves unknown which are active.
     losses = jnp.where(terms > 0, losses, 0)
     active = jnp.where(jnp.isnan(losses), lax.stop_gradient(losses), active)
     losses, terms, active = (jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in (losses, terms, active))
@@ -91,8 +91,8 @@ class _Classes:
 def _by_class(labels, where):
     """The order that sorts the batch by class, those that take no part last, and the classes in it.
 
-    What takes no part, and what fills up the batch, is replaced by the first item: so it adds nothing to the extent of
-    the batch, with which a distance's rounding may grow.
+    Items that take no part, and padding, are replaced by the first item: so they do not extend the range of the batch,
+    with which a distance's rounding error may grow.
     """
     count = jnp.sum(where, dtype=jnp.int32)
     order = jnp.pad(jnp.lexsort((labels, ~where)), (0, -len(labels) % _MULTIPLE))
@@ -116,7 +116,7 @@ def _sums(rule, d, margin, classes):
 def _sums_jvp(rule, primals, tangents):
     sums, slopes = _scan(rule, *primals)
     d_dot, margin_dot, _ = tangents
-    # The slopes at an anchor's positives are those of its gaps, in which the margin stands too.
+    # The slopes at an anchor's positives are those of its gaps, which contain the margin.
     dot = jnp.sum(slopes * d_dot, axis=1) + jnp.sum(jnp.maximum(slopes, 0), axis=1) * margin_dot
     return sums, (dot, jnp.zeros_like(dot), jnp.zeros_like(dot))
 
@@ -175,7 +175,7 @@ def _soft(gaps):
     for gap in gaps:
         power = jnp.exp(-jnp.abs(gap))
         linear += jax.nn.relu(gap)
-        # (1 + product) is the product of all (1 + power): one logarithm does for all, at no loss where they are small.
+        # (1 + product) is the product of all (1 + power): one logarithm serves all, without loss where they are small.
         product += power + product * power
         slopes.append(jnp.where(gap > 0, 1, power) / (1 + power))
     return linear + jnp.log1p(product), slopes

@@ -23,7 +23,7 @@ class Candidates:
 
     Attributes:
       positive: bool [n, m], pairs of the same identity.
-      negative: bool [n, m], pairs of different identities. What is in neither counts for nothing.
+      negative: bool [n, m], pairs of different identities. Pairs in neither are ignored.
     """
 
     positive: jax.Array
@@ -48,7 +48,7 @@ class Pairs:
 
 @struct.dataclass
 class Triplets:
-    """Mined triplets. What is not valid has indices in range, so that it can be looked up, but no meaning.
+    """Mined triplets. Those that are not valid have indices in range, so that they can be looked up, but no meaning.
 
     Attributes:
       anchor: int32 [t], rows.
@@ -80,7 +80,7 @@ Labels = Array | Candidates | Pairs  # identities int [n], or which pairs to cho
 
 
 def candidates(labels: Array, *, where: Array | None = None) -> Candidates:
-    """All pairs of a batch, but for an item with itself.
+    """All pairs of a batch, except an item with itself.
 
     Args:
       labels: int [n].
@@ -101,7 +101,7 @@ def candidates(labels: Array, *, where: Array | None = None) -> Candidates:
 
 
 def prepare(distances: Array, labels: Labels, where: Array | None) -> tuple[jax.Array, Candidates]:
-    """A miner's distances, in float32 or wider and cut off from the gradient, and its candidates."""
+    """A miner's distances, in float32 or wider and without gradient, and its candidates."""
     chex.assert_rank(distances, 2)
     chex.assert_type(distances, float)
     if isinstance(labels, Candidates | Pairs):
@@ -138,10 +138,10 @@ def fold_positives(step: Callable[[S, jax.Array, jax.Array], S], state: S, found
 
 
 def active_share(distances: jax.Array, found: Candidates, margin: Scalar) -> jax.Array:
-    """Share of the triplets (a, p, n) with d_an − d_ap < margin; NaN where that is unknown of one of them."""
+    """Share of the triplets (a, p, n) with d_an − d_ap < margin; NaN where that is unknown for one of them."""
 
     def count(active, positive, exists):
-        # The difference first, as in the hinge: next to distances of 1e8 a margin added to one of them is lost.
+        # The difference first, as in the hinge: a margin added to a distance of 1e8 is lost.
         gap = distances - pick(distances, positive)[:, None]
         nearer = jnp.sum(found.negative & (gap < margin), axis=1, dtype=jnp.int32)
         return active + jnp.where(exists, nearer, 0)
@@ -151,14 +151,15 @@ def active_share(distances: jax.Array, found: Candidates, margin: Scalar) -> jax
 
 
 def unless_unknown(active: jax.Array, distances: jax.Array, found: Candidates) -> jax.Array:
-    """`active` [n], but NaN for an anchor with a triplet whose gap is: by a NaN distance, or by two that overflowed."""
+    """`active` [n], but NaN for an anchor with a triplet whose gap is NaN: from a NaN distance, or from two that
+    overflowed."""
     kinds = found.positive, found.negative
     far, near = (jnp.max(jnp.where(mask, jnp.abs(distances), 0), axis=1, initial=0) for mask in kinds)
     return jnp.where(jnp.isnan(far - near) & (triplets_per_anchor(found) > 0), jnp.nan, active)
 
 
 def hardness(x: jax.Array) -> jax.Array:
-    """Distances, or their negatives, as `lax.top_k` can order them: NaN foremost, what overflowed within range."""
+    """Distances, or their negatives, as `lax.top_k` can order them: NaN first, and overflowed values within range."""
     largest = jnp.finfo(x.dtype).max
     return jnp.nan_to_num(x, nan=largest, posinf=largest, neginf=-largest)
 
@@ -169,7 +170,8 @@ def triplets_per_anchor(found: Candidates) -> jax.Array:
 
 
 def share(part: jax.Array, whole: jax.Array, dtype: Any) -> jax.Array:
-    """Σ part / Σ whole of counts, 0 where there are none; summed as floats, for a batch's triplets outgrow int32."""
+    """Σ part / Σ whole of counts, 0 where there are none; summed as floats, since a batch may have more triplets than
+    int32 holds."""
     dtype = jnp.promote_types(dtype, jnp.float32)
     return jnp.sum(part.astype(dtype)) / jnp.maximum(jnp.sum(whole.astype(dtype)), 1)
 
@@ -184,7 +186,7 @@ def as_triplets(
     where: jax.Array | bool = True,
 ) -> Triplets:
     """`Triplets` of index arrays of one shape, valid where the masks and `where` say so."""
-    # Looking the choice up in the masks holds for any way of choosing: nothing outside them can become valid.
+    # Looking up the choice in the masks works for any way of choosing: nothing outside them can become valid.
     valid = found.positive[anchor, positive] & found.negative[anchor, negative] & where
     return Triplets(
         anchor=anchor.ravel().astype(jnp.int32),

@@ -1,4 +1,4 @@
-"""Curriculum: from easy pairs to hard ones as training goes on.
+"""Curriculum: from easy pairs to hard ones as training proceeds.
 
 hardness = mining.easy_to_hard(step, start=0, end=2_000)
 mined = mining.batch_hard(distances, mining.limit_hardness(distances, labels, negatives=hardness))
@@ -12,12 +12,12 @@ from siamjax.types import Array, Scalar
 
 
 def easy_to_hard(step: Scalar, *, start: int, end: int, low: float = 0.0, high: float = 1.0) -> jax.Array:
-    """A number that rises in a straight line from `low` at step `start` to `high` at step `end`, and is flat outside.
+    """A number that rises linearly from `low` at step `start` to `high` at step `end`, and is constant outside.
 
     Args:
       step: int scalar, may be traced.
       start, end: steps, start before end.
-      low, high: what it starts from and ends at: shares of hardness, margins, whatever grows.
+      low, high: first and last value: shares of hardness, margins, or anything else that grows.
 
     Returns:
       float scalar.
@@ -26,8 +26,8 @@ def easy_to_hard(step: Scalar, *, start: int, end: int, low: float = 0.0, high: 
       ValueError: `end` is not after `start`.
     """
     if not start < end:
-        raise ValueError(f"start={start}, end={end}: the rise must end after it starts")
-    # Subtracted as whole numbers, for late steps do not fit a float32.
+        raise ValueError(f"start={start}, end={end}: end must be after start")
+    # Subtracted as whole numbers, since late steps do not fit a float32.
     way = (jnp.clip(step, start, end) - start) / (end - start)
     return low + (high - low) * way
 
@@ -44,7 +44,7 @@ def limit_hardness(
     nearest first.
 
     Any miner takes the result in place of labels: `batch_hard` then finds the hardest within the limit. At share 0 one
-    of each kind is left, so that no anchor is lost.
+    of each kind is kept, so that no anchor is lost.
 
     Args:
       distances: float [n, m], smaller is more alike.

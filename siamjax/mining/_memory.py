@@ -1,4 +1,4 @@
-"""Cross-batch memory: embeddings of past batches, to find positives and negatives among.
+"""Cross-batch memory: embeddings of past batches, as further positives and negatives.
 
 Wang, Zhang, Huang, Scott: Cross-Batch Memory for Embedding Learning (2020); https://arxiv.org/abs/1912.06798. The
 state is passed in and out:
@@ -9,8 +9,8 @@ state is passed in and out:
     mined = mining.batch_hard(far, found)
     d_ap, d_an = mined.distances(far)
 
-What is compared is told apart by the number of its image, so that no image is ever paired with itself: neither with the
-copy just pushed nor with the one of an earlier epoch.
+Images are identified by number, so that none is ever paired with itself: neither with the copy just pushed nor with one
+of an earlier epoch.
 """
 
 import chex
@@ -34,7 +34,7 @@ class Memory:
       embedding: float [size, d], without gradient.
       label: int [size].
       item: int [size], number of the image.
-      filled: bool [size], whether there is anything in the slot.
+      filled: bool [size], whether the slot holds an embedding.
       next: int32 scalar, the slot that is written next.
     """
 
@@ -65,17 +65,17 @@ def push(
     where: Array | None = None,
     axis_name: str | None = None,
 ) -> Memory:
-    """The memory with a batch written over what is oldest in it.
+    """The memory with a batch written over its oldest entries.
 
     Args:
       memory: the state.
       embeddings: float [n, d].
       labels: int [n].
-      items: int [n], number of the image that each embedding comes from. Where images have none, numbers that do not
-        come again will do, such as step * n + arange(n).
+      items: int [n], number of the image that each embedding comes from. Where images have none, use numbers that never
+        repeat, such as step * n + arange(n).
       where: bool [n], which items to write; None for all. Of more than `size` of them, the last are written.
-      axis_name: within pmap or shard_map, the axis over which the batch is shared out. Every device writes the whole
-        batch, so the memory stays the same on all of them.
+      axis_name: within pmap or shard_map, the axis over which the batch is split. Every device writes the whole batch,
+        so the memory stays the same on all of them.
 
     Returns:
       The new state.
@@ -91,7 +91,7 @@ def push(
     embeddings, labels, items, where = whole_batch(axis_name, embeddings, labels, items, where)
     rank = jnp.cumsum(where, dtype=jnp.int32) - 1
     written = jnp.sum(where, dtype=jnp.int32)
-    # A slot past the last is dropped; so is what this very batch would overwrite, for scatters keep no order.
+    # A slot past the last is dropped; so are items that this same batch would overwrite, since scatters keep no order.
     slot = jnp.where(where & (rank >= written - size), (memory.next + rank) % size, size)
 
     def write(old, new):
@@ -107,7 +107,7 @@ def push(
 
 
 def lookup(memory: Memory, labels: Array, items: Array, *, where: Array | None = None) -> Candidates:
-    """What a batch may be paired with in the memory: filled slots, but for those of the same image.
+    """What a batch may be paired with in the memory: filled slots, except those of the same image.
 
     Args:
       memory: the state.

@@ -9,7 +9,7 @@ from siamjax.types import Array, Scalar
 
 
 def multi_similarity(distances: Array, labels: Labels, *, epsilon: Scalar = 0.1, where: Array | None = None) -> Pairs:
-    """The pairs that a triplet of their anchor ranks wrongly, or right by less than ε.
+    """The pairs that a triplet of their anchor ranks wrongly, or correctly by less than ε.
 
     Negatives with d_an < max_p d_ap + ε and positives with d_ap > min_n d_an − ε. Wang, Han, Huang, Dong, Scott:
     Multi-Similarity Loss with General Pair Weighting (2019), section 4.1; https://arxiv.org/abs/1904.06627. The paper
@@ -37,7 +37,7 @@ def hardest_pairs(
     Args:
       distances: float [n, m], smaller is more alike.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
-      k: pairs of each kind an anchor, 1 to m.
+      k: pairs of each kind per anchor, 1 to m.
       margin: in units of the distance; only `active_share` depends on it.
       where: bool [n], which items of the batch take part; None for all.
 
@@ -67,7 +67,7 @@ def _violating(distances, found, margin):
     nearest = jnp.min(jnp.where(found.negative, distances, jnp.inf), axis=1, keepdims=True, initial=jnp.inf)
     complete = jnp.any(found.positive, axis=1, keepdims=True) & jnp.any(found.negative, axis=1, keepdims=True)
     positive, negative = found.positive & complete, found.negative & complete
-    # What is NaN violates, too.
+    # NaN violates, too.
     return positive & ~(nearest - distances >= margin), negative & ~(distances - farthest >= margin)
 
 

@@ -21,22 +21,22 @@ def distance_weighted(
     margin: float = 0.2,
     where: Array | None = None,
 ) -> Triplets:
-    """Random triplets whose negatives lie at all distances alike: P(n | a) ∝ 1 / q(max(d_an, cutoff)).
+    """Random triplets whose negatives are at all distances equally often: P(n | a) ∝ 1 / q(max(d_an, cutoff)).
 
-    q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2) is how far apart points spread over the unit sphere in D dimensions lie; the
-    cutoff bounds the weights, as λ does in the paper. Negatives at `nonzero_loss_cutoff` and beyond, whose loss would
-    be 0, are not drawn. Wu, Manmatha, Smola, Krähenbühl: Sampling Matters in Deep Embedding Learning (2017), section 4;
-    https://arxiv.org/abs/1706.07567.
+    q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2) is the density of the distance between random points on the unit sphere in D
+    dimensions; the cutoff bounds the weights, as λ does in the paper. Negatives at `nonzero_loss_cutoff` and beyond,
+    whose loss would be 0, are not drawn. Wu, Manmatha, Smola, Krähenbühl: Sampling Matters in Deep Embedding Learning
+    (2017), section 4; https://arxiv.org/abs/1706.07567.
 
     Args:
       key: PRNG key.
       distances: float [n, m], plain Euclidean, of embeddings of unit length: 0 to 2.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
       dimension: D, the length of an embedding, 2 or more.
-      k: triplets an anchor, each with a positive drawn uniformly and a negative drawn as above, with replacement.
-      cutoff: distance below which negatives weigh no more; with 0, one that coincides with its anchor is always drawn,
+      k: triplets per anchor, each with a positive drawn uniformly and a negative drawn as above, with replacement.
+      cutoff: distance below which weights grow no further; with 0, one that coincides with its anchor is always drawn,
         except for D = 2, where no weight exceeds 1.
-      nonzero_loss_cutoff: distance from which on negatives are not drawn.
+      nonzero_loss_cutoff: distance beyond which negatives are not drawn.
       margin: the loss's margin; only `active_share` depends on it.
       where: bool [n], which items of the batch take part; None for all.
 
@@ -50,7 +50,7 @@ def distance_weighted(
         raise ValueError(f"dimension={dimension}: it is the length of an embedding, 2 or more")
     distances, found = _prepare(distances, labels, where)
     d = jnp.maximum(distances, cutoff).astype(jnp.promote_types(distances.dtype, jnp.float32))
-    # Coincident points and antipodes weigh without bound; floors keep that finite, should the cut-offs let them in.
+    # Coincident points and antipodes weigh without bound; floors keep that finite, in case the cut-offs let them in.
     d = jnp.maximum(d, jnp.finfo(d.dtype).tiny)
     floor = jnp.finfo(d.dtype).eps
     log_q = (dimension - 2) * jnp.log(d) + (dimension - 3) / 2 * jnp.log(jnp.maximum(1 - jnp.square(d) / 4, floor))
@@ -79,7 +79,7 @@ def random_triplets(
     margin: float = 0.2,
     where: Array | None = None,
 ) -> Triplets:
-    """`count` different triplets, every set of that many equally likely; all of them where there are not so many.
+    """`count` different triplets, every set of that many equally likely; all of them where there are fewer.
 
     Args:
       key: PRNG key.
@@ -163,7 +163,7 @@ def _draw_different(key, found, sizes, count, wanted):
 
 
 def _repeated(triplets, missing):
-    """bool [t]: whether the triplet stands at an earlier place as well; what is missing repeats nothing."""
+    """bool [t]: whether the triplet also occurs earlier; missing ones repeat nothing."""
     place = jnp.arange(len(missing), dtype=jnp.int32)
     anchor, positive, negative = triplets
     *ordered, place = lax.sort((jnp.where(missing, -1 - place, anchor), positive, negative, place), num_keys=3)

@@ -36,7 +36,7 @@ def batch_hard(distances: Array, labels: Labels, *, margin: float = 0.2, where: 
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
-      `Triplets` [n], one an anchor, in order; not valid where the anchor lacks a positive or a negative.
+      `Triplets` [n], one per anchor, in order; not valid where the anchor lacks a positive or a negative.
     """
     distances, found = prepare(distances, labels, where)
     positive = farthest(distances, found.positive)
@@ -46,7 +46,7 @@ def batch_hard(distances: Array, labels: Labels, *, margin: float = 0.2, where: 
 def batch_easy(distances: Array, labels: Labels, *, margin: float = 0.2, where: Array | None = None) -> Triplets:
     """Each anchor with its nearest positive and its farthest negative: argmin_p d_ap, argmax_n d_an.
 
-    The other end of `batch_hard`, to start a curriculum from or to see by how much even the easiest triplets fail.
+    The other end of `batch_hard`, to start a curriculum with, or to see how far even the easiest triplets fail.
 
     Args:
       distances: float [n, m], smaller is more alike.
@@ -55,7 +55,7 @@ def batch_easy(distances: Array, labels: Labels, *, margin: float = 0.2, where: 
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
-      `Triplets` [n], one an anchor, in order; not valid where the anchor lacks a positive or a negative.
+      `Triplets` [n], one per anchor, in order; not valid where the anchor lacks a positive or a negative.
     """
     distances, found = prepare(distances, labels, where)
     positive = nearest(distances, found.positive)
@@ -72,18 +72,18 @@ def easy_positive(
 ) -> Triplets:
     """Each anchor with its nearest positive, argmin_p d_ap, and its nearest negative (or the nearest one beyond d_ap).
 
-    It asks of a class only that each item have one neighbour, so that a class may keep several clusters. Xuan,
-    Stylianou, Pless: Improved Embeddings with Easy Positive Triplet Mining (2020); https://arxiv.org/abs/1904.04370.
+    A class is only required to give each item one neighbour, so that it may keep several clusters. Xuan, Stylianou,
+    Pless: Improved Embeddings with Easy Positive Triplet Mining (2020); https://arxiv.org/abs/1904.04370.
 
     Args:
       distances: float [n, m], smaller is more alike.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
       margin: the loss's margin, in units of the distance; only `active_share` depends on it.
-      semi_hard: whether the negative must lie farther than the positive, d_an > d_ap.
+      semi_hard: whether the negative must be farther than the positive, d_an > d_ap.
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
-      `Triplets` [n], one an anchor, in order; not valid where there is no such triplet.
+      `Triplets` [n], one per anchor, in order; not valid where there is no such triplet.
     """
     distances, found = prepare(distances, labels, where)
     positive = nearest(distances, found.positive)
@@ -110,13 +110,13 @@ def semi_hard(
       distances: float [n, m], smaller is more alike.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
       margin: in units of the distance, above 0.
-      fallback: whether every positive pair gets a negative, as in the loss that TensorFlow Addons made common: the
-        nearest with d_an > d_ap, however far, and the farthest of all where none is beyond d_ap.
+      fallback: whether every positive pair gets a negative, as in the loss of TensorFlow Addons: the nearest with d_an
+        > d_ap, however far, and the farthest of all where none is beyond d_ap.
       where: bool [n], which items of the batch take part; None for all.
 
     Returns:
       `Triplets` [n·m], one for each place in the matrix of pairs, row by row; not valid where that is no positive pair
-      or has no such negative. Look them up in distances rather than in embeddings, for these are n·m·d floats.
+      or has no such negative. Look them up in distances rather than in embeddings, which would be n·m·d floats.
     """
     distances, found = prepare(distances, labels, where)
     last_resort = farthest(distances, found.negative)
@@ -143,7 +143,7 @@ def hardest_k(distances: Array, labels: Labels, *, k: int, margin: float = 0.2, 
     Args:
       distances: float [n, m], smaller is more alike.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
-      k: triplets an anchor, 1 to m.
+      k: triplets per anchor, 1 to m.
       margin: the loss's margin, in units of the distance; only `active_share` depends on it.
       where: bool [n], which items of the batch take part; None for all.
 
@@ -174,7 +174,7 @@ def angular(
     between: Array | None = None,
     where: Array | None = None,
 ) -> Triplets:
-    """Positive pairs with the negative n that makes the largest angle, where it exceeds a bound; up to k an anchor.
+    """Positive pairs with the negative n that makes the largest angle, where it exceeds a bound; up to k per anchor.
 
     The angle at n of Wang, Zhou, Wen, Liu, Lin: Deep Metric Learning with Angular Loss (2017), section 3.2;
     https://arxiv.org/abs/1708.01682: tan α_n = |a − p| / 2|n − c|, c = (a + p) / 2. By the length of a triangle's
@@ -183,7 +183,7 @@ def angular(
     Args:
       squared_distances: float [n, m], squared Euclidean; the paper's embeddings have unit length.
       labels: int [n], or the `Candidates` [n, m] of each anchor.
-      k: positives an anchor, 1 to m; those of the largest angle are kept.
+      k: positives per anchor, 1 to m; those of the largest angle are kept.
       angle: the bound on α_n, in degrees, above 0 and below 90.
       between: float [m, m], squared distances among the columns; None where the columns are the batch itself.
       where: bool [n], which items of the batch take part; None for all.
@@ -198,7 +198,7 @@ def angular(
     distances, found = prepare(squared_distances, labels, where)
     check_k(k, distances)
     if not 0 < angle < 90:
-        raise ValueError(f"angle={angle}: it is in degrees, above 0 and below 90")
+        raise ValueError(f"angle={angle}: must be in degrees, above 0 and below 90")
     between = distances if between is None else lax.stop_gradient(between.astype(distances.dtype))
     chex.assert_shape(between, (distances.shape[1],) * 2)
     bound = 2 * math.sin(math.radians(angle)) ** 2

@@ -1,4 +1,5 @@
-"""Pairs for a long tail: hard negatives that are all different, positives for all that have one; on the host.
+"""Pairs for a long tail: hard negatives that are all different, and positives for all images that have one; on the
+host.
 
 M. Piotte: Whale Recognition Model, Kaggle humpback whale identification (2018);
 https://www.kaggle.com/martinpiotte/whale-recognition-model-with-score-0-78563.
@@ -9,7 +10,7 @@ import scipy.optimize
 
 
 def derangement(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int [n]: for each image another of its identity, each the partner of one; itself, where it is the only one.
+    """int [n]: for each image another of its identity, each the partner of exactly one; itself, if it is the only one.
 
     The images of an identity are put in random order, each with the next one, the last with the first.
     """
@@ -33,19 +34,19 @@ def hard_negatives(
     noise: float,
     block: int,
 ) -> np.ndarray:
-    """For each image one of another identity that scores high against it; as a rule, each is chosen once a round.
+    """For each image one of another identity with a high score; usually each is chosen once per round.
 
-    Of all ways to give every image a partner of its own, a round takes the one whose scores sum highest (linear
-    assignment), so that no image of a popular kind is everyone's negative. Images are dealt out to blocks at random,
-    and assigned within each: the whole matrix is never held.
+    Of all ways to give every image its own partner, a round takes the one with the highest sum of scores (linear
+    assignment), so that no image is the negative of many. Images are split into random blocks and assigned within each,
+    so that the whole matrix is never in memory.
 
     Args:
-      score: (int [b], int [b]) -> scores float [b, b] of images against images, higher for likelier the same.
+      score: (int [b], int [b]) -> scores float [b, b] of images against images, higher for more similar.
       labels: int [n], identities.
-      rng: of the dealing, and of the noise.
-      rounds: how many times each image gets a negative; never the same one twice, while there are others.
-      noise: how much is added to every score, at most; much makes the choice a random one.
-      block: images that are assigned to one another, 2 at least.
+      rng: for the blocks and the noise.
+      rounds: how many times each image gets a negative; never the same one twice while there are others.
+      noise: largest number added to a score; large noise makes the choice random.
+      block: images that are assigned to one another; at least 2.
 
     Returns:
       int [rounds, n], numbers of images.
@@ -54,22 +55,22 @@ def hard_negatives(
       ValueError: all images are of one identity.
     """
     if len(np.unique(labels)) < 2:
-        raise ValueError("all images are of one identity; a negative is of another one")
+        raise ValueError("all images are of one identity; negatives need another one")
     negatives = np.empty((rounds, len(labels)), int)
     blocks = np.array_split(rng.permutation(len(labels)), -(-len(labels) // block))
     for rows in blocks:
         scores = np.asarray(score(rows, rows), np.float64)
-        # Beyond whatever scores and noise are: the same identity is out of the question, a pair that was had before is
-        # the last resort.
+        # Larger than any scores and noise: the same identity is excluded, and a pair of an earlier round is the last
+        # resort.
         worst = len(rows) * (np.ptp(scores) + noise + 1)
         same = labels[rows][:, None] == labels[rows][None, :]
-        had = np.zeros_like(same)
+        used = np.zeros_like(same)
         for number in range(rounds):
-            wanted = scores + noise * rng.random(scores.shape) - worst * had - len(rows) * rounds * worst * same
-            row, column = scipy.optimize.linear_sum_assignment(wanted, maximize=True)
+            preference = scores + noise * rng.random(scores.shape) - worst * used - len(rows) * rounds * worst * same
+            row, column = scipy.optimize.linear_sum_assignment(preference, maximize=True)
             negatives[number, rows[row]] = rows[column]
-            had[row, column] = True
-    # Where an identity fills more than half of a block, some are left over: any other image will do.
+            used[row, column] = True
+    # Where an identity fills more than half of a block, some images remain: they get any other identity's.
     wrong = labels[negatives] == labels
     for number, image in np.argwhere(wrong):
         negatives[number, image] = rng.choice(np.flatnonzero(labels != labels[image]))
@@ -79,21 +80,21 @@ def hard_negatives(
 def pairs(partners: np.ndarray, negatives: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """int [steps, 2 × count]: the batches of one round; image i pairs with image i + count, the first half the same.
 
-    Every image is in one different pair, or some in two to fill the last batch; same pairs come as often, in random
+    Every image is in one different pair, some in two to fill the last batch; there are as many same pairs, in random
     order, from all images that have a partner.
 
     Args:
       partners: int [n], see `derangement`.
       negatives: int [n].
       count: pairs of a batch, even.
-      rng: of the order.
+      rng: for the order.
 
     Raises:
       ValueError: no image has a partner.
     """
     paired = np.flatnonzero(partners != np.arange(len(partners)))
     if not len(paired):
-        raise ValueError("no identity has two images; what is the same can only be learned from two of one identity")
+        raise ValueError("no identity has two images; training needs two images of the same identity")
     each = count // 2
     steps = -(-len(negatives) // each)
     same = _cycled(paired, steps * each, rng)
@@ -103,5 +104,5 @@ def pairs(partners: np.ndarray, negatives: np.ndarray, count: int, rng: np.rando
 
 
 def _cycled(values, length, rng):
-    """`values` in random order, again and again, up to `length` of them."""
+    """`values` in random order, repeated up to `length` of them."""
     return np.concatenate([rng.permutation(values) for _ in range(-(-length // len(values)))])[:length]

@@ -36,7 +36,7 @@ def resident(
     images: int,
     devices: Sequence[Device] | None = None,
 ) -> Batches:
-    """Batches drawn in the step from what is stored on every device.
+    """Batches drawn in the step from data stored on every device.
 
     Args:
       sample: (key, index) -> `Drawn`, the whole batch.
@@ -53,7 +53,7 @@ def resident(
         index, source = inputs
         drawn = sample(stream_key(key, number, OfStep.SAMPLE), index)
         item = parallel.own_share(drawn.item)
-        return _shown(drawn, fetch(stream_key(key, number, OfStep.FETCH), source, item), augment, key, number)
+        return _distorted(drawn, fetch(stream_key(key, number, OfStep.FETCH), source, item), augment, key, number)
 
     return Batches(lambda state, number: stored, make_batch, images, constant=True)
 
@@ -71,7 +71,7 @@ def streamed(
 ) -> Batches:
     """The batches of `resident` for the steps `first` to `last` - 1, whose images are read while earlier steps run.
 
-    Every process reads its own share. What `read` raises comes up at the step that needs the image.
+    Every process reads its own share. Errors of `read` are raised at the step that needs the image.
 
     Args:
       sample, augment, index, images: as for `resident`; `sample` runs on the host.
@@ -81,7 +81,7 @@ def streamed(
       last: one more than that of the last step.
 
     Raises:
-      ValueError: JAX was told to do without the CPU.
+      ValueError: JAX does not see the CPU.
     """
     import grain  # It takes a third of a second to import.
 
@@ -103,7 +103,7 @@ def streamed(
 
     def make_batch(inputs, key, number):
         drawn, share = inputs
-        return _shown(drawn, share, augment, key, number)
+        return _distorted(drawn, share, augment, key, number)
 
     return Batches(inputs, make_batch, images, constant=False)
 
@@ -117,7 +117,7 @@ def planned(
     images: int,
     every: int,
 ) -> Batches:
-    """Batches that the network, as it is by then, plans for the next `every` steps whenever `every` divides the step.
+    """Batches planned with the current network, for `every` steps at a time.
 
     Args:
       plan: (replicated state, number of the step) -> int32 [every, images], the images of each step.
@@ -137,13 +137,13 @@ def planned(
 
     def make_batch(inputs, key, number):
         drawn, source = inputs
-        return _shown(drawn, source[parallel.own_share(drawn.item)], augment, key, number)
+        return _distorted(drawn, source[parallel.own_share(drawn.item)], augment, key, number)
 
     return Batches(inputs, make_batch, images, constant=False)
 
 
-def _shown(drawn: sampling.Drawn, images: jax.Array, augment: Augment, key: jax.Array, number: jax.Array) -> Batch:
-    """This device's uint8 `images` of a batch as the network is to see them."""
+def _distorted(drawn: sampling.Drawn, images: jax.Array, augment: Augment, key: jax.Array, number: jax.Array) -> Batch:
+    """The `Batch` of this device's uint8 `images`, distorted."""
     augment_key = stream_key(key, number, OfStep.AUGMENT)
     keys = jax.random.split(augment_key, len(drawn.item))
     keys, label, turn, variant = parallel.own_share((keys, drawn.label, drawn.turn, drawn.variant))

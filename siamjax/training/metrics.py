@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.csv, and the same for TensorBoard."""
+"""The metrics of a run: metrics.csv, and the same for TensorBoard."""
 
 import csv
 import os
@@ -63,7 +63,7 @@ class MetricsLog:
 
 
 def read(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv: column -> number, without the empty ones; no rows if the file is not there."""
+    """The rows of a metrics.csv: column -> number, without empty values; no rows if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

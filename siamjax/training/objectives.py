@@ -1,4 +1,4 @@
-"""From the embeddings of a whole batch to the loss that is minimised, and what to report with it."""
+"""Objectives: the loss of a whole batch, from its embeddings, and the metrics reported with it."""
 
 import functools
 import inspect
@@ -29,7 +29,7 @@ def _taking(*arguments):
     return {name: function for name, function in _PUBLIC.items() if needed(function) == arguments}
 
 
-# All that a configuration can name; a loss of one's own can be added, or given to `make` itself.
+# Losses that a configuration can name; add your own here, or pass it to `make`.
 BATCH_LOSSES: dict[str, Callable] = _taking("embeddings", "labels")
 PROXY_LOSSES: dict[str, Callable] = (
     _taking("embeddings", "labels", "proxies")
@@ -39,7 +39,7 @@ PROXY_LOSSES: dict[str, Callable] = (
 PAIR_LOSSES: dict[str, Callable] = _taking("distances", "same")
 HEAD_LOSSES = ("cross_entropy", "ranking")  # of the head's logits: they train encoder and head together
 
-# What a pair loss is taken of unless told: the distance of its paper.
+# The default distance of a pair loss, if not Euclidean: that of its paper.
 _OF_PAIRS = {"exponential_contrastive": "l1"}
 
 
@@ -64,16 +64,16 @@ def make(
     """The objective of a loss.
 
     Args:
-      loss: a name, or a function (embeddings [n, d], labels [n]) -> scalar. "cross_entropy" and "ranking" are taken of
-        the head's logits; any other loss trains the encoder alone, and the head learns to read the embeddings.
+      loss: a name, or a function (embeddings [n, d], labels [n]) -> scalar. "cross_entropy" and "ranking" are computed
+        from the head's logits; any other loss trains the encoder alone, and the head is trained on the side.
       head: compares embeddings.
       mode: how batches are made: "identities", "pairs" or "assigned".
       options: of the loss; None for its defaults.
       across_groups: whether the head's different pairs may be of two groups.
-      identities: how many identities there are to train on, where they are known: proxies need one for each.
+      identities: number of training identities, where they are fixed: a proxy loss has one proxy for each.
 
     Raises:
-      ValueError: the name is unknown, or the loss cannot be taken on batches of this mode.
+      ValueError: the name is unknown, or the loss does not fit batches of this mode.
     """
     if callable(loss):
         return _objective(functools.partial(on_embeddings, head, loss=loss, across_groups=across_groups))
@@ -119,7 +119,7 @@ def _on_embeddings(name, head, given, across_groups, identities):
     if name in BATCH_LOSSES:
         return _objective(functools.partial(value, loss=functools.partial(function, **given)))
     if identities is None:
-        raise ValueError(f"name={name!r} learns a point for each identity: it needs identities that are the same ones "
+        raise ValueError(f"name={name!r} learns a point for each identity: it needs identities that are the same "
                          "at every step, not glyphs, and data.turns=1")  # fmt: skip
     shape = (identities, given.pop("per_class")) if "per_class" in given else (identities,)
 
@@ -171,9 +171,9 @@ def cross_entropy(
 def ranking(
     head: nn.Module, params: Params, embeddings: jax.Array, batch: Batch, *, across_groups: bool
 ) -> tuple[jax.Array, Metrics]:
-    """Each positive's logit against those of all negatives of its anchor, by `losses.info_nce`: as one-shot trials ask.
+    """Each positive's logit against those of all negatives of its anchor, by `losses.info_nce`: as in one-shot trials.
 
-    The loss does not depend on where logits have their zero; the head learns that from cross-entropy.
+    The loss does not change when all logits shift; the head learns their zero from cross-entropy.
     """
 
     def apart(a, b):

@@ -52,7 +52,7 @@ class Batches(NamedTuple):
     Attributes:
       inputs: (replicated state, number of the step) -> what `make_batch` needs for that step, replicated.
       make_batch: (inputs, key, number) -> `Batch`, a pure function inside the step; `key` is the run's.
-      images: how many images a step embeds, over all devices.
+      images: images embedded per step, over all devices.
       constant: whether `inputs` are the same for every step, so that several steps can be one program.
     """
 
