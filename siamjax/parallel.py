@@ -91,8 +91,8 @@ def explain(error: Exception) -> str:
     if not raised_by_jax or jax.process_count() == 1:
         return str(error)
     return (
-        f"process {jax.process_index()} of {jax.process_count()} stopped, most likely because another one ended: see the "
-        f"output of that one. Run the same command on all of them to resume from the latest checkpoint ({error})"
+        f"process {jax.process_index()} of {jax.process_count()} stopped, most likely because another one ended: "
+        f"its output says why. Run the same command on all of them to resume from the latest checkpoint ({error})"
     )
 
 
