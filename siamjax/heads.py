@@ -9,6 +9,7 @@ first.
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
@@ -379,7 +380,7 @@ HEADS: dict[str, type[nn.Module]] = {
 }
 
 
-def make(name: str, **options) -> nn.Module:
+def make(name: str, **options: Any) -> nn.Module:
     """The head called `name` in `HEADS`; `options` are its attributes.
 
     Raises:

@@ -161,7 +161,7 @@ def first(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def own_share(tree: T) -> T:
+def own_share(tree: Any) -> Any:
     """This device's share of a whole batch, inside the step: [n, ...] -> [n / devices, ...]."""
 
     def share(x):

@@ -5,6 +5,8 @@ M. Piotte: Whale Recognition Model, Kaggle humpback whale identification (2018);
 https://www.kaggle.com/martinpiotte/whale-recognition-model-with-score-0-78563.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.optimize
 
@@ -26,7 +28,7 @@ def derangement(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def hard_negatives(
-    score,
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
     labels: np.ndarray,
     rng: np.random.Generator,
     *,

@@ -186,9 +186,9 @@ def ranking(
 
 
 def on_embeddings(
-    head,
-    params,
-    embeddings,
+    head: nn.Module,
+    params: Params,
+    embeddings: jax.Array,
     batch: Batch,
     *,
     loss: BatchLoss,

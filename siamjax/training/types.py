@@ -14,7 +14,7 @@ Metrics = dict[str, jax.Array]
 Params = dict[str, Any]  # "encoder", "head" and, where the loss has parameters, "loss"
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [m], images float [m, h, w, c] -> images
 Sample = Callable[[jax.Array, sampling.Index], sampling.Drawn]
-Fetch = Callable[[jax.Array, Any, Array], jax.Array]  # key, source, item int32 [m] -> uint8 [m, h, w, c]
+Fetch = Callable[[jax.Array, Any, jax.Array], jax.Array]  # key, source, item int32 [m] -> uint8 [m, h, w, c]
 
 
 @struct.dataclass
