@@ -15,6 +15,9 @@ exit status:
   2  trouble, named on standard error; images that cannot be read do not keep the others from their answers
 """
 
+# What adds the commands: functions of one that is called (name, function of the options, description) -> parser.
+GROUPS = [network.add_commands, gallery.add_commands]
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command with `arguments`, those of the process if None; returns the exit status."""
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def command():
+def command() -> None:
     """The installed command."""
     host.tune()
     sys.exit(main())
@@ -53,6 +56,6 @@ def _parser():
         command.add_argument("--json", action="store_true", help="print JSON")
         return command
 
-    network.add_commands(add)
-    gallery.add_commands(add)
+    for add_commands in GROUPS:
+        add_commands(add)
     return parser

@@ -10,7 +10,7 @@ import fnmatch
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -206,16 +206,18 @@ RANGES = {
     "evaluation.ways": "[2, inf)",
     "*": "[1, inf)",
 }
-CHOICES = {
+# What strings, and numbers of which only some make sense, can be.
+CHOICES: dict[str, Collection[Any]] = {
+    "data.name": SOURCES,
     "data.turns": (1, 4, 8),
     "data.variants": (1, 2),
     "data.folder.channels": (1, 3),
     "data.folder.by": ("identity", "group"),
     "batch.mode": ("identities", "pairs", "assigned"),
     "augment.name": ("affine", "photo", "none"),
-    "encoder.name": tuple(encoders.ENCODERS),
+    "encoder.name": encoders.ENCODERS,
     "encoder.dtype": ("float32", "bfloat16"),
-    "head.name": tuple(heads.HEADS),
+    "head.name": heads.HEADS,
     "optimizer.name": ("adamw", "koch"),
     "train.keep": ("best", "last"),
 }
