@@ -1,4 +1,4 @@
-"""Face recipes, cross-validated over identities: each fifth of them is tested by a network that never saw it.
+"""Face recipes, cross-validated over identities: each fifth of them is the test set of a network trained on the others.
 
     python benchmarks/faces.py --folder FOLDER
 
@@ -18,9 +18,9 @@ FOLDS = 5
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", required=True, help="a folder for each identity")
+    parser.add_argument("--folder", required=True, help="folder with a subfolder for each identity")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
-    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
+    parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
     options = parser.parse_args()
     table = Table(title=f"{options.folder}: {FOLDS} folds of identities, seed 0; %")
     for column in ("recipe", "verification", "AUC", "EER", "1-shot identification", "recall@1"):

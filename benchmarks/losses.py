@@ -1,12 +1,11 @@
-"""Time and memory of batch losses, value and gradient: siamjax beside pytorch-metric-learning, on the CPU.
+"""Time and memory of batch losses, value and gradient: siamjax compared with pytorch-metric-learning, on CPU.
 
     python benchmarks/losses.py                         # every loss and size; needs the extra `parity`
     python benchmarks/losses.py --losses batch_all_triplet --batches 256 1024 --json rows.json
 
-Each case runs in a process of its own, after a small batch that loads what is loaded on first use. Time is that of the
-fastest of several runs, compilation apart. Memory is how far the first run lifts the peak of the resident set above
-what was resident before it, with inputs made and code compiled. A case that needs more than `--memory-gb` or
-`--seconds` is stopped, and reported as such.
+Each case runs in its own process, after a small batch that triggers lazy loading. Time is that of the fastest of
+several runs, without compilation. Memory is the increase of peak resident memory in the first run, after inputs are
+made and code is compiled. A case that needs more than `--memory-gb` or `--seconds` is stopped, and reported as such.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import time
 import numpy as np
 
 DIMENSION = 128
-SMALL = (64, 4)  # items, of each class: enough to start the threads
+SMALL = (64, 4)  # items, items per class: enough to start the threads
 SIAMJAX, OTHER = "siamjax", "pytorch-metric-learning"
 MEGABYTE = 1 << 20
 
@@ -40,14 +39,14 @@ def their_own(name, **parameters):
     return getattr(losses, name)(**parameters), None
 
 
-# Name in siamjax.losses: its parameters, the factor by which the other's convention differs, and what makes the other:
-# (loss, miner or None).
+# Name in siamjax.losses: its parameters, the factor between the two libraries' conventions, and a function that makes
+# the other library's (loss, miner or None).
 CASES = {
     "batch_all_triplet": ({}, 1, theirs_of_triplets),
     "batch_hard_triplet": ({}, 1, lambda: theirs_of_triplets("BatchHardMiner")),
     "batch_linear_contrastive": (
         {"pos_margin": 0.0, "neg_margin": 1.0, "active_only": True},
-        2,  # the sum of both kinds' means, where ours is their mean
+        2,  # the sum of the means of same and different pairs; here their mean
         lambda: their_own("ContrastiveLoss", pos_margin=0.0, neg_margin=1.0),
     ),
     "multi_similarity": ({}, 1, lambda: their_own("MultiSimilarityLoss", alpha=2, beta=50, base=0.5)),
@@ -83,23 +82,23 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--losses", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024, 4096, 8192], help="items in a batch")
-    parser.add_argument("--per-class", nargs="+", type=int, default=[8, 64], help="items of each class")
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--per-class", nargs="+", type=int, default=[8, 64], help="items per class")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     parser.add_argument(
-        "--memory-gb", type=float, default=default_memory(), help="most a case may add; default %(default)s"
+        "--memory-gb", type=float, default=default_memory(), help="most memory of a case; default %(default)s"
     )
-    parser.add_argument("--seconds", type=float, default=300, help="most a case may take in all; default %(default)s")
+    parser.add_argument("--seconds", type=float, default=300, help="most time of a case; default %(default)s")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def default_memory():
-    """Half of what is free, so that no case makes the machine run out; at most 12 GB, for rows to compare."""
+    """Half of the free memory, so that no case exhausts it; at most 12 GB, so that rows are comparable."""
     return round(min(12.0, status("/proc/meminfo", "MemAvailable") / 2 / (1 << 30)), 1)
 
 
 def run_apart(case, options):
-    """Seconds, megabytes, value and a note of one case, from a process of its own."""
+    """Seconds, megabytes, value and a note of one case, measured in its own process."""
     command = [sys.executable, __file__, "--one", json.dumps(case), "--memory-gb", str(options.memory_gb)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
@@ -107,7 +106,7 @@ def run_apart(case, options):
         return nothing(f"over {options.seconds:g} s")
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
-    # Where memory cannot be had some libraries raise and some abort.
+    # Out of memory, some libraries raise and some abort.
     text = done.stderr.lower()
     if any(word in text for word in ("memory", "resource_exhausted", "bad_alloc")) or done.returncode < 0:
         return nothing(f"over {options.memory_gb:g} GB")
@@ -121,7 +120,7 @@ def nothing(note):
 def measure(loss, impl, batch, per_class, memory_gb):
     make = ours if impl == SIAMJAX else theirs
     run = make(loss, *points(batch, per_class))
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what compilation freed would otherwise hide as much of the run's own use
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory freed by compilation would otherwise hide the run's own
     own = status("/proc/self/status", "VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (own + int(memory_gb * (1 << 30)), resource.RLIM_INFINITY))
     with open("/proc/self/clear_refs", "w") as file:
@@ -138,7 +137,7 @@ def measure(loss, impl, batch, per_class, memory_gb):
 
 
 def status(path, key):
-    """Bytes of an entry of a file in /proc."""
+    """Bytes in an entry of a file in /proc."""
     with open(path) as file:
         for line in file:
             if line.startswith(key + ":"):
@@ -147,7 +146,7 @@ def status(path, key):
 
 
 def points(batch, per_class):
-    """Float32 unit vectors [batch, DIMENSION] about their classes' centres, in random order, and labels."""
+    """Float32 unit vectors [batch, DIMENSION] around the centres of their classes, in random order, and labels."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(batch) // per_class
     x = rng.normal(size=(batch, DIMENSION)) + 0.5 * rng.normal(size=(batch, DIMENSION))[labels]
@@ -191,12 +190,22 @@ def theirs(name, x, labels):
 
 
 def report(rows):
-    """One table of all rows, the two libraries side by side."""
+    """One table of all rows, both libraries in each row."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Value and gradient of batch losses, on the CPU")
-    for column in ("loss", "batch", "a class", "siamjax s", "PML s", "times faster", "siamjax +MB", "PML +MB", "note"):
+    table = Table(title="Value and gradient of batch losses, on CPU")
+    for column in (
+        "loss",
+        "batch",
+        "per class",
+        "siamjax s",
+        "PML s",
+        "times faster",
+        "siamjax +MB",
+        "PML +MB",
+        "note",
+    ):
         table.add_column(column, justify="left" if column in ("loss", "note") else "right", no_wrap=column == "loss")
     for mine, other in zip(rows[::2], rows[1::2], strict=True):
         both = mine["seconds"] and other["seconds"]

@@ -3,7 +3,7 @@
     python benchmarks/omniglot_losses.py --manual_dir FOLDER --json rows.json
 
 Runs configs/omniglot_LOSS.py of every loss, and configs/omniglot.py (cross-entropy under the weighted-L1 head).
-Accuracy is on 10,000 one-shot trials within the five validation alphabets, for the last step's network and for the
+Accuracy is on 10,000 one-shot trials within the five validation alphabets, for the network of the last step and the
 untrained one.
 """
 
@@ -28,8 +28,8 @@ def main():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; downloaded if not given")
-    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     options = parser.parse_args()
     rows = [measure(name, options) for name in options.configs]
     rows.sort(key=lambda row: -row["trained"])
@@ -64,7 +64,7 @@ def measure(name, options):
 
 
 def untrained(config):
-    """Accuracy on the same trials of the network as it starts, its running statistics as they start too."""
+    """Accuracy of the untrained network on the same trials, with its initial running statistics."""
     from siamjax import data
     from siamjax.evaluation import one_shot
     from siamjax.network import Network

@@ -1,9 +1,9 @@
-"""What each part of configs/omniglot_fast.py is worth: the recipe with one thing changed at a time, in the same time.
+"""The contribution of each part of configs/omniglot_fast.py: the recipe with one change at a time, in the same time.
 
     python benchmarks/omniglot_recipe.py --manual_dir FOLDER --minutes 1
 
-Every variant trains on 25 background alphabets for as many steps as it takes in that time, after a short run that tells
-its speed. Accuracy is on 10,000 one-shot trials within the five other ones, without and with 8 distorted copies.
+Every variant trains on 25 background alphabets for the number of steps that fit into that time, estimated from a short
+run. Accuracy is on 10,000 one-shot trials within the five other alphabets, without and with 8 distorted copies.
 """
 
 import argparse
@@ -22,20 +22,20 @@ _VECTOR = (
 )
 VARIANTS = {
     "the recipe": (),
-    "no turned alphabets": ("data.turns=1",),
-    "turned and mirrored": ("data.turns=8",),
-    "no running mean of weights": ("optimizer.average=0.0",),
+    "no rotated alphabets": ("data.turns=1",),
+    "rotated and mirrored": ("data.turns=8",),
+    "no EMA of weights": ("optimizer.average=0.0",),
     "no distortion": ("augment.name=none",),
     "bends": ("augment.affine.bend=0.015",),
     "pen": ("augment.affine.pen=0.5",),
     "learning rate 2e-3": ("optimizer.adamw.learning_rate=2e-3",),
-    "three alphabets a batch": ("batch.identities=60",),
+    "three alphabets per batch": ("batch.identities=60",),
     "one alphabet, 8 drawers": ("batch.identities=20", "batch.per_identity=8"),
     "no distractors of one alphabet": ("batch.per_group=2",),
-    "descriptors in place": ("head.aligned.reach=0",),
-    "descriptors two steps off": ("head.aligned.reach=2",),
+    "descriptors at the same place": ("head.aligned.reach=0",),
+    "descriptors up to two steps away": ("head.aligned.reach=2",),
     "width 24": ("encoder.width=24",),
-    "64 channels a descriptor": ("encoder.embedding=3136",),
+    "64 channels per descriptor": ("encoder.embedding=3136",),
     "one vector, ntxent": (*_VECTOR, "loss.name=ntxent"),
     "one vector, supervised_contrastive": (*_VECTOR, "loss.name=supervised_contrastive"),
     "one vector, multi_similarity": (*_VECTOR, "loss.name=multi_similarity"),
@@ -50,7 +50,7 @@ def main():
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; downloaded if not given")
-    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
+    parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
     options = parser.parse_args()
     table = Table(title=f"20-way one-shot within validation alphabets, {options.minutes:g} minutes each, seed 0")
     for column in ("variant", "steps", "plain %", "8 copies %"):
@@ -62,7 +62,7 @@ def main():
 
 
 def measure(changes, options):
-    """Steps, and accuracy without and with copies, of the recipe with `changes`."""
+    """The number of steps, and accuracy without and with copies, of the recipe with `changes`."""
     short = 60
     rows = train((*changes, f"train.steps={short}", "train.log_every=20", "evaluation.copies=0"), short, options).rows
     seconds = rows[-1]["seconds"] - rows[0]["seconds"]

@@ -1,12 +1,12 @@
-"""Where the time of a training step goes, by operation, on this machine.
+"""The time of a training step by operation, on this machine.
 
     python benchmarks/parts.py                    # the two networks of benchmarks/step.py, float32
     python benchmarks/parts.py --json rows.json
 
-Each operation runs alone, on arrays of its shape in the step; "GFLOP/s" counts the multiply-adds of direct convolutions
-twice. Gradients are timed with what they need of the forward pass (in the frequency domain, spectra), which the step
-computes once. "The rest" is what the whole step takes beyond the sum of its parts: sampling, loss, and arrays that come
-from memory rather than from the cache; less, where that is outweighed by what is shared.
+Each operation runs by itself, on arrays of its shape in the step; "GFLOP/s" counts a multiply-add of direct
+convolutions as two operations. Gradients are timed with the parts of the forward pass that they need (in the frequency
+domain, spectra), which the step computes once. "The rest" is the time of the whole step minus the sum of its parts:
+sampling, loss, and arrays that are read from memory rather than from the cache; minus computations shared by the parts.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RUNS = 9
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -64,7 +64,7 @@ def measure(network):
         rows.append({"network": network, "part": name, "ms": 1000 * seconds, "gflops": rate})
 
     def after(x, scale, shift):
-        """What follows a convolution, as far as the network has it."""
+        """The operations between a convolution and pooling."""
         if network == "small":
             mean, square = x.mean((0, 1, 2)), (x * x).mean((0, 1, 2))
             x = (x - mean) * (lax.rsqrt(square - mean * mean + 1e-5) * scale)

@@ -1,15 +1,15 @@
-"""From images to distorted batches, and from a file to training steps: siamjax beside the usual host pipeline.
+"""From images to distorted batches, and from a file to training steps: siamjax compared with a host pipeline.
 
     python benchmarks/pipeline.py                                            # needs the extra `parity`
     python benchmarks/pipeline.py --manual_dir FOLDER --json rows.json       # the second part too, on Omniglot
 
 batches: P×K batches of 28×28 and 105×105 images with Koch's random affine maps, on the CPU. siamjax: sampled, gathered
-and distorted in graph, from uint8 images that lie on the device. PyTorch: OpenCV's warpAffine in a DataLoader with two
+and distorted in graph, from uint8 images on the device. PyTorch: OpenCV's warpAffine in a DataLoader with two
 workers, shuffled.
 
-steps: training steps of configs/omniglot_ntxent.py on Omniglot's background made 20 times larger by repetition.
-resident: images lie on the device. streamed: they are read from the file when their batch comes up. The two run in
-turns in one process, so that both see the same machine; the speeds are medians.
+steps: training steps of configs/omniglot_ntxent.py on 20 copies of Omniglot's background set. resident: images are on
+the device. streamed: they are read from the file for each batch. The two alternate in one process, so that both have
+the same conditions; the speeds are medians.
 """
 
 import argparse
@@ -40,8 +40,8 @@ TURNS, STEPS = 6, 20  # of the comparison of streamed and resident steps
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; without it, no streaming")
-    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -59,7 +59,7 @@ def main():
 
 
 def run_apart(impl, *arguments):
-    """Each runs as its users run it: PyTorch in the environment as it is, siamjax with its own settings."""
+    """Each runs as its users run it: PyTorch in the default environment, siamjax with its own settings."""
     added = {} if impl == "pytorch" else host.settings(os.environ)
     command = [sys.executable, __file__, "--one", impl, *arguments]
     done = subprocess.run(command, env=os.environ | added, capture_output=True, text=True)
@@ -121,7 +121,7 @@ def on_host(side):
     loader = torch.utils.data.DataLoader(
         Distorted(), batch_size=size, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
-    list(loader)  # The workers start.
+    list(loader)  # Starts the workers.
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < SECONDS:
         count += sum(len(batch) for batch in loader)
@@ -129,7 +129,7 @@ def on_host(side):
 
 
 def random_map(side):
-    """Koch's, as OpenCV takes it: rows (x, y, 1)."""
+    """Koch's affine map in OpenCV's form: rows (x, y, 1)."""
     draw = np.random
     present = draw.rand(7) < LIMITS["probability"]
     most = [math.radians(LIMITS["rotation"])] + 2 * [LIMITS["shear"]] + 2 * [LIMITS["scale"]] + 2 * [LIMITS["shift"]]
@@ -183,7 +183,7 @@ def streamed(data_dir, manual_dir):
 
 
 def repeated(dataset):
-    """The data set and 19 copies of it, whose identities and alphabets count as new ones."""
+    """The data set and 19 copies of it, with identities and alphabets of their own."""
     from siamjax.data import Dataset, Images
 
     count = len(dataset)
@@ -207,7 +207,7 @@ def report(rows):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Images a second on the CPU")
+    table = Table(title="Images per second on CPU")
     for column in ("work", "first", "images/s", "second", "images/s", "first / second"):
         table.add_column(column, justify="right" if "/" in column else "left")
     for one, other in zip(rows[::2], rows[1::2], strict=True):

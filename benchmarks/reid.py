@@ -1,9 +1,9 @@
-"""The recipe of configs/reid_longtail.py beside plain triplets and NT-Xent, the same network on the same data.
+"""The recipe of configs/reid_longtail.py compared with triplets and NT-Xent, the same network on the same data.
 
     python benchmarks/reid.py --manual_dir FOLDER --minutes 4
 
-Each trains for as many steps as it takes in that time, after a short run that tells its speed. Whose are the queries of
-a long-tailed cut of Omniglot, if anyone's? MAP@5, with the threshold for "new" fitted on validation queries.
+Each trains for the number of steps that fit into that time, estimated from a short run. Queries of a long-tailed subset
+of Omniglot are identified, or called "new": MAP@5, with the threshold for "new" fitted on validation queries.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; downloaded if not given")
-    parser.add_argument("--data_dir", default="", help="where prepared data lies; default ~/tensorflow_datasets")
+    parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
     options = parser.parse_args()
     table = Table(title=f"long-tailed Omniglot, {options.minutes:g} minutes of training each, seed 0; %")
     for column in ("recipe", "steps", *_COLUMNS):
@@ -40,7 +40,7 @@ def main():
 
 
 def measure(changes, options):
-    """Steps, and the figures of the test queries."""
+    """The number of steps, and the measures of the test queries."""
     places = (f"data.manual_dir={options.manual_dir}", f"data.data_dir={options.data_dir}")
 
     def train(steps):

@@ -1,12 +1,12 @@
-"""One training step on more devices and processes of one machine: siamjax beside PyTorch's DistributedDataParallel.
+"""One training step on several devices and processes of a machine: siamjax and PyTorch's DistributedDataParallel.
 
     python benchmarks/scaling.py                          # needs the extra `parity`
     python benchmarks/scaling.py --json rows.json
 
 The step of benchmarks/step.py `small`: five 3×3 convolutions with batch normalisation over the whole batch (in PyTorch
-over each process's share), and NT-Xent of all its embeddings. strong: the same 240 images, however many share them.
-weak: 240 for each. Devices are virtual ones of the CPU, processes are joined on loopback, each on its share of cores:
-no case can do more images a second than one device, and what is lost to it is what sharing the work costs.
+over each process's share), and NT-Xent of all its embeddings. strong: 240 images in total. weak: 240 per device.
+Devices are virtual ones of the CPU, processes are connected by loopback, each on its share of the cores: no case can be
+faster than one device, and the loss of speed is the cost of sharing.
 """
 
 import argparse
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from siamjax import host  # noqa: E402
 
-# Devices of a process, processes; one of one comes first.
+# Devices per process, processes; a single device comes first.
 CASES = {"siamjax": ((1, 1), (2, 1), (1, 2), (4, 1), (2, 2)), "pytorch": ((1, 1), (1, 2))}
 IMAGES = 240
 RUNS = 12
@@ -32,9 +32,9 @@ RUNS = 12
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2, help="of each case; the fastest counts")
+    parser.add_argument("--repeats", type=int, default=2, help="repetitions of each case; the fastest counts")
     parser.add_argument("--scaling", nargs="+", default=("strong", "weak"), choices=("strong", "weak"))
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -60,7 +60,7 @@ def main():
 
 
 def run(impl, devices, processes, images):
-    """Images a second of process 0."""
+    """Images per second of process 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -86,7 +86,7 @@ def run(impl, devices, processes, images):
 
 
 def keep_to_own_cores(processes, process):
-    """Each process has its share of the cores, where there are enough, as one would start them on one machine."""
+    """Each process has its share of the cores if there are enough, as usual for several processes on a machine."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) >= processes:
         os.sched_setaffinity(0, cores[process::processes])
@@ -138,7 +138,7 @@ def report(rows):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Images a second on the CPU, all on the same cores")
+    table = Table(title="Images per second on CPU, all on the same cores")
     for column in ("scaling", "implementation", "processes × devices", "images", "images/s", "of one device's"):
         table.add_column(column, justify="left" if column in ("scaling", "implementation") else "right")
     for row in rows:

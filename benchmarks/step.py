@@ -1,15 +1,15 @@
-"""The training step and the embedding of images: siamjax beside PyTorch, on the CPU.
+"""The training step and the embedding of images: siamjax compared with PyTorch, on CPU.
 
     python benchmarks/step.py                                # needs the extra `parity`
     python benchmarks/step.py --work small_step --json rows.json
 
 Same network, batch, loss and optimizer in both; PyTorch with channels last, oneDNN and its fused AdamW. siamjax runs
-with the settings that its command makes for itself (`siamjax.host`), PyTorch as it comes; "PyTorch, large pages" is
-with the setting of them that helps it, too. bfloat16 is what is asked for: PyTorch's autocast, and in siamjax, on a
-CPU, float32. Each case runs in a process of its own, the implementations in turn; the speed is that of the median
-step, in the fastest of the processes. The limit is the time
-that the step's multiply-adds, counted for direct convolutions, would take at the speed of a large float32 matrix
-product, measured in the same process; a step that needs fewer multiply-adds can be faster.
+with the settings of its command (`siamjax.host`), PyTorch with its defaults; "PyTorch, large pages" adds the one of
+these settings that helps PyTorch, too. bfloat16 is the requested precision: PyTorch's autocast, and in siamjax, on CPU,
+float32. Each case runs in its own process, the implementations in turn; the speed is that of the median step in the
+fastest of the processes. The limit is the time that the step's multiply-adds, counted for direct convolutions, would
+take at the speed of a large float32 matrix product, measured in the same process; a step with fewer multiply-adds can
+be faster.
 
 koch: Koch's network at 105×105, 16 pairs, weighted-L1 head, cross-entropy. small: five 3×3 convolutions with batch
 normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.
@@ -49,8 +49,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", default=WORK, choices=WORK)
     parser.add_argument("--precision", nargs="+", default=PRECISIONS, choices=PRECISIONS)
-    parser.add_argument("--repeats", type=int, default=2, help="processes of each case; the fastest counts")
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows")
+    parser.add_argument("--repeats", type=int, default=2, help="processes per case; the fastest counts")
+    parser.add_argument("--json", metavar="FILE", help="file to write the rows to")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -98,7 +98,7 @@ def measure(work, precision, impl):
 
 
 def seconds(run, times):
-    """What each of several calls takes, after a first one that compiles."""
+    """The duration of each of several calls, after a first one that compiles."""
     run()
     taken = []
     for _ in range(times):
@@ -109,14 +109,14 @@ def seconds(run, times):
 
 
 def multiply_adds(network, kind):
-    """Of one image: each layer forward, by its weights and by its input; the first one's input needs none."""
+    """Multiply-adds per image: each layer forward, and its gradients by weights and input (not the first one's)."""
     layers = [side**2 * inputs * outputs * kernel**2 for side, inputs, outputs, kernel in CONVOLUTIONS[network]]
     layers.append(DENSE[network][0] * DENSE[network][1])
     return sum(layers) if kind == "embed" else 3 * sum(layers) - layers[0]
 
 
 def matrix_product_rate():
-    """Float32 multiply-adds a second."""
+    """Float32 multiply-adds per second."""
     a = np.ones((2048, 2048), np.float32)
     return 2048**3 / min(seconds(lambda: a @ a, 4))
 
@@ -210,7 +210,7 @@ def theirs(network, kind, precision):
 
 
 def torch_ntxent(torch, images):
-    """NT-Xent of embeddings, four images an identity."""
+    """NT-Xent of embeddings, four images per identity."""
     label = torch.arange(images) // 4
     same = (label[:, None] == label) & ~torch.eye(images, dtype=bool)
     other = label[:, None] != label
@@ -241,7 +241,7 @@ def torch_encoder(nn, network):
 
 
 def pictures(count, network):
-    """uint8 [count, side, side], as sparse as characters are."""
+    """uint8 [count, side, side], as sparse as characters."""
     side = SIDE[network]
     return (255 * (np.random.default_rng(0).uniform(size=(count, side, side)) < 0.1)).astype(np.uint8)
 
@@ -250,7 +250,7 @@ def report(rows):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Images a second on the CPU, and time over the arithmetic's limit")
+    table = Table(title="Images per second on CPU, and time relative to the arithmetic limit")
     for column in ("work", "precision", "implementation", "images/s", "siamjax is faster by", "time / limit"):
         table.add_column(column, justify="right" if "/" in column or "by" in column else "left")
     for first in range(0, len(rows), len(IMPLS)):

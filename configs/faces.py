@@ -1,12 +1,12 @@
-"""Faces, or photographs of any things that have identities, from a folder of your own.
+"""Faces, or photographs of anything else with identities, from your own folder.
 
     python launch.py --config configs/faces.py --config.data.folder.path=FOLDER
 
-FOLDER holds a folder for each identity; see docs/your-images.md. A fifth of the identities is held out to test on, a
-fifth to validate: `--config.data.folder.fold=0` to 4 chooses which.
+FOLDER has a subfolder for each identity; see docs/your-images.md. A fifth of the identities is held out for the test, a
+fifth for validation: `--config.data.folder.fold=0` to 4 chooses which.
 
-94.2 % verification, an EER of 5.5 % and 95.9 % one-shot identification on people never seen, having learned from 18 of
-ORL's (mean of five folds; docs/results.md).
+94.2 % verification, an EER of 5.5 % and 95.9 % one-shot identification on unseen people, trained on 18 of ORL's (mean
+of five folds; docs/results.md).
 """
 
 from configs import default

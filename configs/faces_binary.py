@@ -1,10 +1,10 @@
-"""The face network of the tutorials, at 112×112 pixels, with a head that answers same or different (cross-entropy).
+"""The face network of the tutorials, at 112×112 pixels, with a same/different head (cross-entropy).
 
     python launch.py --config configs/faces_binary.py --config.data.folder.path=FOLDER
 
-See configs/faces.py for what FOLDER holds, and for a stronger recipe.
+See configs/faces.py for the content of FOLDER, and for a better recipe.
 
-75.1 % verification on people never seen, from 18 of ORL's (five folds; docs/results.md).
+75.1 % verification on unseen people, trained on 18 of ORL's (five folds; docs/results.md).
 """
 
 from configs import faces_contrastive

@@ -2,9 +2,9 @@
 
     python launch.py --config configs/faces_contrastive.py --config.data.folder.path=FOLDER
 
-See configs/faces.py for what FOLDER holds, and for a stronger recipe.
+See configs/faces.py for the content of FOLDER, and for a better recipe.
 
-83.2 % verification on people never seen, from 18 of ORL's (five folds; docs/results.md).
+83.2 % verification on unseen people, trained on 18 of ORL's (five folds; docs/results.md).
 """
 
 from configs import default

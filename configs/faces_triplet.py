@@ -1,10 +1,10 @@
-"""The face network of the tutorials, at 112×112 pixels, with triplet loss (margin 1, squared distances), all triplets.
+"""The face network of the tutorials, at 112×112 pixels, with the loss of all triplets (margin 1, squared distances).
 
     python launch.py --config configs/faces_triplet.py --config.data.folder.path=FOLDER
 
-See configs/faces.py for what FOLDER holds, and for a stronger recipe.
+See configs/faces.py for the content of FOLDER, and for a better recipe.
 
-87.9 % verification on people never seen, from 18 of ORL's (five folds; docs/results.md).
+87.9 % verification on unseen people, trained on 18 of ORL's (five folds; docs/results.md).
 """
 
 from configs import faces_contrastive

@@ -1,10 +1,10 @@
-"""Koch's recipe as published: sampled pairs, momentum descent by layer, at most 200 epochs. Made for a GPU.
+"""Koch's published recipe: sampled pairs, SGD with momentum by layer, at most 200 epochs. Needs a GPU.
 
     python launch.py --config configs/koch_full.py --config.data.manual_dir=FOLDER
 
-Batches of 128 pairs, half of them the same; an epoch shows 150,000 pairs. Stops when 20 epochs brought no better
-one-shot accuracy on 320 validation trials. The paper does not print the learning rates that its search chose: those
-here lie within its search range, and have not been tried to the end.
+Batches of 128 pairs, half of them the same; an epoch has 150,000 pairs. Training stops after 20 epochs without a better
+one-shot accuracy on 320 validation trials. The paper does not give the learning rates found by its search: those here
+are within its search range, and have not been run to the end.
 """
 
 from configs import koch_omniglot

@@ -1,10 +1,10 @@
-"""Koch's siamese network on Omniglot, learning from all pairs of each batch, with a budget for two CPU cores.
+"""Koch's siamese network on Omniglot, trained on all pairs of each batch, with a budget for two CPU cores.
 
     python launch.py --config configs/koch_omniglot.py --config.data.manual_dir=FOLDER
 
 Koch's encoder, weighted-L1 head, splits and distortions; 58.8 % on 20-way one-shot trials after 17 minutes on two CPU
-cores. They show every drawing five times: so the weights start scaled to their fan-in. configs/koch_full.py is the
-recipe as published.
+cores. In this time every drawing is seen only five times, so the weights start scaled to their fan-in.
+configs/koch_full.py is the published recipe.
 """
 
 from configs import default

@@ -1,4 +1,4 @@
-"""Koch's network and head at 105×105, trained by what a one-shot trial asks: one right answer among many.
+"""Koch's network and head at 105×105, trained on the task of a one-shot trial: the one same pair among many.
 
     python launch.py --config configs/koch_ranking.py --config.data.manual_dir=FOLDER
 

@@ -1,9 +1,9 @@
-"""A small siamese network on Omniglot's 30 background alphabets, judged on its 20 evaluation alphabets.
+"""A small siamese network on Omniglot's 30 background alphabets, evaluated on its 20 evaluation alphabets.
 
     python launch.py --config configs/omniglot.py --config.data.manual_dir=FOLDER
 
-What the configurations omniglot_LOSS.py share, which differ in their loss and its head; docs/losses.md compares them.
-47.3 % on 20-way one-shot trials within the validation alphabets, by cross-entropy under the weighted-L1 head.
+The base of the configurations omniglot_LOSS.py, which differ in loss and head; docs/losses.md compares them.
+47.3 % on 20-way one-shot trials within the validation alphabets, with cross-entropy and the weighted-L1 head.
 """
 
 from configs import default

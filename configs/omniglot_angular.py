@@ -1,4 +1,4 @@
-"""Angular loss on Omniglot, on embeddings of unit length (Wang 2017).
+"""Angular loss on Omniglot, with embeddings of unit length (Wang 2017).
 
     python launch.py --config configs/omniglot_angular.py --config.data.manual_dir=FOLDER
 

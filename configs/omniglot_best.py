@@ -1,4 +1,4 @@
-"""One-shot Omniglot with a wider network, turned and mirrored alphabets, and a quarter of an hour on two CPU cores.
+"""One-shot Omniglot with a wider network, rotated and mirrored alphabets, in a quarter of an hour on two CPU cores.
 
     python launch.py --config configs/omniglot_best.py --config.data.manual_dir=FOLDER
 

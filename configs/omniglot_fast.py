@@ -1,4 +1,4 @@
-"""One-shot Omniglot in eight minutes on two CPU cores: all 30 background alphabets, quarter-turns as new ones.
+"""One-shot Omniglot in eight minutes on two CPU cores: 30 background alphabets, and their quarter-turns as new ones.
 
     python launch.py --config configs/omniglot_fast.py --config.data.manual_dir=FOLDER
 

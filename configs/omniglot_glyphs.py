@@ -1,10 +1,10 @@
-"""One-shot Omniglot by a network that sees no real image in training: drawn alphabets alone.
+"""One-shot Omniglot by a network trained on generated alphabets only, without any real image.
 
     python launch.py --config configs/omniglot_glyphs.py
     python launch.py --mode evaluate --workdir runs/omniglot_glyphs --config.data.name=omniglot \\
         --config.data.manual_dir=FOLDER
 
-85.7 % on 20-way one-shot trials within Omniglot's 20 evaluation alphabets, 92.9 % within new drawn ones (seed 0).
+85.7 % on 20-way one-shot trials within Omniglot's 20 evaluation alphabets, 92.9 % within new generated ones (seed 0).
 """
 
 from configs import omniglot_fast

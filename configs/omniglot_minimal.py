@@ -1,4 +1,4 @@
-"""One-shot Omniglot from a minimal background: 5 alphabets (small1; or small2), and alphabets that are drawn.
+"""One-shot Omniglot from a minimal background: 5 alphabets (small1 or small2), plus generated alphabets.
 
     python launch.py --config configs/omniglot_minimal.py --config.data.manual_dir=FOLDER
     python launch.py --config configs/omniglot_minimal.py --workdir runs/omniglot_minimal2 \\

@@ -1,4 +1,4 @@
-"""Multi-similarity loss on Omniglot, with its own mining (Wang 2019).
+"""Multi-similarity loss on Omniglot, with its built-in mining (Wang 2019).
 
     python launch.py --config configs/omniglot_multi_similarity.py --config.data.manual_dir=FOLDER
 

@@ -1,4 +1,4 @@
-"""NT-Xent on Omniglot: each same pair against all of the anchor's different ones, in a softmax of their cosines.
+"""NT-Xent on Omniglot: each same pair against all different pairs of its anchor, in a softmax of their cosines.
 
     python launch.py --config configs/omniglot_ntxent.py --config.data.manual_dir=FOLDER
 

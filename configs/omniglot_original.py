@@ -1,4 +1,4 @@
-"""One-shot Omniglot in Lake's original setting: the background alphabets as they are, none made from another.
+"""One-shot Omniglot in Lake's original setting: the background alphabets without augmented classes.
 
     python launch.py --config configs/omniglot_original.py --config.data.manual_dir=FOLDER
 

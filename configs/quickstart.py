@@ -1,9 +1,9 @@
-"""A small siamese network learns from drawn alphabets and recognises characters of new ones from one example.
+"""A small siamese network, trained on generated alphabets, recognises characters of new ones from one example.
 
     python launch.py
 
-About a minute on two cores; no file is needed. 20-way one-shot accuracy: 85.7 % on new drawn alphabets, 74.4 % on
-Omniglot's, of which it never saw an image.
+About a minute on two cores, without any file. 20-way one-shot accuracy: 85.7 % on new generated alphabets, 74.4 % on
+Omniglot's, of which it has not seen an image.
 """
 
 from configs import default

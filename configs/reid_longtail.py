@@ -1,9 +1,9 @@
-"""Whose is it, if anyone's? Few identities with many images, most with one or two: the recipe of the whale competition.
+"""Re-identification with new identities, on a long tail of identities: the recipe of the whale competition.
 
     python launch.py --config configs/reid_longtail.py
 
-A four-feature head on pairs; negatives are the hardest ones, by linear assignment, scored anew every few epochs. MAP@5
-with "new" as an answer 55.0 after three minutes on two CPU cores, plain triplets 49.5; see docs/results.md.
+A four-feature head on pairs; negatives are the hardest ones, by linear assignment, scored again every few epochs. MAP@5
+with "new" as an answer: 55.0 after three minutes on two CPU cores, triplets 49.5; see docs/results.md.
 """
 
 from configs import default
