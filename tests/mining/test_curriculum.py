@@ -40,7 +40,7 @@ def test_from_the_easiest_to_the_hardest_triplets_and_harder_all_the_way():
         (mining.batch_hard(d, labels, where=where), limit(1.0, 1.0)),
     ]:
         for name in ("positive", "negative"):
-            np.testing.assert_array_equal(mined[name][mined.valid], ends[name][ends.valid])
+            np.testing.assert_array_equal(getattr(mined, name)[mined.valid], getattr(ends, name)[ends.valid])
         np.testing.assert_array_equal(mined.valid, ends.valid)
 
 
