@@ -104,7 +104,7 @@ def _identify(options):
 
     from siamjax.gallery import Gallery
 
-    gallery = Gallery(options.gallery, options.checkpoint, **decision.arguments(options))
+    gallery = Gallery(options.gallery, options.checkpoint, threshold=options.threshold, far=options.far)
     decision.note(options, gallery.network, len(gallery))
     rows = []
     for part in images.read("identify", gallery.network, images.find(options.images)[0]):

@@ -4,11 +4,9 @@ import concurrent.futures
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from siamjax.network import Network
 
 _AT_ONCE = 1000  # images that are read, and kept in memory, at a time
@@ -39,13 +37,11 @@ def _listed():
     return [os.fsdecode(line) for line in lines if line]
 
 
-def read(
-    command: str, network: "Network", paths: list[str]
-) -> "Iterator[list[tuple[str, np.ndarray | None, str | None]]]":
+def read(command: str, network: "Network", paths: list[str]) -> Iterator[list[tuple[str, Any, str | None]]]:
     """Reads image files for `network`, some at a time: lists of (path, image uint8 [h, w, c], None); or (path, None,
     error) for a file that cannot be read, which standard error gets a line about."""
 
-    def one(path):
+    def one(path: str) -> tuple[str, Any, str | None]:
         try:
             return path, network.read([path])[0], None
         except (ValueError, OSError) as error:

@@ -5,6 +5,7 @@ import datetime
 import pathlib
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,17 +52,19 @@ class DatabaseStore:
             import lancedb
         except ImportError as error:
             raise ImportError("a gallery in a database needs LanceDB: pip install 'siamjax[gallery]'") from error
-        self._folder, self._manifest, self._scorer, self._metric = folder, manifest, scorer, metric
+        self._folder, self._manifest, self._scorer = folder, manifest, scorer
+        self._metric: Metric = metric
+        self._database: Any
+        self._table: Any = None
         self._name = f"gallery_{manifest.fingerprint[:16]}"
         with self._reaching():
             self._database = lancedb.connect(manifest.database, read_consistency_interval=datetime.timedelta(0))
-            self._table = None
             if self._open() is None and _manifest.read(folder) is not None:
                 raise FileNotFoundError(
                     f"the database {manifest.database}, which holds the images of {folder}, was not found"
                 )
 
-    def _open(self):
+    def _open(self) -> Any:
         """The table; None until something is enrolled, from any machine."""
         if self._table is None:
             try:
@@ -123,12 +126,10 @@ class DatabaseStore:
 
         found = thumbnails(condition)
         whole = self._table.search().where(f"{condition} AND NOT copy").select(["key", "vector"]).to_arrow()
-        if len(whole):
-            hashes, vectors = whole["key"].to_numpy(), np.stack(whole["vector"].to_numpy())
-            self._complete(hashes, vectors, f" AND NOT ({condition})")
+        hashes, vectors = whole["key"].to_numpy(), whole["vector"].to_numpy()
+        self._complete(hashes, vectors, f" AND NOT ({condition})")
         self._table.delete(condition)
-        if len(whole):
-            self._complete(hashes, vectors)  # Another machine may have added a copy since.
+        self._complete(hashes, vectors)  # Another machine may have added a copy since.
         for start in range(0, len(found), 500):
             some = set(found[start : start + 500])
             for name in some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")):

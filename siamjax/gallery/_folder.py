@@ -45,7 +45,8 @@ class FolderStore:
           metric: the nearest embeddings by it have the highest scores; None if the head is not a metric, and all images
             are scored, however many.
         """
-        self._folder, self._new, self._scorer, self._metric = folder, manifest, scorer, metric
+        self._folder, self._new, self._scorer = folder, manifest, scorer
+        self._metric: Metric | None = metric
         self._open()
 
     def _open(self):
@@ -195,11 +196,12 @@ def _joined(groups):
     groups = [images for images in groups if len(images.numbers)]
     if len(groups) == 1:
         return groups[0]
-    arrays = [
+    numbers, hashes, embeddings = (
         np.concatenate([getattr(images, name) for images in groups]) if groups else np.zeros(shape, dtype)
         for name, shape, dtype in (("numbers", 0, int), ("keys", 0, int), ("embeddings", (0, 1), np.float32))
-    ]
-    return _Images(*arrays, {name: [text for images in groups for text in images.columns[name]] for name in COLUMNS})
+    )
+    columns = {name: [text for images in groups for text in images.columns[name]] for name in COLUMNS}
+    return _Images(numbers, hashes, embeddings, columns)
 
 
 def _read(path):

@@ -1,6 +1,7 @@
 """Who is this? Known identities in a folder, which new images are compared with."""
 
 import collections
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -64,13 +65,11 @@ class Gallery:
         if stored is None:
             _check_new(self.folder, network)
         self.network = _network(self.folder, stored, network, threshold, far)
-        matches = stored is not None and self.network.matches(stored.fingerprint)
-        manifest = Manifest(
-            network=self.network.place,
-            fingerprint=stored.fingerprint if matches else self.network.fingerprint,
-            database=_address(database) if database or stored is None else stored.database,
-        )
+        manifest = Manifest(self.network.place, self.network.fingerprint, _address(database))
         if stored is not None:
+            if self.network.matches(stored.fingerprint):  # Perhaps by a version whose fingerprints were others.
+                manifest = dataclasses.replace(manifest, fingerprint=stored.fingerprint)
+            manifest = dataclasses.replace(manifest, database=manifest.database or stored.database)
             manifest.check_same(self.folder, stored)
         self._store = self._opened(manifest)
 
@@ -182,19 +181,19 @@ class Gallery:
     def identify(self, images: np.ndarray, k: int = 5) -> list[Identified]:
         """Who is in each of `images`, uint8 [n, h, w, c], with `k` identities ranked by their most similar image."""
         embeddings, count = self._embedded(images), 8 * k
-        answers: list[Identified | None] = [None] * len(images)
-        while None in answers:
+        answers: dict[int, Identified] = {}
+        while len(answers) < len(images):
             if count > 8 * k:
                 k = min(k, len(self.identities()))
-            open_ones = [number for number, answer in enumerate(answers) if answer is None]
-            for number, found in zip(open_ones, self._store.best(embeddings[open_ones], count), strict=True):
+            waiting = [number for number in range(len(images)) if number not in answers]
+            for number, found in zip(waiting, self._store.best(embeddings[waiting], count), strict=True):
                 best = {match.identity: match for match in reversed(self._matches(found))}
                 ranked = sorted(best.values(), key=lambda match: -match.score)
                 if len(ranked) >= k or count >= len(self):
-                    same = self.network.decision.same(ranked[0].score)
+                    same = self.network.decision.same(np.array(ranked[0].score))
                     answers[number] = Identified(ranked[0].identity if same else None, tuple(ranked[:k]))
             count *= 4  # All images found so far are of fewer than k identities.
-        return answers
+        return [answers[number] for number in range(len(images))]
 
     def _embedded(self, images):
         if not len(self):

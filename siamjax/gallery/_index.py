@@ -33,7 +33,9 @@ class Index:
     """
 
     def __init__(self, folder: pathlib.Path, metric: Metric | None):
-        self._folder, self._metric = folder, metric
+        self._folder, self._possible = folder, metric is not None
+        self._metric: Metric = metric or "l2"
+        self._faiss: Any = None
         self._opened: tuple[str | None, Any] = None, None  # the name of an index's file, and the index
 
     def open(self, keys: np.ndarray, embeddings: np.ndarray, file: IndexFile | None) -> None:
@@ -58,8 +60,7 @@ class Index:
 
     def _written(self, file):
         """`update`, after the copies were found: the file to use, which is another one if the index changes."""
-        kind = None if self._faiss is None else _kind(len(self._keys))
-        if kind in (None, "flat"):
+        if self._faiss is None or (kind := _kind(len(self._keys))) == "flat":
             return None
         missing, held = self._missing(file), self._opened[1].ntotal if file else 0
         removed = held - (len(self._keys) - len(missing))
@@ -104,7 +105,7 @@ class Index:
 
     def _group(self, keys, embeddings):
         """Finds the copies: images with the same embedding follow one another in `_order`, beginning at `_starts`."""
-        self._faiss = None if self._metric is None or len(keys) <= _ALL else _faiss()
+        self._faiss = _faiss() if self._possible and len(keys) > _ALL else None
         if self._faiss is not None:
             self._order = np.argsort(keys, kind="stable")
             different = np.unique(keys[self._order], return_index=True, return_counts=True)
