@@ -52,7 +52,7 @@ def test_components_come_with_their_probability_and_range():
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_both_shears_reach_their_limit_and_leave_the_rest_alone(place):
+def test_both_shears_reach_their_limit_and_change_nothing_else(place):
     limits = jnp.zeros(7).at[1 + place].set(0.3)
     matrices, shifts = jax.vmap(lambda key: augment._random_map(key, 1.0, limits))(KEYS)
     matrices = np.array(matrices)
@@ -72,7 +72,7 @@ def test_images_are_distorted_independently(images):
     np.testing.assert_allclose(alone[0], out[1], atol=1e-6)
 
 
-def test_turns_are_numpys(images):
+def test_turns_equal_numpys(images):
     square = images[:1, :, :13].repeat(8, axis=0)
     turned = augment.turn(jnp.asarray(square), jnp.arange(8))
     for number in range(8):
@@ -121,7 +121,7 @@ def test_photo_mirrors_and_changes_light_within_bounds_and_each_image_by_its_own
     )
 
 
-def test_a_variant_changes_all_images_of_an_identity_alike():
+def test_a_variant_changes_all_images_of_an_identity_in_the_same_way():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(0, 1, (2, 16, 16, 1)), jnp.float32).at[:, :, :3].set(0)
     images = jnp.concatenate([images, images])
@@ -135,7 +135,7 @@ def test_a_variant_changes_all_images_of_an_identity_alike():
     assert np.isfinite(slope).all()
 
 
-def test_erasing_paints_one_rectangle_of_one_grey():
+def test_erasing_fills_one_rectangle_with_one_grey():
     images = np.full((64, 20, 24, 3), 0.5, np.float32) + np.linspace(0, 0.01, 24)[None, None, :, None]
     keys = jax.random.split(jax.random.key(1), 64)
     got = np.asarray(augment.photo(keys, images, flip=0.0, light=0.0, colour=0.0, erase=0.5))

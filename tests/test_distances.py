@@ -105,7 +105,7 @@ def test_gradient_is_zero_between_coincident_points(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
-def test_a_row_of_nan_or_an_overflow_spoils_its_own_distances_only(name, bad):
+def test_a_row_of_nan_or_an_overflow_affects_only_its_own_distances(name, bad):
     paired, pairwise, _ = functions(name)
     a, b = A.astype(np.float32), B.astype(np.float32)
     expected, expected_pairs = pairwise(a, b), paired(a, b[:5])
@@ -129,7 +129,7 @@ def test_a_row_of_nan_or_an_overflow_spoils_its_own_distances_only(name, bad):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("lp-1", "lp-3")])
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_single_precision_rounded(name, dtype):
-    """From some hundred components on, float16 neither adds up squares nor tells a sum from one more."""
+    """From some hundred components on, float16 neither holds sums of squares nor distinguishes a sum from one more."""
     rng = np.random.default_rng(2)
     a, b = (jnp.asarray(3 * rng.normal(size=(n, 600)), dtype) for n in (4, 5))
     paired, pairwise, _ = functions(name)
@@ -140,7 +140,7 @@ def test_half_precision_is_single_precision_rounded(name, dtype):
         np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=float(jnp.finfo(dtype).eps), atol=1e-4)
 
 
-def test_small_distances_far_from_the_origin_are_right():
+def test_small_distances_far_from_the_origin_are_accurate():
     """Without centring, squares of 1e8 leave nothing of squared distances of 1e-2 in float32."""
     a, b = (1e4 + 0.1 * A).astype(np.float32), (1e4 + 0.1 * B).astype(np.float32)
     _, pairwise, gradient = functions("squared_euclidean")

@@ -1,4 +1,4 @@
-"""Tables of the user's: what is read of them, and which are refused."""
+"""User tables: what is read from them, and which are refused."""
 
 import pytest
 
@@ -38,6 +38,6 @@ LONG = "".join(f"{number}.png,ann\n" for number in range(20_000))  # more than c
         ("path;identity\na.png;ann\n", "t.csv: column 'path' is missing; .*found path;identity"),
     ],
 )
-def test_a_table_that_would_be_read_otherwise_than_meant_is_refused(tmp_path, text, message):
+def test_an_ambiguous_or_invalid_table_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         rows(tmp_path / "t.csv", text)

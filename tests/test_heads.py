@@ -46,7 +46,7 @@ def programs(name):
 
 
 def parameters(name, dimension=18, dtype=np.float32):
-    """Random ones: at their start biases are 0 and some matrices are symmetric, which hides mistakes."""
+    """Random parameters: initial biases are 0 and some matrices symmetric, which hides mistakes."""
     empty, rng = jax.ShapeDtypeStruct((2, dimension), np.float32), np.random.default_rng(dimension)
     shapes = jax.eval_shape(HEADS[name][0].init, jax.random.key(0), empty, empty)
     return jax.tree.map(lambda x: np.asarray(rng.normal(size=x.shape) * 0.5, dtype), shapes)
@@ -58,7 +58,7 @@ def loop(name, params, a, b):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_row_of_nan_spoils_its_own_scores_only(name):
+def test_a_row_of_nan_affects_only_its_own_scores(name):
     pairs, all_pairs, _ = programs(name)
     params, a, b = parameters(name), A.astype(np.float32), B.astype(np.float32)
     expected, expected_pairs = np.asarray(all_pairs(params, a, b)), np.asarray(pairs(params, a[:3], b))
@@ -144,7 +144,7 @@ def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):
     ],
 )
 def test_blocks_make_no_difference(name, shape):
-    """Neither to logits nor to gradients, which are held against those of the same pairs, one by one."""
+    """Neither to logits nor to gradients, which are compared with those of the same pairs, one by one."""
     (n, m), d = shape, 45
     a, b = (RNG.normal(size=(size, d)).astype(np.float32) for size in shape)
     params, weights = parameters(name, d), RNG.normal(size=shape).astype(np.float32)
@@ -188,7 +188,7 @@ def test_maps_over_a_leading_axis(name):
     np.testing.assert_allclose(logits[1], all_pairs(params, a[1], b[1]), rtol=1e-5, atol=1e-5)
 
 
-def test_components_that_are_equal_push_neither_way():
+def test_equal_components_have_no_gradient():
     for name in ("weighted_l1", "binary-no_layer"):
         params, a = parameters(name), np.full((1, 18), 0.5, np.float32)
         _, by_a, by_b = programs(name)[2](params, a, a, np.ones((1, 1), np.float32))
@@ -218,7 +218,7 @@ def test_untrained_bilinear_is_the_inner_product():
     np.testing.assert_allclose(logits, A @ B.T, rtol=1e-4, atol=1e-5)
 
 
-def test_aligned_does_not_mind_a_small_shift_of_what_is_drawn():
+def test_aligned_tolerates_a_small_shift_of_the_drawing():
     """Three strokes on an empty map, and the same one place lower."""
     drawn = np.zeros((1, 7, 7, 4), np.float32)
     drawn[0, [1, 3, 5], [2, 4, 1], [0, 1, 2]] = 1
@@ -229,7 +229,7 @@ def test_aligned_does_not_mind_a_small_shift_of_what_is_drawn():
     np.testing.assert_allclose(head.apply(params, drawn.reshape(1, -1), lower_still), -1, rtol=1e-6)
 
 
-def test_aligned_refuses_an_embedding_that_is_no_map():
+def test_aligned_refuses_an_embedding_that_is_not_a_map():
     head = heads.make("aligned")
     with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7\)"):
         head.init(jax.random.key(0), jnp.ones((2, 256)), jnp.ones((2, 256)))
@@ -244,7 +244,7 @@ def test_untrained_distance_orders_pairs_as_the_distance_does():
         np.testing.assert_array_equal(np.argsort(-logits, axis=None), np.argsort(farness, axis=None))
 
 
-def test_choices_that_do_not_exist_are_refused_by_name():
+def test_unknown_choices_are_refused_by_name():
     with pytest.raises(ValueError, match="^name='cosines'"):
         heads.make("cosines")
     for method in ("__call__", "all_pairs"):

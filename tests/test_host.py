@@ -1,4 +1,4 @@
-"""What the command sets for itself before JAX starts."""
+"""Settings that the command makes before JAX starts."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from siamjax import host
 KERNELS = "--xla_cpu_experimental_ynn_fusion_type"
 
 
-def test_what_the_user_set_stays_and_the_rest_is_added():
+def test_variables_that_are_set_are_left_alone_and_the_rest_is_added():
     mine = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
     added = host.settings(mine)
     assert added["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=2 {KERNELS}=dot,reduce"
@@ -26,7 +26,7 @@ def test_what_the_user_set_stays_and_the_rest_is_added():
     assert host.settings(mine | {"JAX_COMPILATION_CACHE_MAX_SIZE": "7"}).get("JAX_COMPILATION_CACHE_MAX_SIZE") is None
 
 
-def test_a_program_that_tunes_itself_starts_once_more_with_its_arguments(tmp_path):
+def test_a_program_that_tunes_itself_restarts_with_its_arguments(tmp_path):
     script = "import os, sys; from siamjax import host; host.tune(); print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])"
     command = [sys.executable, "-c", script, "one", "two words"]
     clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
@@ -34,7 +34,7 @@ def test_a_program_that_tunes_itself_starts_once_more_with_its_arguments(tmp_pat
     assert done.stdout.strip() == "['one', 'two words'] glibc.malloc.hugetlb=1", done.stderr
 
 
-def test_a_program_from_standard_input_is_not_started_anew():
+def test_a_program_from_standard_input_is_not_restarted():
     """It could not be read a second time."""
     script = "from siamjax import host; host.tune(); print('went on')"
     clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}

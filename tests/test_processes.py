@@ -1,4 +1,4 @@
-"""Two processes that train together on this machine give the numbers of one, and stop and go on together."""
+"""Two processes that train together on this machine give the numbers of one, and stop and resume together."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def finish(process, timeout=300):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Run folders of one process with two devices and of two with one each; what was said when one of them was killed.
+    """Run folders of one process with two devices and of two with one each; the output when one of them was killed.
 
     The second of the two is killed after the first checkpoint, and the same command goes on to the end.
     """
@@ -93,15 +93,16 @@ def runs(tmp_path_factory):
     return root / "one", root / "two", broken, output
 
 
-def test_when_a_process_dies_the_other_stops_and_says_so(runs):
+def test_when_a_process_dies_the_other_stops_with_a_message(runs):
     _, _, (code, _, errors), _ = runs
     assert code == 1
     assert "launch.py: process 0 of 2 stopped, most likely because another one ended" in errors
     assert "The same command on all of them goes on" in errors and "Traceback" not in errors
 
 
-def test_two_processes_give_the_numbers_of_one_even_if_killed_on_the_way(runs):
-    """To the bit, on CPUs: each device has the same share of every batch, and the sum of two does not know an order."""
+def test_two_processes_give_the_numbers_of_one_even_if_killed_and_resumed(runs):
+    """To the bit, on CPUs: each device has the same share of every batch, and a sum of two does not depend on their
+    order."""
     one, two, *_ = runs
     rows = [metrics.read(folder / "metrics.csv") for folder in (one, two)]
     assert [row["step"] for row in rows[1]] == [10, 20, 30, 40]
@@ -134,14 +135,14 @@ def test_flags_that_do_not_fit_together_are_refused(place):
         parallel.start(*place)
 
 
-def test_a_process_with_another_configuration_is_told_the_difference(tmp_path, monkeypatch):
+def test_a_process_with_a_different_configuration_is_told_the_difference(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "from_main", lambda function: {**function(), "seed": 9})  # Process 0 has seed 9.
     with pytest.raises(ValueError, match="process 0 has another configuration than this one: seed is 9 there, 0 here"):
         train(quickstart.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_where_no_cluster_is_found_one_line_says_so(tmp_path):
+def test_a_missing_cluster_is_reported_in_one_line(tmp_path):
     code, _, errors = finish(launch(tmp_path / "run", "--coordinator=auto"))
     assert code == 1
     assert errors.startswith("launch.py: ") and len(errors.strip().splitlines()) == 1, errors

@@ -1,4 +1,4 @@
-"""How far long work has come, on a terminal and in a file."""
+"""Progress of long tasks, on a terminal and in a file."""
 
 import io
 import re
@@ -15,7 +15,7 @@ def often(monkeypatch):
     monkeypatch.setattr(progress, "_EVERY", 0.02)
 
 
-def test_to_a_file_a_plain_line_comes_every_so_often_even_while_nothing_is_done(often, capsys):
+def test_to_a_file_plain_lines_are_printed_regularly_even_without_progress(often, capsys):
     with progress.Progress("training", 40, 10) as bar:
         bar.note("compiling")
         _wait_for(lambda: "compiling" in capsys.readouterr().out)
@@ -34,7 +34,7 @@ def _wait_for(condition):
         time.sleep(0.01)
 
 
-def test_short_or_hidden_work_prints_nothing_of_itself(capsys):
+def test_short_or_hidden_tasks_print_nothing(capsys):
     for hidden in (False, True):
         with progress.Progress("embedding", 3, hidden=hidden) as bar:
             bar.advance(3)

@@ -33,7 +33,7 @@ def draw_pairs(dataset, count, across_groups):
 
 
 @pytest.mark.parametrize("across_groups", [False, True])
-def test_pairs_are_what_they_claim(ragged, across_groups):
+def test_pairs_are_same_or_different_as_labelled(ragged, across_groups):
     met = collections.Counter()
     for batch in draw_pairs(ragged, 20, across_groups):
         np.testing.assert_array_equal(ragged.label[batch.item], batch.label)
@@ -57,7 +57,7 @@ def test_groups_have_equally_many_pairs_however_many_identities_they_have(ragged
             np.testing.assert_array_equal(np.bincount(batch.group[0][kind], minlength=3), [4, 4, 4])
 
 
-def test_every_image_and_every_combination_within_a_label_is_met(ragged):
+def test_every_image_and_every_combination_within_a_label_occurs(ragged):
     met = {tuple(pair) for batch in draw_pairs(ragged, 48, False) for pair in batch.item.T}
     assert {item for pair in met for item in pair} == set(range(len(ragged)))
     first = np.flatnonzero(ragged.group == 0)
@@ -111,7 +111,7 @@ def test_impossible_batches_are_refused_by_key(ragged):
 
 
 @pytest.mark.parametrize("turns", [4, 8])
-def test_a_turned_group_is_turned_as_one_and_by_every_turn(ragged, turns):
+def test_a_group_is_turned_as_a_whole_and_by_every_turn(ragged, turns):
     index = sampling.make_index(ragged)
     draw = jax.jit(functools.partial(sampling.identities, count=8, per_identity=2, per_group=5, turns=turns))
     met = set()
@@ -141,7 +141,7 @@ def long_tail():
     return Dataset(np.zeros((len(label), 4, 4, 1), np.uint8), label, label % 4, np.zeros_like(label), tuple("abcd"))
 
 
-def test_identities_with_few_images_give_what_they_have_and_no_image_comes_twice():
+def test_identities_with_few_images_contribute_all_and_no_image_repeats():
     dataset = long_tail()
     index = sampling.make_index(dataset)
     assert sampling.most_identities(index, per_identity=4, per_group=4) == 13  # of 53 images, four at most of each
@@ -159,14 +159,14 @@ def test_identities_with_few_images_give_what_they_have_and_no_image_comes_twice
     assert set(met) == set(range(len(dataset)))
 
 
-def test_few_images_change_nothing_where_all_have_enough(ragged):
+def test_few_changes_nothing_where_all_identities_have_enough_images(ragged):
     index = sampling.make_index(ragged)
     for key in KEYS[:5]:
         with_few = sampling.identities(key, index, count=7, per_identity=2, per_group=9, few=True)
         assert set(collections.Counter(np.asarray(with_few.label).tolist()).values()) == {2}
 
 
-def test_data_without_two_images_of_anybody_is_refused():
+def test_data_without_two_images_of_an_identity_is_refused():
     label = np.arange(6, dtype=np.int32)
     single = Dataset(np.zeros((6, 4, 4, 1), np.uint8), label, 0 * label, 0 * label, ("a",))
     with pytest.raises(ValueError, match="no identity has two images"):
@@ -175,7 +175,7 @@ def test_data_without_two_images_of_anybody_is_refused():
         sampling.most_identities(sampling.grid_index(1, 1, 5), per_identity=2, per_group=9)
 
 
-def test_variants_are_identities_of_their_own_with_the_same_images():
+def test_variants_are_separate_identities_with_the_same_images():
     label = np.array([0, 0, 1, 1, 1, 2, 2], np.int32)
     group = np.array([0, 0, 0, 0, 0, 1, 1], np.int32)
     images = np.zeros((7, 2, 2, 1), np.uint8)

@@ -50,7 +50,7 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_bfloat16_stays_bfloat16_and_near():
+def test_bfloat16_stays_bfloat16_and_close():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(4, 12, 12, 3)), rng.normal(size=(3, 3, 3, 5))
     exact, back = jax.vjp(encoders.convolve, jnp.float32(x), jnp.float32(kernel))
@@ -64,7 +64,7 @@ def test_bfloat16_stays_bfloat16_and_near():
 
 
 @pytest.mark.parametrize("size", [(3, 8, 6, 2), (2, 7, 9, 3), (1, 2, 2, 1)])
-def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
+def test_pooling_equals_flaxs_in_value_and_gradient_even_with_ties(size):
     rng = np.random.default_rng(0)
     x = jnp.float32(rng.integers(0, 3, size=size))  # many ties
     flaxs = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
@@ -76,7 +76,7 @@ def test_pooling_is_flaxs_in_value_and_gradient_with_ties_too(size):
 
 
 @pytest.mark.parametrize("size", [(0, 12, 12, 3), (2, 5, 5, 3)])
-def test_nothing_to_convolve_is_no_error(size):
+def test_nothing_to_convolve_is_not_an_error(size):
     """No image, or a kernel larger than the images."""
     total = lambda x, kernel: jnp.sum(encoders.convolve(x, kernel))  # noqa: E731
     value, gradient = jax.value_and_grad(total, argnums=1)(jnp.ones(size), jnp.ones((7, 7, 3, 5)))

@@ -6,7 +6,7 @@ import pytest
 from siamjax import encoders
 
 
-def test_koch_has_the_papers_layers_and_first_weights():
+def test_koch_has_the_papers_layers_and_initial_weights():
     encoder = encoders.make("koch", width=64, embedding=4096, dtype="float32")
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 105, 105, 1)))["params"]
     kernels = {name: layer["kernel"].shape for name, layer in shapes.items()}
@@ -26,7 +26,7 @@ def test_koch_has_the_papers_layers_and_first_weights():
         assert abs(float(layer["bias"].mean()) - 0.5) < 0.02 and float(layer["bias"].std()) < 0.02, name
 
 
-def test_scaled_first_weights_tell_images_apart_where_kochs_hardly_do():
+def test_scaled_initial_weights_separate_images_better_than_kochs():
     images = jax.random.uniform(jax.random.key(0), (4, 65, 65, 1))
     spread = {}
     for name in ("koch", "koch_scaled"):
@@ -36,7 +36,7 @@ def test_scaled_first_weights_tell_images_apart_where_kochs_hardly_do():
     assert spread["koch_scaled"] > 5 * spread["koch"]
 
 
-def test_koch_refuses_images_that_its_layers_would_swallow():
+def test_koch_refuses_images_too_small_for_its_layers():
     encoder = encoders.make("koch", width=1, embedding=4, dtype="float32")
     with pytest.raises(ValueError, match="at least 65×65 pixels, found 64×64"):
         encoder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
@@ -44,7 +44,7 @@ def test_koch_refuses_images_that_its_layers_would_swallow():
 
 
 @pytest.mark.parametrize("name", ["conv4", "pyramid", "local", "resnet12"])
-def test_frozen_statistics_make_an_embedding_independent_of_its_company(name):
+def test_frozen_statistics_make_an_embedding_independent_of_its_batch(name):
     encoder = encoders.make(name, width=4, embedding=100, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
     variables = encoder.init(jax.random.key(1), images)
@@ -99,7 +99,7 @@ def test_on_a_cpu_a_configured_bfloat16_is_float32():
     assert encoders.make("conv4", width=8, embedding=16, dtype="bfloat16").dtype == jnp.float32
 
 
-def test_faces_drops_half_by_each_images_own_key_in_training_alone():
+def test_faces_drops_half_by_each_images_own_key_in_training_only():
     encoder = encoders.make("faces", width=4, embedding=8, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (3, 64, 64, 1))
     variables = encoder.init(jax.random.key(1), images)

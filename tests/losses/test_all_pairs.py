@@ -136,7 +136,7 @@ def test_circle_needs_both_a_positive_and_a_negative(labels):
 @each_loss
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(10)))
-def test_order_names_and_axes_do_not_matter(name, seed, order):
+def test_order_numbering_and_axes_do_not_matter(name, seed, order):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(10, 4))
     names = rng.choice(1000, size=4, replace=False)[np.unique(LABELS, return_inverse=True)[1]]
@@ -161,7 +161,7 @@ def test_masked_items_change_nothing(name, where):
 
 
 @each_loss
-def test_split_over_devices_it_equals_one_device(name):
+def test_split_over_devices_equals_one_device(name):
     loss = LOSSES[name][0]
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(16, 5)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
@@ -207,7 +207,7 @@ def test_cosine_pairs_equal_the_loss_of_given_pairs():
     np.testing.assert_allclose(batch.ravel()[off_diagonal], given_pairs[off_diagonal], rtol=1e-5, atol=1e-6)
 
 
-def test_active_pairs_alone_make_the_mean():
+def test_active_only_takes_the_mean_over_active_pairs():
     loss = functools.partial(losses.batch_linear_contrastive, **TWO_MARGINS)
     points, labels = jnp.asarray(EMBEDDINGS, jnp.float32), jnp.asarray(LABELS)
     values = 2 * np.asarray(jax.jit(functools.partial(loss, reduce_fn=None))(points, labels))

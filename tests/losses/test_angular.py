@@ -64,7 +64,7 @@ def test_sums_and_their_gradient_equal_the_naive_ones(spread, dtype):
 
 
 @pytest.mark.parametrize("labels", [np.zeros(N, int), np.arange(N)], ids=["one_class", "all_differ"])
-def test_without_negatives_or_positives_all_is_zero(labels):
+def test_without_negatives_or_positives_everything_is_zero(labels):
     gradient, logs = compiled(False)(jnp.ones((N, N)), jnp.asarray(labels), jnp.ones((N, N)))
     np.testing.assert_array_equal(logs, 0)
     np.testing.assert_array_equal(gradient, 0)

@@ -131,7 +131,7 @@ def test_finite_everywhere(name, labels, points):
 
 
 @each_loss
-def test_nobody_takes_part(name):
+def test_no_item_selected_gives_zero(name):
     (value, share), gradient = run(name, EMBEDDINGS, where=~ALL)
     assert value == share == 0
     np.testing.assert_array_equal(gradient, 0)
@@ -147,7 +147,7 @@ def test_a_batch_of_one_gives_zero(name):
 @each_loss
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(13)))
-def test_order_names_and_axes_do_not_matter(name, seed, order):
+def test_order_numbering_and_axes_do_not_matter(name, seed, order):
     rng = np.random.default_rng(seed)
     points, order = rng.normal(size=(13, 3)), np.array(order)
     names = (rng.choice(1000, size=5, replace=False) - 500)[np.unique(LABELS, return_inverse=True)[1]]
@@ -173,7 +173,7 @@ def test_masked_items_change_nothing(name, where):
 
 @each_kind
 @pytest.mark.parametrize("spread", ["pmap", "shard_map"])
-def test_split_over_devices_it_equals_one_device(name, spread):
+def test_split_over_devices_equals_one_device(name, spread):
     loss = loss_of(name)
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(16, 5)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
@@ -308,6 +308,6 @@ def test_batches_map_and_second_derivatives(name):
         np.testing.assert_allclose(curved, (up - down) / 2e-6, atol=1e-7)
 
 
-def test_no_mean_over_active_triplets_of_the_soft_margin():
+def test_active_only_with_the_soft_margin_is_refused():
     with pytest.raises(ValueError, match="active_only"):
         losses.batch_all_triplet(jnp.zeros((4, 2)), jnp.arange(4), soft=True, active_only=True)

@@ -1,4 +1,4 @@
-"""What every public loss makes of labels, masks and reductions that cannot be meant, and of a batch of no items."""
+"""Every public loss with invalid labels, masks and reductions, and with an empty batch."""
 
 import functools
 import inspect
@@ -68,13 +68,13 @@ def value_and_gradient(name, **values):
     return jax.jit(jax.value_and_grad(loss))(x, values)
 
 
-def test_the_tables_hold_the_losses():
+def test_the_tables_name_all_losses():
     assert set(losses.__all__) == {*ON_LABELS, *ON_SAME, *of("anchor"), *of("embeddings"), *of("centers")}
     assert {"arcface", "soft_triple"} <= set(ON_CLASSES) and {"circle", "n_pair_mc"} <= set(ON_BATCHES)
 
 
 @pytest.mark.parametrize("name", ON_LABELS)
-def test_labels_that_are_no_whole_numbers_are_refused(name):
+def test_labels_that_are_not_whole_numbers_are_refused(name):
     for labels in (LABELS.astype(np.float32), LABELS / 2, LABELS.astype(str)):
         with pytest.raises(ValueError, match="labels: found .*whole number"):
             getattr(losses, name)(**given(name, labels=labels))
@@ -83,8 +83,8 @@ def test_labels_that_are_no_whole_numbers_are_refused(name):
 
 
 @pytest.mark.parametrize("name", ON_BATCHES)
-def test_labels_that_agree_in_their_lower_half_stay_apart(name):
-    """By their lower 32 bits all would be one class."""
+def test_labels_that_agree_in_their_lower_32_bits_stay_distinct(name):
+    """Their lower 32 bits alone would make one class of them."""
     wide = {"int64": LABELS.astype(np.int64) << 32, "uint64": LABELS.astype(np.uint64) << np.uint64(40)}
 
     def each(points):
@@ -96,7 +96,7 @@ def test_labels_that_agree_in_their_lower_half_stay_apart(name):
     np.testing.assert_array_equal(values, [expected] * 2)
 
 
-def test_wide_labels_stay_apart_without_jit():
+def test_wide_labels_stay_distinct_without_jit():
     wide = LABELS.astype(np.int64) << 32
     losses_of = [losses.batch_all_triplet(POINTS[0], labels) for labels in (LABELS, wide)]
     assert losses_of[0] > 0
@@ -107,7 +107,7 @@ def test_wide_labels_stay_apart_without_jit():
 
 @pytest.mark.parametrize("name", ON_CLASSES)
 @pytest.mark.parametrize("label", [-1, CLASSES, 2**32], ids=["below", "beyond", "wide"])
-def test_labels_that_are_no_classes(name, label):
+def test_labels_outside_the_classes_are_refused(name, label):
     labels = LABELS.astype(np.int64)
     labels[3] = label
     with pytest.raises(ValueError, match=f"labels: found {label}, but there are 3 classes.* 0 to 2"):
@@ -118,7 +118,7 @@ def test_labels_that_are_no_classes(name, label):
 
 
 @pytest.mark.parametrize("name", ON_CLASSES)
-def test_labels_that_are_no_classes_give_nan_under_jit(name):
+def test_labels_outside_the_classes_give_nan_under_jit(name):
     labels = np.where(np.arange(N) == 3, CLASSES, LABELS)
     value, _ = value_and_gradient(name, labels=labels)
     assert np.isnan(value)
@@ -128,7 +128,7 @@ def test_labels_that_are_no_classes_give_nan_under_jit(name):
 
 
 @pytest.mark.parametrize("name", ON_SAME)
-def test_same_is_0_or_1(name):
+def test_same_must_be_0_or_1(name):
     for wrong in (np.where(SAME, 1, -1), np.where(SAME, 1, 0.5), np.where(SAME, np.nan, 0), np.where(SAME, 2, 1)):
         with pytest.raises(ValueError, match="same: found .*1 for the same identity"):
             getattr(losses, name)(**given(name, same=wrong))
@@ -141,7 +141,7 @@ def test_same_is_0_or_1(name):
 
 
 @pytest.mark.parametrize("name", ON_SAME)
-def test_same_that_is_neither_gives_nan_under_jit(name):
+def test_same_other_than_0_or_1_gives_nan_under_jit(name):
     value, _ = value_and_gradient(name, same=np.where(WHERE, SAME, -1))
     assert np.isnan(value)
     value, gradient = value_and_gradient(name, same=np.where(WHERE, SAME, -1), where=WHERE)
@@ -151,7 +151,8 @@ def test_same_that_is_neither_gives_nan_under_jit(name):
 
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions(name):
-    """NumPy's mean and sum are JAX's, over what is selected; of another function nobody knows what it makes of a 0."""
+    """NumPy's mean and sum equal JAX's, over the selected values; other functions are refused: the zeros of values left
+    out would count."""
     where = {"where": WHERE} if "where" in parameters(name) else {}
     functions = (jnp.mean, np.mean, jnp.sum, np.sum)
     values = jax.jit(lambda: [taken(name, reduce_fn=f, **where) for f in functions])()
@@ -162,7 +163,7 @@ def test_reductions(name):
 
 
 @pytest.mark.parametrize("name", of("where"))
-def test_a_mask_is_no_weight(name):
+def test_weights_are_refused_as_a_mask(name):
     with pytest.raises(ValueError, match="where: found float32, but it is a mask"):
         jax.eval_shape(functools.partial(taken, name), where=WHERE.astype(np.float32))
     whole = jax.jit(lambda: [taken(name, where=where) for where in (WHERE, 2 * WHERE.astype(int))])()

@@ -1,4 +1,4 @@
-"""What holds for every public loss: half precision is as good as its type allows, and NaN is never lost."""
+"""Every public loss: half precision is as accurate as its type allows, and NaN is never lost."""
 
 import functools
 
@@ -63,7 +63,7 @@ each_loss = pytest.mark.parametrize("name", losses.__all__)
 
 
 def chosen(where, *arrays):
-    """For what has no `where`: without the items."""
+    """For losses without `where`: without the items."""
     return [x if where is None else jnp.where(where[:, None], x, 1) for x in arrays]
 
 
@@ -148,7 +148,7 @@ def test_nan_gives_nan_and_changes_no_other_value(name):
 
 
 @each_loss
-def test_nan_that_is_left_out_changes_nothing(name):
+def test_nan_outside_the_mask_changes_nothing(name):
     x = np.random.default_rng(6).normal(size=(12, 6)).astype(np.float32)
     where = np.arange(12) != 5
     (expected, slope), _ = compiled(name)(x, where)
@@ -160,7 +160,7 @@ def test_nan_that_is_left_out_changes_nothing(name):
         np.testing.assert_array_equal(gradient[5], 0)
 
 
-def test_an_overflow_is_no_loss_of_zero():
+def test_an_overflow_does_not_give_a_loss_of_zero():
     x = 1e20 * np.random.default_rng(7).normal(size=(12, 6)).astype(np.float32)
     for name in ("batch_all_triplet", "batch_hard_triplet", "batch_contrastive", "lifted_structure", "ranked_list"):
         (value, _), _ = compiled(name)(x, jnp.ones(12, bool))

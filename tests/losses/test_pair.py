@@ -67,7 +67,7 @@ def test_cosine_embedding_equals_the_loop(dtype, tolerance):
 
 
 @pytest.mark.parametrize("balance", [0.5, 0.8])
-def test_balance_weighs_each_kind_by_itself(balance):
+def test_balance_weights_each_kind_separately(balance):
     loss = functools.partial(losses.binary_cross_entropy, balance=balance, where=jnp.asarray(WHERE))
     logits, same = jnp.asarray(LOGITS, jnp.float32), jnp.asarray(SAME)
     value = expected(oracle.binary_cross_entropy, LOGITS, balance=balance)
@@ -77,7 +77,7 @@ def test_balance_weighs_each_kind_by_itself(balance):
     np.testing.assert_allclose(loss(logits, same, reduce_fn=jnp.sum), each[WHERE].sum(), rtol=1e-6)
 
 
-def test_balanced_cross_entropy_weighs_both_kinds_alike():
+def test_balanced_cross_entropy_weights_both_kinds_equally():
     got = losses.balanced_binary_cross_entropy(
         jnp.asarray(LOGITS, jnp.float32), jnp.asarray(SAME), where=jnp.asarray(WHERE)
     )

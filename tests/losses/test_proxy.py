@@ -111,7 +111,7 @@ def test_no_item_gives_zero_and_no_gradient(name, labels):
 @each_loss
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(9)))
-def test_order_names_and_axes_do_not_matter(name, seed, order):
+def test_order_numbering_and_axes_do_not_matter(name, seed, order):
     rng = np.random.default_rng(seed)
     embeddings, points = rng.normal(size=(9, 4)), rng.normal(size=points_of(name).shape)
     names, order, turn = rng.permutation(5), np.array(order), np.linalg.qr(rng.normal(size=(4, 4)))[0]
@@ -138,7 +138,7 @@ def test_masked_items_change_nothing(name, where, stray):
 
 
 @each_loss
-def test_split_over_devices_it_equals_one_device(name):
+def test_split_over_devices_equals_one_device(name):
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(16, 6)).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32)
     points, labels, where = points_of(name).astype(np.float32), rng.integers(0, 5, size=16), rng.random(16) < 0.8

@@ -53,7 +53,7 @@ def test_n_pair_mc_gradient_equals_differences():
         np.testing.assert_allclose(gradient[index], (up - down) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
-def test_n_pair_mc_without_labels_takes_all_pairs_for_different():
+def test_n_pair_mc_without_labels_treats_all_pairs_as_different():
     pairs = jnp.asarray([ANCHORS, POSITIVES], jnp.float32)
     np.testing.assert_allclose(n_pair_mc(*pairs), run_n_pair_mc(pairs, np.arange(8))[0], rtol=1e-6)
 
@@ -115,7 +115,7 @@ def test_scale_may_be_learned(loss, parameter):
         np.testing.assert_allclose(slope, (of(0.6 + 1e-6) - of(0.6 - 1e-6)) / 2e-6, rtol=1e-6)
 
 
-def test_a_far_positive_does_not_lessen_the_loss_of_a_near_one():
+def test_a_far_positive_does_not_reduce_the_loss_of_a_near_one():
     points = jnp.array([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0], [0.0, 1.0]])
     of_all = ntxent(points, jnp.array([0, 0, 0, 1]), temperature=0.5, reduce_fn=None)
     of_two = ntxent(points, jnp.array([0, 0, 0, 1]), temperature=0.5, where=jnp.arange(4) != 2, reduce_fn=None)

@@ -1,4 +1,4 @@
-"""What holds for each of the softmax-like batch losses: N-pair to ranked list."""
+"""Properties of all softmax-like batch losses: N-pair to ranked list."""
 
 import functools
 
@@ -150,7 +150,7 @@ def test_a_batch_of_one_gives_zero(name):
 @each_loss
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), order=st.permutations(range(10)))
-def test_order_names_and_axes_do_not_matter(name, seed, order):
+def test_order_numbering_and_axes_do_not_matter(name, seed, order):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(10, 4))
     names = rng.choice(1000, size=4, replace=False)[np.unique(LABELS, return_inverse=True)[1]]
@@ -174,7 +174,7 @@ def test_masked_items_change_nothing(name, where):
 
 
 @each_loss
-def test_split_over_devices_it_equals_one_device(name):
+def test_split_over_devices_equals_one_device(name):
     loss = LOSSES[name][0]
     rng = np.random.default_rng(1)
     images, weights = rng.normal(size=(16, 5)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32) / 2

@@ -1,4 +1,4 @@
-"""Pairs by linear assignment: hard, all different, and never of what is the same."""
+"""Pairs by linear assignment: hard, all different, and never of the same identity."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def test_a_round_is_the_hardest_way_to_give_each_image_its_own_negative():
     np.testing.assert_array_equal(found, best)
 
 
-def test_rounds_do_not_repeat_a_pair_and_blocks_keep_to_themselves():
+def test_rounds_do_not_repeat_a_pair_and_blocks_are_separate():
     labels = np.arange(40) // 2
     scores = np.random.default_rng(0).normal(size=(40, 40))
     blocks = []
@@ -58,7 +58,7 @@ def test_rounds_do_not_repeat_a_pair_and_blocks_keep_to_themselves():
         assert set(found[:, rows].ravel()) == set(rows)
 
 
-def test_much_noise_makes_the_choice_a_random_one():
+def test_large_noise_makes_the_choice_random():
     labels = np.arange(30)
     scores = np.zeros((30, 30))
     scores[:, ::-1] += 5 * np.eye(30)  # the hardest of image i is 29 - i
@@ -79,7 +79,7 @@ def test_an_identity_with_most_of_the_images_still_gets_negatives():
         assignment.hard_negatives(score_of(scores), np.zeros(22, int), rng(), rounds=1, noise=1, block=8)
 
 
-def test_batches_ask_of_every_image_and_hold_as_many_same_pairs_as_different_ones():
+def test_batches_use_every_image_and_have_as_many_same_pairs_as_different_ones():
     partners = assignment.derangement(LABELS, rng())
     (negatives,) = assignment.hard_negatives(score_of(np.zeros((12, 12))), LABELS, rng(), rounds=1, noise=1, block=99)
     items = assignment.pairs(partners, negatives, 8, rng())

@@ -27,7 +27,7 @@ def test_limited_candidates_equal_the_loop(negatives, positives):
     assert set(zip(*np.nonzero(found.negative), strict=True)) == far
 
 
-def test_from_the_easiest_to_the_hardest_triplets_and_harder_all_the_way():
+def test_triplets_get_harder_from_the_easiest_to_the_hardest():
     gaps = []
     for share in np.linspace(0, 1, 9):
         d, _, mined = limit(share, share)
@@ -44,7 +44,7 @@ def test_from_the_easiest_to_the_hardest_triplets_and_harder_all_the_way():
         np.testing.assert_array_equal(mined.valid, ends.valid)
 
 
-def test_schedule_rises_and_stays():
+def test_schedule_rises_and_stays_constant():
     schedule = jax.jit(lambda step: mining.easy_to_hard(step, start=100, end=300, low=0.2, high=0.8))
     steps = [0, 100, 150, 200, 300, 10_000, 2**31 - 1]
     np.testing.assert_allclose([schedule(step) for step in steps], [0.2, 0.2, 0.35, 0.5, 0.8, 0.8, 0.8], rtol=1e-6)

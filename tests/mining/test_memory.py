@@ -18,7 +18,7 @@ lookup = jax.jit(mining.lookup)
 
 
 def batch(seed, n=4):
-    """Embeddings, labels and items; items come again from batch to batch, and each has its own label."""
+    """Embeddings, labels and items; items recur from batch to batch, and each has its own label."""
     rng = np.random.default_rng(seed)
     items = rng.permutation(7)[:n]
     return rng.normal(size=(n, 3)).astype(np.float32), items // 2, items
@@ -52,7 +52,7 @@ def test_the_ring_and_what_is_found_in_it_equal_the_loops(pushes):
 
 
 @pytest.mark.parametrize("n", [SIZE, SIZE + 1, 3 * SIZE + 2])
-def test_a_batch_as_large_as_the_memory_or_larger_leaves_its_last(n):
+def test_a_batch_of_at_least_the_memorys_size_leaves_its_last_items(n):
     memory, loops = mining.init_memory(SIZE, 3), oracle.Memory(SIZE)
     rng = np.random.default_rng(0)
     for _ in range(2):
@@ -110,8 +110,8 @@ def test_embeddings_and_labels_keep_their_precision():
 
 
 @pytest.mark.parametrize("which", ["labels", "items"])
-def test_labels_and_items_that_would_be_cut_off_or_are_no_whole_numbers_are_refused(which):
-    """A later call could not know under which numbers they were kept."""
+def test_labels_and_items_too_wide_or_not_whole_numbers_are_refused(which):
+    """Renumbered, they could not be compared with those of a later call."""
     memory = mining.init_memory(3, 2)
     for wrong, message in (
         (np.array([2**40]), "found 1099511627776, beyond JAX's int32"),

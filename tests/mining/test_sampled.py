@@ -146,7 +146,7 @@ def test_distance_weighted_without_a_cutoff(dimension):
     assert scipy.stats.chisquare(seen[near], k * weights[near] / weights.sum()).pvalue > 1e-4
 
 
-def test_what_cannot_be_drawn_from_is_refused():
+def test_nothing_to_draw_from_is_refused():
     d, labels = jnp.zeros((0, 0)), np.zeros(0, int)
     for draw_from in (
         functools.partial(mining.random_triplets, count=3),

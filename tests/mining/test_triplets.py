@@ -96,7 +96,7 @@ def check(anchors, others, positive, negative, dtype=np.float32, k=K):
 
 
 def check_validity(mined, positive, negative):
-    """What holds for any input: nothing invalid is marked valid, no anchor is lost, indices and shares are in range."""
+    """For any input, nothing invalid is marked valid, no anchor is lost, indices and shares are in range."""
     positive, negative = np.asarray(positive), np.asarray(negative)
     complete = positive.any(axis=1) & negative.any(axis=1)
     for name, result in mined.items():
@@ -196,7 +196,7 @@ def test_distances_that_overflowed_do_not_make_invalid_triplets(value):
     check_validity({"batch_hard": mined.replace(active_share=jnp.zeros(()))}, positive, negative)
 
 
-def test_nan_is_mined_before_all_else():
+def test_nan_is_mined_first():
     points = POINTS.copy()
     points[6, 1] = np.nan
     d, mined = run(points, points, *oracle.masks(LABELS))
@@ -222,7 +222,7 @@ def test_nan_is_mined_before_all_else():
     np.testing.assert_array_equal(kept.negative[:, 6], expected.negative[:, 6])
 
 
-def test_nan_that_is_left_out_changes_nothing():
+def test_nan_outside_the_mask_changes_nothing():
     points, part = POINTS.copy(), np.arange(14) != 6
     _, expected = run(points, points, *oracle.masks(LABELS, part))
     points[6] = np.nan
@@ -235,7 +235,7 @@ def test_nan_that_is_left_out_changes_nothing():
             assert chosen(mined[name]) == chosen(result), name
 
 
-def test_labels_stand_for_all_pairs_of_the_batch():
+def test_labels_mean_all_pairs_of_the_batch():
     d = distances.pairwise_euclidean(jnp.asarray(POINTS, jnp.float32), jnp.asarray(POINTS, jnp.float32))
     found = mining.candidates(jnp.asarray(LABELS), where=jnp.asarray(WHERE))
     positive, negative = oracle.masks(LABELS, WHERE)
@@ -256,7 +256,7 @@ def hinge(points, labels, part):
     return jnp.sum(jnp.where(mined.valid, values, 0))
 
 
-def test_gradient_flows_through_what_was_mined_and_not_into_masked_items():
+def test_gradient_flows_through_mined_items_and_not_into_masked_ones():
     with jax.enable_x64(True):
         loss = jax.jit(lambda points: hinge(points, jnp.asarray(LABELS), jnp.asarray(WHERE)))
         gradient = np.asarray(jax.jit(jax.grad(loss))(jnp.asarray(POINTS)))
@@ -289,7 +289,7 @@ def test_vmap_over_batches_equals_one_at_a_time():
             np.testing.assert_allclose(both.active_share[i], alone.active_share, rtol=1e-6)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     d = jnp.ones((4, 4))
     labels = jnp.array([0, 0, 1, 1])
     for k in (0, 5):

@@ -1,4 +1,4 @@
-"""Training on assigned pairs: planned by the network as it is, again and again, and resumed where a plan begins."""
+"""Training on assigned pairs: planned with the current network, repeatedly, and resumed where a plan begins."""
 
 import functools
 
@@ -72,13 +72,13 @@ def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(made):
     jax.tree.map(np.testing.assert_array_equal, parallel.first(after), parallel.first(resumed))
 
 
-def test_it_learns_which_are_the_same(made):
+def test_training_on_assigned_pairs_learns_to_verify(made):
     taker, start, every = made
     _, losses = steps(taker(jax.random.key(5), 0), parallel.replicate(start), 0, 12 * every)
     assert np.mean(losses[-every:]) < 0.6 * np.mean(losses[:4])
 
 
-def test_validation_must_come_where_a_plan_begins(config, made):
+def test_validation_must_coincide_with_the_start_of_a_plan(config, made):
     _, _, every = made
     config = config.copy_and_resolve_references()
     config.train.validate_every = every + 1
@@ -93,7 +93,7 @@ def test_validation_must_come_where_a_plan_begins(config, made):
         ("data.stream", True, "it needs data in memory"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(config, made, key, value, message):
+def test_settings_that_do_not_fit_are_refused(config, made, key, value, message):
     config = config.copy_and_resolve_references()
     part, name = key.split(".")
     config[part].update({name: value})

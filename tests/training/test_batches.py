@@ -1,4 +1,4 @@
-"""However its data comes, a run gives the same numbers: resident, several steps at once, or read on the way."""
+"""However its data is fed, a run gives the same numbers: resident, several steps at once, or streamed."""
 
 import functools
 
@@ -81,7 +81,7 @@ def test_a_stream_resumes_from_any_step(expected):
     jax.tree.map(np.testing.assert_array_equal, (parallel.first(current), parallel.first(metrics)), expected[5])
 
 
-def test_an_image_that_cannot_be_read_stops_the_run_with_its_own_error(expected):
+def test_an_unreadable_image_stops_the_run_with_its_own_error(expected):
     """At the step that needs it; those before it are taken."""
     read = []
 

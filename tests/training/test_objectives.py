@@ -61,8 +61,8 @@ def test_descent_on_free_embeddings_brings_identities_together(name):
         assert metrics["active_share"][0] > 0.3 > metrics["active_share"][-1]
 
 
-def test_losses_on_embeddings_leave_the_encoder_to_themselves():
-    """The gradient of the embeddings is the loss's alone, and the value, too; the head's is its cross-entropy's."""
+def test_only_the_loss_on_embeddings_trains_the_encoder():
+    """Value and gradient of the embeddings are the loss's alone; the head's gradient is its cross-entropy's."""
     head = heads.WeightedL1()
     embeddings = distances.unit(jax.random.normal(jax.random.key(2), (20, 6)))
     params = {"head": head.init(jax.random.key(0), embeddings, embeddings)["params"]}
@@ -80,7 +80,7 @@ def test_losses_on_embeddings_leave_the_encoder_to_themselves():
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(of_head))
 
 
-def test_ranking_sets_each_positives_logit_against_those_of_its_anchors_negatives():
+def test_ranking_compares_each_positives_logit_with_those_of_its_anchors_negatives():
     head = heads.WeightedL1()
     embeddings = jax.random.normal(jax.random.key(2), (20, 6))
     params = {"head": head.init(jax.random.key(0), embeddings, embeddings)["params"]}
@@ -100,7 +100,7 @@ def test_ranking_sets_each_positives_logit_against_those_of_its_anchors_negative
 
 @pytest.mark.parametrize("name", objectives.PAIR_LOSSES)
 def test_a_pair_loss_moves_the_batchs_pairs(name):
-    """Same pairs come nearer and different ones part, and the head learns to tell which is which."""
+    """Same pairs move closer and different ones apart, and the head learns to distinguish them."""
     head = heads.make("distance")
     objective = configured(name, head, mode="pairs")
     start = jax.random.normal(jax.random.key(3), (20, 6)) / 6  # different pairs start within the losses' margins
@@ -133,7 +133,7 @@ def test_defaults_are_those_of_the_functions():
 
 
 def test_the_head_does_not_shorten_the_encoders_steps():
-    """However large the head's gradient, a step of the optimizer moves the encoder alike."""
+    """However large the head's gradient, a step of the optimizer moves the encoder equally."""
     params = {"encoder": jnp.ones(3), "head": jnp.ones(2)}
     transform = optimizers.make("adamw", {}, epoch_steps=10, steps=100)
 
@@ -148,7 +148,7 @@ def test_the_head_does_not_shorten_the_encoders_steps():
     np.testing.assert_array_equal(moved(1.0), moved(1e3))
 
 
-def test_a_loss_of_ones_own_is_taken_as_it_is():
+def test_your_own_loss_is_used_unchanged():
     head = heads.make("distance")
     x = jax.random.normal(jax.random.key(2), (20, 6))
     params = {"head": head.init(jax.random.key(0), x, x)["params"]}
@@ -166,7 +166,7 @@ def test_a_loss_of_ones_own_is_taken_as_it_is():
         ("batch_hard_triplet", {"options": {"distance": "snr"}}, "batch_hard_triplet.distance='snr' is not known"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, changed, message):
+def test_losses_that_do_not_fit_are_refused(name, changed, message):
     given = {"options": OPTIONS.get(name), "identities": 5} | changed
     with pytest.raises(ValueError, match=message):
         objectives.make(name, heads.make("distance"), **given)

@@ -125,7 +125,7 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
     assert history[0]["loss"][0] != history[1]["loss"][0]
 
 
-def test_training_learns_to_tell_new_images_apart(dataset):
+def test_training_learns_to_distinguish_new_images(dataset):
     _, history = run(*make_step("cross_entropy"), dataset, devices=1, steps=40)
     assert history[-1]["loss"][0] < 0.5 * history[0]["loss"][0]
     assert history[-1]["pair_accuracy"][0] > 0.9
