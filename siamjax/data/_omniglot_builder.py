@@ -7,12 +7,14 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.utils import Size
 
 from siamjax.data import _omniglot_archives as archives
 from siamjax.progress import Progress
@@ -37,7 +39,7 @@ _CITATION = """\
 }"""
 
 
-def _download(manager: tfds.download.DownloadManager) -> dict[str, pathlib.Path]:
+def _download(manager: Any) -> dict[str, pathlib.Path]:
     addresses = {split: f"{archives.ADDRESS}{name}.zip" for split, (name, _) in archives.ARCHIVES.items()}
     cached = list((manager.download_dir / Omniglot.name).glob("*.zip"))
     try:
@@ -69,8 +71,8 @@ class Omniglot(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar = {"1.0.0": "Initial release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {archives.ZIPS}, zipped or unpacked, into one folder."
     url_infos: ClassVar = {
-        f"{archives.ADDRESS}{archives.ARCHIVES[split][0]}.zip": tfds.core.download.checksums.UrlInfo(
-            size=tfds.core.utils.Size(size), checksum=checksum, filename=f"{archives.ARCHIVES[split][0]}.zip"
+        f"{archives.ADDRESS}{archives.ARCHIVES[split][0]}.zip": checksums.UrlInfo(
+            size=Size(size), checksum=checksum, filename=f"{archives.ARCHIVES[split][0]}.zip"
         )
         for split, (size, checksum) in _OFFICIAL.items()
     }
@@ -99,7 +101,7 @@ class Omniglot(tfds.core.GeneratorBasedBuilder):
             folder = dl_manager.manual_dir
         except AssertionError:  # TFDS's way of saying that the folder is absent or empty.
             folder = None
-        paths = archives.find_archives(folder) if folder else _download(dl_manager)
+        paths = archives.find_archives(str(folder)) if folder else _download(dl_manager)
         # Everything is checked before anything is written.
         found = {split: archives.read_archive(pathlib.Path(paths[split]), split) for split in archives.ARCHIVES}
         return {split: self._generate_examples(drawings) for split, drawings in found.items()}
@@ -191,8 +193,9 @@ def decoded(builder: Omniglot, split: str, size: int) -> np.ndarray:
         rows = np.load(path, mmap_mode="r")
         if rows.dtype == kind and len(rows) == builder.info.splits[split].num_examples:
             return rows
+    prepared: Any = builder  # TFDS's decorators hide the signatures of its methods.
     try:
-        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        source = prepared.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         records = source.__getitems__(range(len(source)))
     except RuntimeError as error:
         raise ValueError(

@@ -66,11 +66,13 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
 
 def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images numbered `chosen`, int [m], with labels, groups and sources renumbered from 0."""
-    numbers = {name: np.unique(getattr(dataset, name)[chosen], return_inverse=True) for name in _NUMBERED}
-    images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), *dataset.images.shape[1:]))
-    groups = tuple(dataset.group_names[group] for group in numbers["group"][0])
-    names = tuple(dataset.names[label] for label in numbers["label"][0]) if dataset.names else ()
-    return Dataset(images, *(numbers[name][1].astype(np.int32) for name in _NUMBERED), groups, names, dataset.ink)
+    old = {field: np.unique(getattr(dataset, field)[chosen], return_inverse=True) for field in _NUMBERED}
+    label, group, source = (old[field][1].astype(np.int32) for field in _NUMBERED)
+    height, width, channels = dataset.images.shape[1:]
+    images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), height, width, channels))
+    groups = tuple(dataset.group_names[number] for number in old["group"][0])
+    names = tuple(dataset.names[number] for number in old["label"][0]) if dataset.names else ()
+    return Dataset(images, label, group, source, groups, names, dataset.ink)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:

@@ -6,10 +6,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib
 import json
 import os
 import pathlib
 import shutil
+import types
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -167,10 +169,9 @@ def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _array_record():
-    from array_record.python import array_record_module  # Needed only where images are prepared or read.
-
-    return array_record_module
+def _array_record() -> types.ModuleType:
+    """Imported only where images are prepared or read."""
+    return importlib.import_module("array_record.python.array_record_module")
 
 
 @contextlib.contextmanager
@@ -186,7 +187,7 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
         try:
             return load(number)
         except (ValueError, OSError) as error:
-            return error, None
+            return error
 
     rows, unreadable = [], []
     writer = _array_record().ArrayRecordWriter(str(partial / "images.array_record"), "group_size:1")
@@ -197,10 +198,11 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
         for start in range(0, count, _AT_ONCE):
             bar.advance(start and _AT_ONCE)
             numbers = range(start, min(start + _AT_ONCE, count))
-            for number, (image, row) in zip(numbers, pool.map(attempt, numbers), strict=True):
-                if row is None:
-                    unreadable.append(str(image))
+            for number, loaded in zip(numbers, pool.map(attempt, numbers), strict=True):
+                if isinstance(loaded, Exception):
+                    unreadable.append(str(loaded))
                     continue
+                image, row = loaded
                 with _writing(partial):
                     writer.write(image.tobytes())
                 rows.append([number, *row])
@@ -222,7 +224,7 @@ def _report(files: tuple[File, ...], rows: list[list], name: str, tell: Tell) ->
         f"{counts.min()} to {counts.max()} per identity, median {int(np.median(counts))}"
         + (f"; {single} with a single image, which can only appear in different pairs" if single else "")
     )
-    dark = sum(greatest <= _DARK for *_, greatest in rows)
+    dark = sum(largest <= _DARK for *_, largest in rows)
     if dark >= 0.9 * len(rows):
         tell(f"{dark} of {len(rows)} images are nearly black (nothing above {_DARK} of 255): check their scaling")
     originals, copies = {}, []

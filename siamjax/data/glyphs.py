@@ -159,7 +159,7 @@ def _alphabet(key):
     """Returns traits by name, the shared strokes [SHARED, PIECES, 4] and their usual joins [SHARED, JOIN]."""
     n = len(TRAITS)
     u = jax.random.uniform(key, (n + SHARED * (PIECES * PIECE + JOIN),))
-    traits = dict(zip(TRAITS, u[:n], strict=True))
+    traits: dict[str, Array] = dict(zip(TRAITS, u[:n], strict=True))
     # Stretched, so that alphabets of lines only, of arcs only, or of single strokes are as common as mixed ones.
     for name, most in (("curved", 0.8), ("many", 0.95), ("long", 0.95)):
         traits[name] = jnp.clip(1.5 * traits[name] - 0.25, 0.0, most)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from siamjax.files import shown
 
@@ -131,7 +131,7 @@ def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
 def _kind(image: Image.Image) -> tuple[np.dtype, int | None, bool] | None:
     """The NumPy type of an image's values, the value of white (None for floating point), and whether black and white
     are exchanged; None for an image that Pillow reads as 8 bits."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     exchanged = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
     if image.mode == "F":
         return np.dtype(np.float32), None, exchanged

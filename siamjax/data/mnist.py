@@ -55,7 +55,8 @@ def _dataset(
     images = _numbers(folder, cache, image_file, 16, (count, 28, 28))[-10_000:]
     labels = _numbers(folder, cache, label_file, 8, (count,))[-10_000:]
     if size != 28:
-        images = np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
+        resized = (Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images)
+        images = np.stack([np.asarray(image) for image in resized])
     source = np.arange(len(images), dtype=np.int32)
     return Dataset(images[..., None], labels.astype(np.int32), np.zeros_like(source), source, ("digits",))
 

@@ -1,6 +1,7 @@
 """Any data set with images and labels that TFDS knows by name, prepared like a folder of images."""
 
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -68,14 +69,14 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
     )
 
 
-def _builder(names, data_dir):
+def _builder(names: ConfigDict, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     if not names.name:
         raise ValueError("data.tfds.name is empty: name a data set of TFDS")
     try:
         tfds.disable_progress_bar()  # Its bars change their width with their text, on a terminal or not.
-        builder = tfds.builder(names.name, data_dir=data_dir)
+        builder: Any = tfds.builder(names.name, data_dir=data_dir)
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # Whatever the data set's own code raises.
         reason = " ".join(str(error).split())[:300]
@@ -90,7 +91,7 @@ def _builder(names, data_dir):
     return builder
 
 
-def _text(feature, value, path):
+def _text(feature: Any, value: Any, path: str) -> str:
     """The name of a label, group or source, whose feature may number it."""
     if not hasattr(feature, "int2str"):
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

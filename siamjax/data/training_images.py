@@ -43,7 +43,8 @@ def _weight(world: ConfigDict, train: Dataset) -> np.ndarray | None:
     drawn, others = world.joined, len(train.group_names) - world.joined
     if not drawn:
         return None
-    return np.repeat(np.float32([(1 - world.share) / others, world.share / drawn]), [others, drawn])
+    weights = np.array([(1 - world.share) / others, world.share / drawn], np.float32)
+    return np.repeat(weights, [others, drawn])
 
 
 def _take(key: Array, images: Array, item: Array) -> Array:
