@@ -59,7 +59,7 @@ def parse(argv):
 
 
 def main(_):
-    if flags.FLAGS["verbosity"].value < 1:
+    if int(flags.FLAGS["verbosity"].value or 0) < 1:
         logging.set_verbosity(logging.ERROR)
     if PROCESS.value in (None, 0) and COORDINATOR.value != "auto":
         print(f"{MODE.value} {WORKDIR.value}: loading JAX, then the data", flush=True)
@@ -73,7 +73,7 @@ def main(_):
     try:
         if place != (None, None, None):
             parallel.start(*place)
-        run(CONFIG.value, pathlib.Path(WORKDIR.value))
+        run(CONFIG.value, pathlib.Path(str(WORKDIR.value)))
     except Exception as error:
         foreseen = isinstance(error, (ValueError, OSError, FloatingPointError, parallel.DeviceError))
         if flags.FLAGS.verbosity > 0 or not foreseen:

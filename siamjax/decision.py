@@ -2,8 +2,10 @@
 
 import bisect
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.special
 
 
@@ -39,7 +41,7 @@ class FalseAccepts:
         # The product of two floats may fall just short of a whole number.
         return self.threshold[bisect.bisect_right(self.accepted, rate * self.pairs + 1e-9) - 1]
 
-    def __str__(self):
+    def __str__(self) -> str:
         of = "" if self.identities is None else f" of {self.identities} identities"
         return f"{self.pairs:,} different validation pairs{of}"
 
@@ -59,11 +61,11 @@ class Decision:
     even: float
     false_accepts: FalseAccepts | None = None
 
-    def same(self, scores: np.ndarray) -> np.ndarray:
+    def same(self, scores: npt.ArrayLike) -> np.ndarray:
         """bool [n]."""
         return np.asarray(scores, np.float64) > self.threshold
 
-    def probability(self, scores: np.ndarray) -> np.ndarray:
+    def probability(self, scores: npt.ArrayLike) -> np.ndarray:
         """The probability of "same", float64 [n]."""
         return scipy.special.expit(self.slope * (np.asarray(scores, np.float64) - self.even))
 
@@ -87,7 +89,7 @@ class Decision:
         return self if threshold is None else dataclasses.replace(self, threshold=float(threshold))
 
     @classmethod
-    def read(cls, saved: dict) -> "Decision":
+    def read(cls, saved: dict[str, Any]) -> "Decision":
         """A decision from the dict that `dataclasses.asdict` made of it.
 
         Older versions had two slopes, "below" and "above" the threshold. The smaller one is used: the other was fitted
@@ -101,4 +103,4 @@ class Decision:
         accepts = saved["false_accepts"]
         if accepts is not None:
             accepts = FalseAccepts(**accepts | {key: tuple(accepts[key]) for key in ("accepted", "threshold")})
-        return cls(**saved | {"false_accepts": accepts})
+        return cls(**{**saved, "false_accepts": accepts})

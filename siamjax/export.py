@@ -53,8 +53,8 @@ def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> p
     pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
     comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
     tree = flax.traverse_util.flatten_dict(variables, sep="/")
-    files.write(place / "encoder.stablehlo", encoder.serialize())
-    files.write(place / "head.stablehlo", comparer.serialize())
+    files.write(place / "encoder.stablehlo", bytes(encoder.serialize()))
+    files.write(place / "head.stablehlo", bytes(comparer.serialize()))
     files.write(
         place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()})
     )

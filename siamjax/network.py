@@ -20,7 +20,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from siamjax import files, heads, parallel
-from siamjax.data import SOURCES
+from siamjax.data import SOURCES, Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
 from siamjax.progress import Progress
@@ -28,11 +28,13 @@ from siamjax.run import Run, parts, settings
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
+Metric = Literal["l2", "cosine"]
+
 _BLOCK = 4096  # pairs, or embeddings of a gallery and queries, that are scored at a time
 _FILE = "network.safetensors"
 _SHIPPED = pathlib.Path(__file__).parent / "weights"
 # Whose order is the order of a metric that an index of nearest neighbours knows.
-_METRICS = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
+_METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,6 @@ class Network:
 
     Attributes:
       model: encoder and head; `variables`: their weights, {"encoder": {"params", "batch_stats"}, "head"}.
-      inputs: the images that it takes; None if any.
       copies: distorted copies of each image over which its embedding is averaged, too.
       settings: the configuration of its training, if there is one.
       place: the folder or name that it was loaded from; "" for none.
@@ -101,7 +102,8 @@ class Network:
         place: what `load` was given.
         chunk: images that are embedded at a time.
         """
-        self.model, self.inputs, self.copies, self.settings, self.place = model, inputs, copies, settings, place
+        self.model, self.copies, self.settings, self.place = model, copies, settings, place
+        self._inputs = inputs
         self.variables = {
             "encoder": {"params": params["encoder"], "batch_stats": batch_stats},
             "head": params["head"],
@@ -109,7 +111,7 @@ class Network:
         self._decisions = dict(decisions or {})
         self._decision = self._decisions.get(copies)
         self._chunk, self._programs = chunk, _programs(model)
-        self._embed_copy = _copy_program(model, distort) if copies else None
+        self._embed_copy = _copy_program(model, distort)
 
     @classmethod
     def load(
@@ -213,7 +215,7 @@ class Network:
         return self._decision
 
     @property
-    def metric(self) -> Literal["l2", "cosine"] | None:
+    def metric(self) -> Metric | None:
         """The metric by which the nearest embeddings are those that score highest, if there is one."""
         head = self.model.head
         return _METRICS.get(head.distance) if isinstance(head, heads.Distance) else None
@@ -221,23 +223,34 @@ class Network:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of weights and inputs: what a network embedded, one of another fingerprint cannot read."""
-        return self._digest([dataclasses.asdict(self.inputs) if self.inputs else None, self.copies])
+        return self._digest([dataclasses.asdict(self._inputs) if self._inputs else None, self.copies])
 
     def matches(self, fingerprint: str) -> bool:
         """Whether `fingerprint` is this network's, also as older versions made it."""
         if fingerprint == self.fingerprint:
             return True
-        if self.inputs is None or not Run(self.place).is_started:
+        if self._inputs is None or not Run(self.place).is_started:
             return False
         saved = Run(self.place).saved
-        inputs = [self.inputs.shape, self.inputs.invert, self.copies]
+        inputs = [self._inputs.shape, self._inputs.invert, self.copies]
         return fingerprint == self._digest([saved["encoder"], saved["head"]["name"], *inputs])
 
     def _digest(self, kind):
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.variables):
-            digest.update(np.ascontiguousarray(leaf))
+            digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
+
+    @property
+    def inputs(self) -> Inputs:
+        """The images that it takes.
+
+        Raises:
+          ValueError: the network does not say.
+        """
+        if self._inputs is None:
+            raise ValueError("this network was made without inputs, which say how to read an image file")
+        return self._inputs
 
     def read(self, paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
         """Image files as uint8 [n, h, w, c], read as in training; n may be 0.
@@ -246,9 +259,7 @@ class Network:
           FileNotFoundError: a file is not there.
           ValueError: a file cannot be read as an image, or the network does not say what it takes.
         """
-        if self.inputs is None:
-            raise ValueError("this network was made without inputs, which say how to read an image file")
-        (height, _, channels), invert = self.inputs.shape, self.inputs.invert
+        (height, width, channels), invert = self.inputs.shape, self.inputs.invert
 
         def one(path):
             if not os.path.isfile(path):
@@ -257,16 +268,16 @@ class Network:
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             pixels = list(pool.map(one, paths))
-        return np.stack(pixels) if pixels else np.zeros((0, *self.inputs.shape), np.uint8)
+        return np.stack(pixels) if pixels else np.zeros((0, height, width, channels), np.uint8)
 
-    def embed(self, images: np.ndarray, description: str = "") -> np.ndarray:
+    def embed(self, images: np.ndarray | Images, description: str = "") -> np.ndarray:
         """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, under a progress bar.
 
         Raises:
           ValueError: the images are not of the network's `inputs`.
         """
-        if self.inputs and (tuple(images.shape[1:]) != self.inputs.shape or images.dtype != np.uint8):
-            height, width, channels = self.inputs.shape
+        if self._inputs and (tuple(images.shape[1:]) != self._inputs.shape or images.dtype != np.uint8):
+            height, width, channels = self._inputs.shape
             raise ValueError(
                 f"this network takes images uint8 [n, {height}, {width}, {channels}], found {images.dtype} "
                 f"{list(images.shape)}; resize them first"
@@ -330,11 +341,11 @@ class Network:
         decision, embeddings = self.decision, self.embed(self.read([first, second]))
         score = float(self.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
         return Answer(
-            same=bool(decision.same(np.float64(score))),
+            same=bool(decision.same(score)),
             score=score,
             threshold=decision.threshold,
             distance=float(np.linalg.norm(embeddings[0] - embeddings[1])),
-            probability=float(decision.probability(np.float64(score))),
+            probability=float(decision.probability(score)),
         )
 
 

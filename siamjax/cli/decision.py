@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 
 def add_options(command: argparse.ArgumentParser):
@@ -19,7 +20,7 @@ def add_options(command: argparse.ArgumentParser):
     )
 
 
-def arguments(options: argparse.Namespace) -> dict[str, float | None]:
+def arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The options as `Network.load` and `Gallery` take them."""
     return {"threshold": options.threshold, "far": options.far}
 

@@ -108,7 +108,7 @@ def _identify(options):
     decision.note(options, gallery.network, len(gallery))
     rows = []
     for part in images.read("identify", gallery.network, images.find(options.images)[0]):
-        readable = [image for _, image, error in part if error is None]
+        readable = [image for _, image, _ in part if image is not None]
         identified = iter(gallery.identify(np.stack(readable), options.k) if readable else [])
         answers = [(path, None if error else next(identified), error) for path, _, error in part]
         rows += [_answer(*answer) for answer in answers]

@@ -54,7 +54,7 @@ def _embed(options):
     network = Network.load(options.checkpoint)
     paths, embeddings, wrong = [], [], 0
     for part in images.read("embed", network, images.find(options.paths)[0]):
-        good = [(path, image) for path, image, error in part if error is None]
+        good = [(path, image) for path, image, _ in part if image is not None]
         wrong += len(part) - len(good)
         if good:
             paths += [files.shown(os.path.abspath(path)) for path, _ in good]

@@ -53,7 +53,7 @@ def fit(
     same, scores = np.asarray(same), np.asarray(scores, np.float64)
     check_kinds(same)
     once, identities = slice(None), None
-    if pairs is not None:
+    if pairs is not None and label is not None:
         once = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)[1]
         identities = len(np.unique(label[pairs]))
     counts = np.array([np.sum(~same[once]), np.sum(same[once])])

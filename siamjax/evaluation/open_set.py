@@ -48,7 +48,7 @@ def measures(
     known, right, strangers = [], [], []
     for _ in range(_RUNS):
         chosen = rng.permutation(len(identities))[: 2 * enrolled]
-        two = order[np.array([rng.choice(np.arange(starts[i], ends[i]), 2, replace=False) for i in chosen])]
+        two = order[np.array([rng.choice(np.arange(int(starts[i]), int(ends[i])), 2, replace=False) for i in chosen])]
         scores = np.asarray(score(embeddings[two[:, 1]], embeddings[two[:enrolled, 0]]), np.float64)
         of_known = scores[:enrolled]
         own = np.diagonal(of_known).copy()

@@ -36,8 +36,8 @@ def per_query(
     Raises:
       ValueError: no query's identity is in the gallery.
     """
-    own = gallery is None
-    if own:
+    own = gallery is None or gallery_label is None
+    if gallery is None or gallery_label is None:
         gallery, gallery_label = queries, query_label
     known, label = np.unique(gallery_label, return_inverse=True)
     there = np.searchsorted(known, query_label).clip(max=len(known) - 1)

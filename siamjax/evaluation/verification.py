@@ -23,8 +23,8 @@ def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) 
     index = sampling.make_index(dataset)
     whole = np.flatnonzero(index.images[dataset.label] > 1)
     if 0 < len(whole) < len(dataset):
-        pairs, same = draw_pairs(part_of(dataset, whole), pairs=pairs, across_groups=across_groups, seed=seed)
-        return whole[pairs].astype(np.int32), same
+        numbers, same = draw_pairs(part_of(dataset, whole), pairs=pairs, across_groups=across_groups, seed=seed)
+        return whole[numbers].astype(np.int32), same
     sampling.check_pairs(index, across_groups)
     batch = sampling.pairs(jax.random.key(seed), index, count=pairs, across_groups=across_groups)
     label = np.asarray(batch.label).reshape(2, pairs)
@@ -88,10 +88,13 @@ def intervals_of(
     for drawn in intervals.resamples(len(known), len(scores)):
         weight = intervals.of_pairs(drawn, pairs.reshape(-1, 2))
         weight = weight[np.all([weight @ np.float32(kind) > 0 for kind in (same, ~same)], axis=0)]
-        rates = [_cumulative_share(weight * kind)[:, np.append(0, last + 1)] for kind in (~same, same)]
+        false_accepts, true_accepts = (
+            _cumulative_share(weight * kind)[:, np.append(0, last + 1)] for kind in (~same, same)
+        )
         right = [weight @ np.float32(kind & (accepted == same)) / (weight @ np.float32(kind)) for kind in (~same, same)]
         share = same.mean()
-        blocks.append({"accuracy": (1 - share) * right[0] + share * right[1], **_measures(*rates, np.sum(~same))})
+        measured = _measures(false_accepts, true_accepts, np.sum(~same))
+        blocks.append({"accuracy": (1 - share) * right[0] + share * right[1], **measured})
     return {
         name: intervals.around(value, np.concatenate([block[name] for block in blocks]), len(known))
         for name, value in figures.items()

@@ -252,7 +252,7 @@ def _judged(tree):
     return kept | {"data.folder.path": path}
 
 
-def _read(path):
+def _read(path) -> Any:
     """The content of a JSON file; None if it is not there."""
     try:
         return json.loads(path.read_text())

@@ -26,8 +26,9 @@ MakeBatches = Callable[[jax.Array, int, int], Batches]
 
 def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> Objective:
     """The objective that `config` names, for the training data `train`; None for drawn alphabets."""
-    fixed = train is not None and config.data.turns == 1
-    identities = config.data.variants * (int(train.label.max()) + 1) if fixed else None
+    identities = None
+    if train is not None and config.data.turns == 1:
+        identities = config.data.variants * (int(train.label.max()) + 1)
     with settings.keyed("loss"):
         return objectives.make(
             config.loss.name,

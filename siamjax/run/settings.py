@@ -127,9 +127,9 @@ def _optimizer():
     config.name = "adamw"  # or "koch"
     config.average = 0.0  # EMA decay of the weights (evaluation uses the EMA); 0 disables
     config.adamw = options(optimizer.adamw)
-    config.koch = options(optimizer.koch)
     layers = ("conv1", "conv2", "conv3", "conv4", "dense", "head", "default")
-    config.koch.layers = {layer: {"learning_rate": 0.01, "momentum": 0.9, "l2": 1e-5} for layer in layers}
+    of_layers = {layer: {"learning_rate": 0.01, "momentum": 0.9, "l2": 1e-5} for layer in layers}
+    config.koch = options(optimizer.koch) | {"layers": of_layers}
     return config
 
 

@@ -113,7 +113,7 @@ def planned(
     drawn_of: Callable[[np.ndarray], sampling.Drawn],
     augment: Augment,
     *,
-    source: np.ndarray,
+    source: Any,
     images: int,
     every: int,
 ) -> Batches:

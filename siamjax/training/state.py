@@ -1,5 +1,6 @@
 """What training changes from step to step, and the model that it belongs to."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def from_weights(start: State, params, batch_stats) -> State:
     """`start` with the weights of a trained network; the loss keeps its own parameters."""
     params = {**start.params, **params}
     average = start.average and (params, batch_stats)
-    return start.replace(params=params, batch_stats=batch_stats, average=average)
+    return dataclasses.replace(start, params=params, batch_stats=batch_stats, average=average)
 
 
 def average_of(before: State, after: State, keep: float):
@@ -94,6 +95,6 @@ def average_of(before: State, after: State, keep: float):
     """
     if before.average is None:
         return None
-    keep = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
+    old_share = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
     new = (after.params, after.batch_stats)
-    return jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, before.average, new)
+    return jax.tree.map(lambda old, new: old_share * old + (1 - old_share) * new, before.average, new)
