@@ -100,7 +100,7 @@ def test_nothing_is_said_of_too_few_units_or_where_nothing_differs():
     right = np.arange(1000) % 10 > 0
     assert accuracy("", right, 0, "alphabets", np.arange(1000) % 2).interval is None
     few = accuracy("", right, 0, "alphabets", np.arange(1000) % 3)
-    assert (few.over, few.units, few.trials, few.accuracy) == ("alphabets", 3, 1000, 0.9) and few.interval[0] < 0.9
+    assert (few.over, few.units, few.trials, few.value) == ("alphabets", 3, 1000, 0.9) and few.interval[0] < 0.9
     assert accuracy("", np.ones(1000, bool), 0, "alphabets", np.arange(1000) % 20).interval is None
     scores, same, identities = pairs_of_people(np.random.default_rng(0), 2, 100)
     assert set(verification.intervals_of(scores, same, identities, scores > 0).values()) == {None}
