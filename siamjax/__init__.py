@@ -29,7 +29,22 @@ __version__ = "0.1.0"
 _PLACES = {"Gallery": "siamjax.gallery", "Network": "siamjax.network"}
 _MODULES = ("augment", "data", "distances", "encoders", "heads", "host", "losses", "mining", "optimizer", "sampling")
 
-__all__ = ["Gallery", "Network", "Verifier", "load_pretrained", *_MODULES]
+__all__ = [
+    "Gallery",
+    "Network",
+    "Verifier",
+    "augment",
+    "data",
+    "distances",
+    "encoders",
+    "heads",
+    "host",
+    "load_pretrained",
+    "losses",
+    "mining",
+    "optimizer",
+    "sampling",
+]
 
 
 def __getattr__(name: str) -> Any:
