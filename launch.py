@@ -31,7 +31,7 @@ PROCESS = flags.DEFINE_integer("process", None, "the number of this process, fro
 CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file; the run folder's own, or the quickstart")
 
 
-def parse(argv):
+def parse(argv: list[str]) -> list[str]:
     """Parses the flags, with the run folder's own configuration, or the quickstart, where none is given."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--config", nargs="?")
@@ -58,7 +58,7 @@ def parse(argv):
     return rest
 
 
-def main(_):
+def main(_: object) -> None:
     if int(flags.FLAGS["verbosity"].value or 0) < 1:
         logging.set_verbosity(logging.ERROR)
     if PROCESS.value in (None, 0) and COORDINATOR.value != "auto":

@@ -260,7 +260,7 @@ def _page(folder, name, blocks, titles, about):
     _save(figure, folder, name)
 
 
-def contact_sheet(query: str, matches: Sequence, path: str):
+def contact_sheet(query: str, matches: Sequence, path: str) -> None:
     """Saves a picture of the image file `query` and of its `matches`, a sequence of `gallery.Match`, best first."""
     with opened(query) as image:
         pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 
-def add_options(command: argparse.ArgumentParser):
+def add_options(command: argparse.ArgumentParser) -> None:
     """Adds `--threshold` and `--far`, of which one may be given."""
     group = command.add_mutually_exclusive_group()
     group.add_argument(
@@ -25,7 +25,7 @@ def arguments(options: argparse.Namespace) -> dict[str, Any]:
     return {"threshold": options.threshold, "far": options.far}
 
 
-def note(options: argparse.Namespace, network, enrolled: int = 1):
+def note(options: argparse.Namespace, network: Any, enrolled: int = 1) -> None:
     """Says on standard error what a false accept rate that was asked for rests on; `enrolled` images are compared."""
     if options.far is None:
         return

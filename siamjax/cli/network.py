@@ -1,5 +1,6 @@
 """The commands on a network alone: `verify`, `pairs`, `embed`, `probe` and `export`."""
 
+import argparse
 import csv
 import dataclasses
 import io
@@ -7,12 +8,13 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 
 from siamjax import files
 from siamjax.cli import decision, images
 
 
-def add_commands(add):
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands that need a network alone."""
     embed = add("embed", _embed, "write embeddings of images to an .npz file: embeddings [n, d], paths [n]")
     embed.add_argument("checkpoint")

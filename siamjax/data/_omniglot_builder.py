@@ -16,7 +16,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.utils import Size
 
-from siamjax.data import _omniglot_archives as archives
+from siamjax.data import omniglot_archives as archives
 from siamjax.progress import Progress
 
 # Bytes and sha256 of the official zips, which TFDS compares with what it downloads.

@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 
 from siamjax.choices import choose
 from siamjax.data import _longtail, glyphs
-from siamjax.data._omniglot_archives import BACKGROUND, DRAWERS, EVALUATION, FIRST_LABEL, SIDE, SMALL1, SMALL2
 from siamjax.data.dataset import Dataset, Images, checked, joined
+from siamjax.data.omniglot_archives import BACKGROUND, DRAWERS, EVALUATION, FIRST_LABEL, SIDE, SMALL1, SMALL2
 from siamjax.data.types import Datasets, Source
 
 # The evaluation alphabets of Lake's 20 official one-shot runs.

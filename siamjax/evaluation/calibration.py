@@ -97,7 +97,7 @@ def _false_accepts(different, identities):
     return FalseAccepts(len(different), identities, tuple(ranks.tolist()), tuple(different[ranks].tolist()))
 
 
-def check_kinds(same: np.ndarray):
+def check_kinds(same: np.ndarray) -> None:
     """Raises ValueError unless there are pairs of both kinds."""
     if same.all() or not same.any():
         kind = "same" if same.all() else "different"

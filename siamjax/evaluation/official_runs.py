@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 
 from siamjax.data import download
-from siamjax.data._omniglot_archives import DAMAGE, decode
+from siamjax.data.omniglot_archives import DAMAGE, decode
 from siamjax.evaluation.one_shot import Trials
 
 ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip"

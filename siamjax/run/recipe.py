@@ -57,7 +57,7 @@ def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) 
       config: the whole configuration.
       train: the training data; None to draw alphabets in the step.
       scorer: needed for mode "assigned", which plans batches by scores: (params, batch_stats) -> an object that embeds
-        images and scores embeddings, such as `evaluation.scorer.Scorer`.
+        images and scores embeddings, such as a `Network`.
 
     Returns:
       How to make them, and how many images a batch has.

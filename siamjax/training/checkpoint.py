@@ -41,7 +41,7 @@ class Checkpoints:
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()},
             )
 
-    def save(self, which: str, state: State, progress: dict):
+    def save(self, which: str, state: State, progress: dict) -> None:
         """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk.
 
         Raises:
@@ -99,13 +99,13 @@ class Checkpoints:
             )
         return jax.device_get(like.replace(**restored.state)), restored.progress
 
-    def forget_after(self, step: int):
+    def forget_after(self, step: int) -> None:
         """Removes best checkpoints that a killed run made after its latest one: training comes by there again."""
         if manager := self._managers.get("best"):
             for later in [saved for saved in manager.all_steps() if saved > step]:
                 manager.delete(later)
 
-    def close(self):
+    def close(self) -> None:
         """Waits until everything is on disk; raises as `save` does."""
         with self._writing():
             for manager in self._managers.values():

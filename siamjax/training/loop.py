@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable
 
+from ml_collections import ConfigDict
+
 from siamjax import parallel
 from siamjax.progress import Progress
 from siamjax.training.checkpoint import Checkpoints
@@ -18,10 +20,10 @@ def train(
     take: Callable[[State, int, int], tuple[State, Metrics]],
     state: State,
     *,
-    config,
+    config: ConfigDict,
     images: int,
     at_once: int,
-    validate,
+    validate: Callable[[State], float],
     checkpoints: Checkpoints,
     log: MetricsLog,
     progress: dict,
@@ -88,7 +90,7 @@ def train(
     return progress
 
 
-def finished(config, step: int, progress: dict) -> bool:
+def finished(config: ConfigDict, step: int, progress: dict) -> bool:
     """Whether training ends at `step`; `config` and `progress` as in `train`."""
     return step >= config.steps or progress["without_gain"] >= config.patience
 

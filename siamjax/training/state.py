@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from siamjax.training.types import Objective
+from siamjax.training.types import Objective, Params
 
 
 class Model(NamedTuple):
@@ -46,7 +46,7 @@ class State:
 @functools.partial(jax.jit, static_argnums=(0, 2, 3, 4, 5))
 def create(
     model: Model,
-    key,
+    key: jax.Array,
     image_shape: tuple[int, int, int],
     optimizer: optax.GradientTransformation,
     averaged: bool = False,
@@ -80,14 +80,14 @@ def create(
     )
 
 
-def from_weights(start: State, params, batch_stats) -> State:
+def from_weights(start: State, params: Params, batch_stats: Any) -> State:
     """`start` with the weights of a trained network; the loss keeps its own parameters."""
     params = {**start.params, **params}
     average = start.average and (params, batch_stats)
     return dataclasses.replace(start, params=params, batch_stats=batch_stats, average=average)
 
 
-def average_of(before: State, after: State, keep: float):
+def average_of(before: State, after: State, keep: float) -> Any:
     """The running means after a step: `keep` of the old ones, less at first, the rest from the new values.
 
     Averages of weights along the way are as good as a slower learning rate; Polyak, Juditsky: Acceleration of

@@ -18,9 +18,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from siamjax.data import Images, omniglot
-from siamjax.data import _omniglot_archives as archives
-from siamjax.data._omniglot_archives import find_archives, read_archive
+from siamjax.data import omniglot_archives as archives
 from siamjax.data._omniglot_builder import Omniglot, prepare
+from siamjax.data.omniglot_archives import find_archives, read_archive
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {split: archives.ARCHIVES[split] for split in ("small1", "small2")}
@@ -309,7 +309,7 @@ def test_download_takes_the_official_files_and_no_others(omniglot_dirs, server, 
 
 CHILD = """
 import sys
-from siamjax.data import _omniglot_archives as archives, _omniglot_builder as builder
+from siamjax.data import omniglot_archives as archives, _omniglot_builder as builder
 archives.ARCHIVES = {split: archives.ARCHIVES[split] for split in ("small1", "small2")}
 """
 DIES = """

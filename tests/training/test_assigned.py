@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from siamjax.evaluation.scorer import Scorer
 
 from configs import default
 from siamjax import optimizer, parallel
 from siamjax.data import Dataset
+from siamjax.network import Network
 from siamjax.run import parts, recipe
 from siamjax.training import state
 from siamjax.training.step import stepper, update
@@ -43,7 +43,7 @@ def made(config):
     objective = recipe.make_objective(config, model, train)
     transform = optimizer.make("adamw", config.optimizer.adamw, epoch_steps=100, steps=200)
     start = state.create(model, jax.random.key(0), train.images.shape[1:], transform)
-    make_batches, images = recipe.make_batches(config, train, functools.partial(Scorer, model))
+    make_batches, images = recipe.make_batches(config, train, functools.partial(Network, model))
     assert images == 32
     step = functools.partial(update, model=model, objective=objective, optimizer=transform)
 
