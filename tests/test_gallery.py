@@ -25,7 +25,10 @@ from siamjax.train import train
 
 
 def face(identity, shot, size=(40, 48)):
-    """A drawn head: ellipses with the identity's positions and greys, moved a little in each shot."""
+    """A drawn head: ellipses with the identity's positions and greys, moved a little in each shot, and lit from a side.
+
+    Without the light, a network with random weights tells the people apart, and no bar could tell that training works.
+    """
     person, noise = np.random.default_rng(identity), np.random.default_rng([identity, shot])
     y, x = np.mgrid[: size[1], : size[0]] / size[0]
     image = np.full(y.shape, 40 + 10 * noise.uniform())
@@ -33,6 +36,9 @@ def face(identity, shot, size=(40, 48)):
         centre, radius = person.uniform(0.2, 0.9, 2) + 0.02 * noise.normal(size=2), person.uniform(0.06, 0.3, 2)
         inside = ((y - centre[0]) / radius[0]) ** 2 + ((x - centre[1]) / radius[1]) ** 2 < 1
         image[inside] = person.uniform(60, 255)
+    angle = noise.uniform(0, 2 * np.pi)
+    across = (x - 0.5) * np.cos(angle) + (y - 0.6) * np.sin(angle)
+    image *= 1 - 0.8 * (0.5 + 0.5 * np.clip(2 * across, -1, 1))
     return Image.fromarray((image + noise.normal(size=y.shape) * 6).clip(0, 255).astype(np.uint8))
 
 
@@ -90,10 +96,12 @@ def said(capsys):
 
 def test_training_ends_with_verification_measures_of_unseen_people(run):
     results = json.loads((run / "results.json").read_text())
-    assert results["verification"]["accuracy"] > 0.8
-    assert results["identification_test_8way_1shot"]["accuracy"] > 0.6
+    # The worst of three seeds had 0.81, 0.85, 0.94 and 0.14; the best of four runs without learning, or with permuted
+    # labels, had 0.71, 0.54, 0.79 and 0.29.
+    assert results["verification"]["accuracy"] > 0.76
+    assert results["identification_test_8way_1shot"]["accuracy"] > 0.7
     figures = json.loads((run / "verification.json").read_text())["test"]
-    assert figures["auc"] > 0.88 and figures["eer"] < 0.2
+    assert figures["auc"] > 0.87 and figures["eer"] < 0.21
     for name in ("verification.png", "reliability.png", "trials.png", "curves.png"):
         assert (run / "report" / name).stat().st_size > 5000
 
@@ -163,7 +171,7 @@ def test_pairs_agrees_with_verify(run, faces, tmp_path, capsys):
     figures = json.loads(said(capsys))
     verifier = Network.load(run)
     right = [verifier.verify(faces / a, faces / b).same == bool(same) for a, b, same in rows[:6]]
-    assert figures["accuracy"] > 0.8 and sum(right) >= 5 and figures["auc"] > 0.85
+    assert figures["accuracy"] > 0.88 and sum(right) >= 5 and figures["auc"] > 0.93
     assert cli.main(["pairs", str(run), str(tmp_path / "list.csv")]) == 2
     assert "list.csv, line 2" in capsys.readouterr().err
 
@@ -175,7 +183,7 @@ def test_identify_names_enrolled_people_and_answers_unknown_for_strangers(filled
     rows = json.loads(said(capsys))
     assert all(len(row["ranked"]) == 3 for row in rows)
     first = [row["ranked"][0]["identity"] == f"person{n:02d}" for n, row in enumerate(rows[:20])]
-    assert sum(first) >= 15
+    assert sum(first) >= 14  # Three seeds had 17 to 19; without learning, at most 11.
     scores = [row["ranked"][0]["score"] for row in rows]
     threshold = Gallery(filled).network.decision.threshold
     for row, score in zip(rows, scores, strict=True):
@@ -268,7 +276,7 @@ def test_probe_measures_how_well_embeddings_predict_a_target(run, faces, tmp_pat
     said(capsys)
     assert cli.main(["probe", str(output), str(table), "--json"]) == 0
     by_identity = json.loads(said(capsys))
-    assert by_identity["knn"] > 0.7 and by_identity["linear"] > 0.7
+    assert by_identity["knn"] > 0.8 and by_identity["linear"] > 0.9
     # A target that depends on the person alone can be recalled, but not predicted for other people.
     ages = np.random.default_rng(0).uniform(20, 60, 10)
     for group, told in (("", True), ("{name}", False)):
