@@ -1,13 +1,13 @@
-"""Trains a siamese network, or evaluates one that was trained.
+"""Trains a siamese network, or evaluates a trained one.
 
 python launch.py                                            train the quickstart, then evaluate it
 python launch.py --config configs/koch_omniglot.py          train another configuration, then evaluate it
-python launch.py --mode evaluate --workdir runs/quickstart  evaluate the best checkpoint of a run
-python launch.py --coordinator HOST:PORT --processes 2 --process 0    one of two processes that train together
+python launch.py --mode evaluate --workdir runs/quickstart  evaluate a run again
+python launch.py --coordinator HOST:PORT --processes 2 --process 0    one of two processes of a training
 srun python launch.py --coordinator auto                    the same on SLURM, a TPU pod or Open MPI
 
-Any setting can be changed by --config.KEY=VALUE; configs/default.py lists them all with their meaning. A run folder
-stores its configuration: training it again resumes it, and evaluating it needs no --config.
+--config.KEY=VALUE changes a setting; siamjax/run/settings.py lists all settings with their meaning. A run folder stores
+its configuration: training it again resumes it, and evaluating it needs no --config.
 """
 
 import argparse
@@ -24,25 +24,27 @@ from siamjax import host
 CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
 
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
-WORKDIR = flags.DEFINE_string("workdir", None, "run folder; runs/NAME for configs/NAME.py if not given")
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several; auto on a cluster")
-PROCESSES = flags.DEFINE_integer("processes", None, "how many processes work together", lower_bound=1)
+WORKDIR = flags.DEFINE_string("workdir", None, "run folder; default: runs/NAME for configs/NAME.py")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 if there are several; auto on a cluster")
+PROCESSES = flags.DEFINE_integer("processes", None, "number of processes of the training", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "the number of this process, from 0", lower_bound=0)
-CONFIG = config_flags.DEFINE_config_file("config", None, "configuration file; the run folder's own, or the quickstart")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configuration file; default: that of the run folder, or configs/quickstart.py"
+)
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags, with the run folder's own configuration, or the quickstart, where none is given."""
+    """Parses the flags; --config defaults to the configuration of the run folder, or to the quickstart."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--config", nargs="?")
     peek.add_argument("--workdir", nargs="?")
     given, _ = peek.parse_known_args(argv[1:])
     workdir = given.workdir or str(pathlib.Path("runs") / pathlib.Path(given.config or "quickstart").stem)
     if given.config and not pathlib.Path(given.config.partition(":")[0]).is_file():
-        known = ", ".join(f"configs/{path.name}" for path in sorted(CONFIGS.glob("*.py")) if path.stem != "saved")
-        sys.exit(f"launch.py: --config {given.config}: there is no such file; there are {known}")
+        shipped = ", ".join(f"configs/{path.name}" for path in sorted(CONFIGS.glob("*.py")) if path.stem != "saved")
+        sys.exit(f"launch.py: --config {given.config} not found; choose one of {shipped}, or a file of your own")
     if not any(argument.partition("=")[0] == "--config" for argument in argv):
-        from siamjax.run import Run  # JAX takes a second to import; a --config does that by itself.
+        from siamjax.run import Run  # Imports JAX, which takes a second; not needed if --config is given.
 
         file = f"{CONFIGS / 'saved.py'}:{workdir}" if Run(workdir).is_started else str(CONFIGS / "quickstart.py")
         argv = [argv[0], f"--config={file}", *argv[1:]]
@@ -63,7 +65,7 @@ def main(_: object) -> None:
         logging.set_verbosity(logging.ERROR)
     if PROCESS.value in (None, 0) and COORDINATOR.value != "auto":
         print(f"{MODE.value} {WORKDIR.value}: loading JAX, then the data", flush=True)
-    # After the flags: a misspelt one is reported at once.
+    # Slow imports come after the flags, so that a misspelt flag is reported at once.
     from siamjax import parallel
     from siamjax.evaluate import evaluate
     from siamjax.train import train
@@ -75,24 +77,24 @@ def main(_: object) -> None:
             parallel.start(*place)
         run(CONFIG.value, pathlib.Path(str(WORKDIR.value)))
     except Exception as error:
-        foreseen = isinstance(error, (ValueError, OSError, FloatingPointError, parallel.DeviceError))
-        if flags.FLAGS.verbosity > 0 or not foreseen:
+        expected = isinstance(error, (ValueError, OSError, FloatingPointError, parallel.DeviceError))
+        if flags.FLAGS.verbosity > 0 or not expected:
             traceback.print_exc()
         _leave(1, _line(parallel.explain(error)))
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # After the terminal's ^C.
+        print(file=sys.stderr)  # The terminal has printed ^C.
         _leave(130, "interrupted; the same command resumes from the latest checkpoint")
 
 
 def _leave(code, message):
-    """Ends the process at once: by the front door, Python would wait for other processes, and XLA's threads crash."""
+    """Ends the process without cleanup: a normal exit would wait for other processes, and XLA's threads would crash."""
     sys.stdout.flush()
     print(f"launch.py: {message}", file=sys.stderr, flush=True)
     os._exit(code)
 
 
 def _line(error):
-    """The message on one line, without the quotes that a KeyError puts around it."""
+    """The message of an error on one line, without the quotes that KeyError adds."""
     text = " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
     return text[1:-1] if text[:1] == text[-1:] and text[:1] in ("'", '"') else text
 

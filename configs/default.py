@@ -1,4 +1,4 @@
-"""The defaults that the other configurations change; siamjax/run/settings.py lists every setting with its meaning."""
+"""The defaults, which other configurations change; siamjax/run/settings.py lists all settings with their meaning."""
 
 from siamjax.run.settings import default as get_config
 

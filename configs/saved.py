@@ -1,4 +1,4 @@
-"""The configuration of a run folder: `--config configs/saved.py:WORKDIR`, which launch.py chooses by itself."""
+"""The configuration of a run folder: `--config configs/saved.py:WORKDIR`, the default of launch.py."""
 
 from siamjax.run import Run
 

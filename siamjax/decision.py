@@ -1,4 +1,4 @@
-"""How scores become answers: a threshold, which can be moved, and a calibrated probability, which stays as it is."""
+"""How scores become answers: a threshold, which can be moved, and a calibrated probability."""
 
 import bisect
 import dataclasses
@@ -11,13 +11,13 @@ import scipy.special
 
 @dataclasses.dataclass(frozen=True)
 class FalseAccepts:
-    """The share of different pairs that a threshold accepts, as measured on validation pairs.
+    """The false accept rate of each threshold, measured on validation pairs.
 
     Attributes:
-      pairs: how many different pairs, each counted once.
-      identities: how many identities they are of; None if unknown.
-      accepted: increasing numbers of pairs, from 0.
-      threshold: for each number, the lowest threshold that accepts no more of them.
+      pairs: number of distinct different pairs.
+      identities: number of identities in them; None if unknown.
+      accepted: increasing numbers of accepted pairs, from 0.
+      threshold: for each number, the lowest threshold that accepts no more pairs.
     """
 
     pairs: int
@@ -26,7 +26,7 @@ class FalseAccepts:
     threshold: tuple[float, ...]
 
     def at(self, rate: float) -> float:
-        """The lowest threshold that accepts at most the share `rate` of these pairs.
+        """The lowest threshold with a false accept rate of at most `rate`, 0..1.
 
         Raises:
           ValueError: `rate` is not between 0 and 1, or amounts to less than one pair.
@@ -35,8 +35,8 @@ class FalseAccepts:
             raise ValueError(f"far={rate:g} must be a share between 0 and 1, such as 0.01")
         if rate * self.pairs < 1:
             raise ValueError(
-                f"far={rate:g} is less than one of the {self}; they measure {1 / self.pairs:.2g} at the "
-                "lowest. Ask for that, or raise evaluation.pairs and the number of validation identities"
+                f"far={rate:g} is less than one of the {self}; the lowest measurable rate is "
+                f"{1 / self.pairs:.2g}. Use that, or raise evaluation.pairs and the number of validation identities"
             )
         # The product of two floats may fall just short of a whole number.
         return self.threshold[bisect.bisect_right(self.accepted, rate * self.pairs + 1e-9) - 1]
@@ -51,9 +51,9 @@ class Decision:
     """How scores become answers: same where score > `threshold`; and the probability of "same",
     1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`.
 
-    When fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
-    answers. It is fitted on as many same pairs as different ones: where same pairs are rarer, the probability is too
-    high.
+    As fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
+    answers. Both are fitted on equally many same and different pairs: where same pairs are rarer, the probability is
+    too high.
     """
 
     threshold: float
@@ -62,21 +62,21 @@ class Decision:
     false_accepts: FalseAccepts | None = None
 
     def same(self, scores: npt.ArrayLike) -> np.ndarray:
-        """bool [n]."""
+        """Whether each score means "same": scores float [n] -> bool [n]."""
         return np.asarray(scores, np.float64) > self.threshold
 
     def probability(self, scores: npt.ArrayLike) -> np.ndarray:
-        """The probability of "same", float64 [n]."""
+        """The probability of "same": scores float [n] -> float64 [n], 0..1."""
         return scipy.special.expit(self.slope * (np.asarray(scores, np.float64) - self.even))
 
     def moved(self, threshold: float | None = None, far: float | None = None) -> "Decision":
-        """The same probabilities with another `threshold`, or the one for the false accept rate `far` of single pairs.
+        """A copy with another `threshold`, or with the one for the false accept rate `far` of single pairs, 0..1.
 
         Raises:
           ValueError: both are given, or `far` cannot be measured on the validation pairs; see `FalseAccepts.at`.
         """
         if threshold is not None and far is not None:
-            raise ValueError(f"threshold={threshold:g} and far={far:g}: give only one of them")
+            raise ValueError(f"threshold={threshold:g} and far={far:g}: give only one")
         if far is not None:
             if self.false_accepts is None:
                 raise ValueError(
@@ -90,10 +90,10 @@ class Decision:
 
     @classmethod
     def read(cls, saved: dict[str, Any]) -> "Decision":
-        """A decision from the dict that `dataclasses.asdict` made of it.
+        """Reads a decision from what `dataclasses.asdict` made of it.
 
-        Older versions had two slopes, "below" and "above" the threshold. The smaller one is used: the other was fitted
-        to few mistakes and gave probabilities that were too extreme.
+        Older versions stored two slopes, "below" and "above" the threshold. The smaller one is used: the other was
+        fitted to few mistakes and gave probabilities that were too extreme.
 
         Raises:
           KeyError, TypeError: a field is missing or unknown.

@@ -1,4 +1,4 @@
-"""Evaluates a run: its kept checkpoint, on validation and test data -> figures, tables and pictures."""
+"""Evaluates the best or last checkpoint of a run on validation and test data: figures, tables and pictures."""
 
 import dataclasses
 import pathlib
@@ -14,18 +14,18 @@ from siamjax.run import Figures, Run, parts, settings
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Evaluates the kept checkpoint of a run on the data that `config` names.
+    """Evaluates the best or last checkpoint of a run (`train.keep`) on the data that `config` names.
 
-    Writes results.json, results_config.json (the configuration that the figures belong to), verification.json (the
-    decision, and the figures that do not depend on it) and pictures in report/. They go to the run folder if data and
-    settings are those of its training, otherwise to a folder in its evaluations/.
+    Writes results.json, results_config.json (the evaluated configuration), verification.json (the decision, and the
+    figures that do not depend on it) and pictures in report/. They are stored in the run folder if data and settings
+    are those of its training, otherwise in a folder in its evaluations/.
 
     Args:
-      config: see siamjax/run/settings.py; its encoder and head must be those that were trained.
+      config: see siamjax/run/settings.py; encoder and head must be those of the training.
       workdir: a run folder.
 
     Raises:
-      FileNotFoundError: `workdir` holds no checkpoint.
+      FileNotFoundError: `workdir` has no checkpoint.
       ValueError: the configuration does not fit the checkpoint or the data.
     """
     run = Run(workdir)
@@ -37,63 +37,72 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     figures = parallel.from_main(lambda: run.figures_of(config))
     if figures != run.figures and parallel.is_main_process():
         differing = ", ".join(run.differences(config))
-        report.note(f"{differing} differ(s) from the run's training: the figures go to {figures.folder}")
+        report.note(f"{differing} differ(s) from the run's training: figures are stored in {figures.folder}")
     judge(config, run, figures, datasets)
 
 
 def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str, Dataset]) -> None:
-    """Evaluates a run on data sets that are loaded and checked; arguments as in `evaluate`, results go to `figures`."""
+    """Evaluates a run on data sets that are already loaded and checked.
+
+    Args:
+      config: see `evaluate`.
+      run: its checkpoint is evaluated.
+      figures: where results are stored.
+      datasets: see `siamjax.data.load`.
+    """
     inputs = network.inputs_of(config)
     model, copies = parts.make_model(config), config.evaluation.copies
     trained, progress = run.restore(model, inputs.shape)
     weights, distort = (trained.params, trained.batch_stats), parts.make_augment(config, hide=False)
-    judged = network.Network(model, *weights, inputs=inputs, copies=copies, distort=distort)
-    # Sorted: all processes embed the same data set at a time.
+    evaluated = network.Network(model, *weights, inputs=inputs, copies=copies, distort=distort)
+    # Sorted, so that all processes embed the data sets in the same order.
     names = sorted(datasets.keys() - {"train"})
-    embeddings = {part: judged.embed(datasets[part].images, f"embedding {part}") for part in names}
-    asked = drawn.pairs(config.evaluation, datasets)
+    embeddings = {part: evaluated.embed(datasets[part].images, f"embedding {part}") for part in names}
+    pairs = drawn.pairs(config.evaluation, datasets)
     if "validation" in datasets:
-        decision = drawn.decision(judged, datasets["validation"], embeddings["validation"], asked["validation"])
+        decision = drawn.decision(evaluated, datasets["validation"], embeddings["validation"], pairs["validation"])
     else:
         decision = parallel.from_main(lambda: _decision_of(run, copies))
     verification: dict[str, Any] = {"decision": dataclasses.asdict(decision)}
     if copies and "validation" in datasets:
-        alone = network.Network(model, *weights, inputs=inputs)
+        without_copies = network.Network(model, *weights, inputs=inputs)
         validation = datasets["validation"]
-        fitted = drawn.decision(alone, validation, alone.embed(validation.images), asked["validation"])
+        fitted = drawn.decision(
+            without_copies, validation, without_copies.embed(validation.images), pairs["validation"]
+        )
         verification["decision_without_copies"] = dataclasses.asdict(fitted)
-    subject = evaluation.Subject(judged, decision, config.evaluation, config.data, datasets, embeddings, asked)
-    found = list(evaluation.run(subject))
+    subject = evaluation.Subject(evaluated, decision, config.evaluation, config.data, datasets, embeddings, pairs)
+    outcomes = list(evaluation.run(subject))
     page = _page(subject)
     if parallel.is_main_process():
-        _write(config, figures, found)
-        _show(config, run, figures, found, progress)
+        _write(config, figures, outcomes)
+        _show(config, run, figures, outcomes, progress)
         about = run.about(config, "test", int(trained.step))
-        report.pictures(figures.report, about, datasets["test"], evaluators.pair_scores(subject), found, page)
-        # The last file: with it, the evaluation of this step is complete.
-        figures.write_verification(verification | _other_figures(found) | {"step": int(trained.step)})
+        report.pictures(figures.report, about, datasets["test"], evaluators.pair_scores(subject), outcomes, page)
+        # Written last, as it marks the evaluation of this step as complete.
+        figures.write_verification(verification | _other_figures(outcomes) | {"step": int(trained.step)})
 
 
 def show_again(config: ConfigDict, run: Run, step: int) -> None:
-    """Prints the table of a run that is evaluated."""
+    """Prints the table of a run that is already evaluated."""
     report.table(run.figures.results, run.title(config, step))
-    report.note(f"It is already evaluated; to do that again: --mode evaluate --workdir {run.folder}")
+    report.note(f"already evaluated; to evaluate again: --mode evaluate --workdir {run.folder}")
 
 
 def _decision_of(run, copies):
-    """The run's own decision."""
+    """The decision of the run, for test data without validation data."""
     decisions = run.figures.decisions(run.settings.evaluation.copies)
     if copies not in decisions:
         raise ValueError(
-            f"there is no validation data to fit a threshold on, and {run.folder} has none for copies={copies}; "
+            f"no validation data to fit a threshold on, and {run.folder} has no threshold for copies={copies}; "
             f"evaluate the run first: python launch.py --mode evaluate --workdir {run.folder}"
         )
-    report.note("no validation data to fit a threshold on: pairs are verified by that of the run")
+    report.note("no validation data to fit a threshold on: pairs are verified with the threshold of the run")
     return decisions[copies]
 
 
 def _page(subject):
-    """Trials of the test data and their scores, for a picture; None if there are none."""
+    """Trials on the test data and their scores, for a picture; None if the data is too small."""
     try:
         trials = drawn.trials(subject.config, subject.datasets["test"], "test")
     except one_shot.TooFewImages:
@@ -102,38 +111,38 @@ def _page(subject):
     return trials, subject.network.score_trials(embeddings, trials.query, trials.support)
 
 
-def _of(found: Sequence[Measure | Skipped], *tables: str) -> list[Measure]:
-    return [one for one in found if isinstance(one, Measure) and one.table in tables]
+def _of(outcomes: Sequence[Measure | Skipped], *tables: str) -> list[Measure]:
+    return [row for row in outcomes if isinstance(row, Measure) and row.table in tables]
 
 
-def _write(config, figures, found):
-    """Stores the accuracies, and prints what was skipped."""
-    for one in found:
-        if isinstance(one, Skipped):
-            report.note(f"{one.name}: skipped, {one.reason}")
+def _write(config, figures, outcomes):
+    """Stores the accuracies, and prints which protocols were skipped."""
+    for outcome in outcomes:
+        if isinstance(outcome, Skipped):
+            report.note(f"{outcome.name}: skipped, {outcome.reason}")
     results = {
-        one.name: {
-            "accuracy": one.value,
-            "ci95": one.interval,
-            "trials": one.trials,
-            "seed": one.seed,
-            "over": one.over,
-            "units": one.units,
+        row.name: {
+            "accuracy": row.value,
+            "ci95": row.interval,
+            "trials": row.trials,
+            "seed": row.seed,
+            "over": row.over,
+            "units": row.units,
         }
-        for one in _of(found, "accuracy")
+        for row in _of(outcomes, "accuracy")
     }
     figures.write(config, results)
 
 
-def _show(config, run, figures, found, progress):
-    """Prints the tables, and what a reader might miss in them."""
+def _show(config, run, figures, outcomes, progress):
+    """Prints the tables, and notes on how to read them."""
     report.table(figures.results, run.title(config, progress["best_step"]))
     if figures == run.figures and any("validation" in name for name in figures.results):
         copies = config.evaluation.copies
-        alone = f", of single images, not averaged over {copies} distorted copies" if copies else ""
+        single = f" and single images, not averaged over {copies} distorted copies" if copies else ""
         report.note(
-            f"While training, this checkpoint had {progress['best_accuracy']:.2%} on validation: in "
-            f"{config.evaluation.validation_trials} other trials{alone}"
+            f"During training, this checkpoint had a validation accuracy of {progress['best_accuracy']:.2%}, on "
+            f"{config.evaluation.validation_trials} other trials{single}"
         )
     trained = run.settings.data
     if trained.name == config.data.name:
@@ -141,32 +150,32 @@ def _show(config, run, figures, found, progress):
         if overlap:
             report.note(overlap)
     for table, title in _TITLES.items():
-        shown = [one for one in _of(found, table) if one.name != "log_loss"]
+        shown = [row for row in _of(outcomes, table) if row.name != "log_loss"]
         if shown:
-            bounds = {one.name: one.interval for one in shown} if table != "open_set" else None
-            values = {one.name: one.value for one in shown}
+            bounds = {row.name: row.interval for row in shown} if table != "open_set" else None
+            values = {row.name: row.value for row in shown}
             report.figures(values, title.format(shown[0].trials), bounds)
 
 
 _TITLES = {
-    "pairs": "{} test pairs, whatever the threshold",
-    "retrieval": "{} test images, each asked for among the others",
-    "reidentification": "{} test images, each asked for in the gallery, where 'new' is an answer",
-    "open_set": "{} people enrolled with an image each, and as many strangers",
+    "pairs": "{} test pairs, threshold-free measures",
+    "retrieval": "{} test images, each searched among the others",
+    "reidentification": "{} test images, each searched in the gallery; 'new' is a possible answer",
+    "open_set": "{} identities enrolled with one image each, and as many strangers",
 }
 
 
-def _other_figures(found):
-    """What verification.json holds besides the decisions."""
+def _other_figures(outcomes):
+    """The content of verification.json except for the decisions."""
     pairs, searched, strangers = (
-        _of(found, *tables) for tables in (("pairs",), ("retrieval", "reidentification"), ("open_set",))
+        _of(outcomes, *tables) for tables in (("pairs",), ("retrieval", "reidentification"), ("open_set",))
     )
     bounds: dict[str, Any] = {"over": "identities", "units": pairs[0].units}
-    bounds["test"] = {one.name: one.interval for one in pairs if one.name != "log_loss"}
+    bounds["test"] = {row.name: row.interval for row in pairs if row.name != "log_loss"}
     if searched:
-        bounds["retrieval"] = {one.name: one.interval for one in searched}
+        bounds["retrieval"] = {row.name: row.interval for row in searched}
     tables = {"test": pairs, "retrieval": searched, "open_set": strangers}
-    saved = {name: {one.name: one.value for one in rows} for name, rows in tables.items()}
+    saved = {name: {row.name: row.value for row in rows} for name, rows in tables.items()}
     if strangers:
         saved["open_set"]["enrolled"] = strangers[0].trials
     return saved | {"intervals": bounds}

@@ -1,4 +1,4 @@
-"""A trained network as files that need no siamjax: StableHLO programs, weights, and a card that says what they take."""
+"""Exports a trained network to files that need no siamjax: StableHLO programs, weights, and a card describing them."""
 
 import dataclasses
 import json
@@ -19,16 +19,19 @@ _PLATFORMS = ("cpu", "cuda")
 
 
 def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes a network, which `Network.load` finds, into a folder:
+    """Exports a network. It writes:
 
     - `encoder.stablehlo`: images uint8 [b, h, w, c] -> embeddings float32 [b, d], for any b, on CPU and CUDA;
-    - `head.stablehlo`: embeddings [b, d] and [b, d] -> scores float32 [b];
-    - `weights.safetensors`: the weights of both, by their names in Flax;
-    - `card.json`: the images' shape and how they are made, the threshold and calibration of scores, the configuration.
+    - `head.stablehlo`: embeddings float32 [b, d] and [b, d] -> scores float32 [b];
+    - `weights.safetensors`: the weights of both, by their Flax names;
+    - `card.json`: shape and preprocessing of the images, threshold and calibration of scores, and the configuration.
 
-    `jax.export.deserialize(bytes).call(...)` runs the first two; it needs the package flatbuffers. Distorted copies
-    (`evaluation.copies`) are no part of it: an embedding is the image's own, and threshold and calibration are those
-    that were fitted to such embeddings.
+    `jax.export.deserialize(bytes).call(...)` runs the programs; it needs the package flatbuffers. The export does not
+    average over distorted copies (`evaluation.copies`); threshold and calibration were fitted without them, too.
+
+    Args:
+      network: what `Network.load` takes.
+      folder: created if needed; files of the same names are replaced.
 
     Returns:
       The folder.
@@ -72,8 +75,8 @@ def _card(network):
             "dtype": "uint8",
             "colour": "RGB" if channels == 3 else "grey",
             "inverted": network.inputs.invert,
-            "made": "of the file, in this order, by functions of Pillow: decoded (JPEG by Image.draft), turned upright "
-            "as EXIF says, 8 bits, transparent parts white, grey or RGB, inverted if so, resized and padded with black",
+            "made": "from the file, in this order, with Pillow: decoded (JPEG with Image.draft), rotated as EXIF says, "
+            "8 bits, transparent parts white, grey or RGB, inverted if `inverted`, resized and padded with black",
             "draft": ["RGB" if channels == 3 else "L", [2 * height, 2 * height]],
             "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },
@@ -82,7 +85,7 @@ def _card(network):
             "probability": "1 / (1 + exp(-slope * (score - threshold)))",
             "threshold": decision.threshold,
             "slope": decision.slope,
-            # Formerly there were two: where the score is below the threshold, and above.
+            # For programs written for older versions, which had one slope below the threshold and one above.
             "below": decision.slope,
             "above": decision.slope,
             "false_accepts": dataclasses.asdict(decision)["false_accepts"],

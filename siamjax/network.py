@@ -30,16 +30,16 @@ from siamjax.training.types import Augment
 
 Metric = Literal["l2", "cosine"]
 
-_BLOCK = 4096  # pairs, or embeddings of a gallery and queries, that are scored at a time
+_BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
 _FILE = "network.safetensors"
 _SHIPPED = pathlib.Path(__file__).parent / "weights"
-# Whose order is the order of a metric that an index of nearest neighbours knows.
+# Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a network takes: images of `shape` (h, w, c), made of files that are inverted if `invert` says so."""
+    """The images that a network takes: `shape` is (h, w, c); `invert` says whether image files are inverted."""
 
     shape: tuple[int, int, int]
     invert: bool = False
@@ -51,10 +51,10 @@ class Answer:
 
     Attributes:
       same: whether the score is above the threshold.
-      score: the head's, higher for more similar.
+      score: the output of the head, higher for more similar.
       threshold: of the network's decision.
-      distance: between the two embeddings, Euclidean.
-      probability: calibrated, of "same", 0..1.
+      distance: Euclidean distance of the two embeddings.
+      probability: calibrated probability of "same", 0..1.
     """
 
     same: bool
@@ -65,15 +65,15 @@ class Answer:
 
 
 class Network:
-    """A trained encoder and head, with how an input is made and how scores decide. `Network.load` makes one.
+    """A trained encoder and head, with how its input is made and how its scores decide. `Network.load` reads one.
 
-    Running statistics are frozen: an image's embedding does not depend on the others.
+    Running statistics are frozen: the embedding of an image does not depend on the other images.
 
     Attributes:
       model: encoder and head; `variables`: their weights, {"encoder": {"params", "batch_stats"}, "head"}.
-      copies: distorted copies of each image over which its embedding is averaged, too.
-      settings: the configuration of its training, if there is one.
-      place: the folder or name that it was loaded from; "" for none.
+      copies: number of distorted copies of each image over which its embedding is averaged.
+      settings: the configuration of its training, or None.
+      place: the folder or name that it was loaded from, or "".
     """
 
     def __init__(
@@ -90,17 +90,21 @@ class Network:
         place: str = "",
         chunk: int = 128,
     ):
-        """Args:
-        model: encoder and head.
-        params, batch_stats: as in `State`, on the host; `params` has the parts "encoder" and "head".
-        inputs: images of another shape are refused; None takes any.
-        decisions: how scores decide, by the number of copies that it was fitted for.
-        copies: an embedding is the mean of the image's own and of those of so many copies, distorted by `distort`. All
-          images get the same distortions; the mean of embeddings of length 1 is shorter.
-        distort: (keys [n], images float [n, h, w, c]) -> images; a function that is made once.
-        settings: the configuration of the training.
-        place: what `load` was given.
-        chunk: images that are embedded at a time.
+        """Makes a network from its parts.
+
+        Args:
+          model: encoder and head.
+          params: of the model, on the host: {"encoder", "head"}.
+          batch_stats: running statistics of the encoder, on the host.
+          inputs: images of another shape are refused; None accepts all.
+          decisions: how scores decide, by the number of copies for which each was fitted.
+          copies: an embedding is the mean over the image and this number of copies distorted by `distort`. All images
+            get the same distortions; the mean of embeddings of length 1 is shorter than 1.
+          distort: (keys [n], images float [n, h, w, c]) -> images. Pass the same function object to every network that
+            uses it: it is compiled once per object.
+          settings: the configuration of the training.
+          place: folder or name that the network was loaded from, for messages.
+          chunk: images per batch in `embed`.
         """
         self.model, self.copies, self.settings, self.place = model, copies, settings, place
         self._inputs = inputs
@@ -123,21 +127,21 @@ class Network:
         threshold: float | None = None,
         far: float | None = None,
     ) -> Self:
-        """A trained network.
+        """Loads a trained network.
 
         Args:
-          place: a run folder (its best checkpoint, or the last, as `train.keep` says); a folder of `save`; or the name
-            of a network that comes with siamjax, "omniglot-fast".
-          copies: in place of `evaluation.copies` of its training.
-          convolution: in place of `encoder.convolution`; the embeddings are the same.
-          threshold: in place of the fitted one; probabilities do not depend on it.
-          far: instead, the share of different pairs that may be accepted, measured on validation pairs. It is of single
-            pairs: a stranger is compared with all images of a gallery, and any of them may accept.
+          place: a run folder (its best or last checkpoint, see `train.keep`); a folder written by `save`; or the name
+            of a network that comes with siamjax, such as "omniglot-fast".
+          copies: replaces `evaluation.copies` of its training.
+          convolution: replaces `encoder.convolution`; the embeddings stay the same.
+          threshold: replaces the fitted threshold; probabilities do not depend on it.
+          far: sets the threshold by its false accept rate, 0..1, on validation pairs. The rate is per pair: in a
+            gallery, a stranger is compared with all images and accepted if any of them matches.
 
         Raises:
-          FileNotFoundError: there is no network in `place`.
-          ValueError: it is damaged or of another version; `threshold` or `far` is given and there is no decision for
-            these `copies`, or `far` cannot be measured on the validation pairs.
+          FileNotFoundError: no network is found.
+          ValueError: it is damaged or of another version; `threshold` or `far` is given but no decision was fitted for
+            these `copies`; or `far` cannot be measured on the validation pairs.
         """
         folder, run = pathlib.Path(place).expanduser(), Run(place)
         stored = next((path / _FILE for path in (folder, _SHIPPED / place) if (path / _FILE).is_file()), None)
@@ -147,8 +151,8 @@ class Network:
             config, params, batch_stats, decisions = _stored(stored)
         else:
             raise FileNotFoundError(
-                f"{place} is no folder, nor one of the networks that come with siamjax ({', '.join(shipped())}); name "
-                "a run folder (--workdir of the training)"
+                f"{place} not found: it is neither a folder nor one of the networks that come with siamjax "
+                f"({', '.join(shipped())}); pass a run folder (--workdir of the training)"
             )
         config.encoder.convolution = convolution or config.encoder.convolution
         own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config)
@@ -172,19 +176,21 @@ class Network:
         return network
 
     def save(self, folder: str | os.PathLike[str], precision: Literal["float32", "float16"] = "float32") -> None:
-        """Stores the network in `folder`, for `load`: one file, network.safetensors.
+        """Writes the network to `folder`/network.safetensors, which `load` reads.
 
         Args:
-          folder: created if need be; another network there is replaced.
-          precision: of the weights; 16 bits move an embedding by about a thousandth of its length.
+          folder: created if needed; a network in it is replaced.
+          precision: of the weights; float16 moves an embedding by about a thousandth of its length.
 
         Raises:
-          ValueError: the network has no `settings` to make it again from.
+          ValueError: the network has no `settings`, which `load` needs.
         """
         if self.settings is None:
-            raise ValueError("this network was made without settings, which `save` stores to make it again")
+            raise ValueError(
+                "this network was made without settings, which `load` needs; pass settings=CONFIG to Network"
+            )
         config = self.settings.copy_and_resolve_references()
-        config.data.data_dir = config.data.manual_dir = ""  # Of no use to others.
+        config.data.data_dir = config.data.manual_dir = ""  # Paths of this machine.
         config.evaluation.copies = self.copies
         encoder = self.variables["encoder"]
         tree = {
@@ -204,29 +210,29 @@ class Network:
         """How scores become answers.
 
         Raises:
-          ValueError: none was fitted for this number of copies.
+          ValueError: no decision was fitted for this number of copies.
         """
         if self._decision is None:
-            known = f"; it has one for copies={min(self._decisions)}" if self._decisions else ""
+            fitted = f"; it has one for copies={min(self._decisions)}" if self._decisions else ""
             raise ValueError(
-                f"{self.place or 'the network'} has no threshold for copies={self.copies}{known}. Evaluate the run "
+                f"{self.place or 'the network'} has no threshold for copies={self.copies}{fitted}. Evaluate the run "
                 f"(again): python launch.py --mode evaluate --workdir {self.place or 'RUN'}"
             )
         return self._decision
 
     @property
     def metric(self) -> Metric | None:
-        """The metric by which the nearest embeddings are those that score highest, if there is one."""
+        """The metric whose nearest embeddings are those with the highest scores; None if there is no such metric."""
         head = self.model.head
         return _METRICS.get(head.distance) if isinstance(head, heads.Distance) else None
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of weights and inputs: what a network embedded, one of another fingerprint cannot read."""
+        """A hash of weights and inputs; only embeddings of networks with the same fingerprint can be compared."""
         return self._digest([dataclasses.asdict(self._inputs) if self._inputs else None, self.copies])
 
     def matches(self, fingerprint: str) -> bool:
-        """Whether `fingerprint` is this network's, also as older versions made it."""
+        """Whether `fingerprint` is of this network, as computed by this or an older version of siamjax."""
         if fingerprint == self.fingerprint:
             return True
         if self._inputs is None or not Run(self.place).is_started:
@@ -243,38 +249,47 @@ class Network:
 
     @property
     def inputs(self) -> Inputs:
-        """The images that it takes.
+        """The images that the network takes.
 
         Raises:
-          ValueError: the network does not say.
+          ValueError: the network was made without `inputs`.
         """
         if self._inputs is None:
-            raise ValueError("this network was made without inputs, which say how to read an image file")
+            raise ValueError(
+                "this network was made without inputs, which say how to read image files; pass inputs=Inputs(SHAPE)"
+            )
         return self._inputs
 
     def read(self, paths: Sequence[str | os.PathLike[str]]) -> np.ndarray:
-        """Image files as uint8 [n, h, w, c], read as in training; n may be 0.
+        """Reads image files as in training: uint8 [n, h, w, c]; n may be 0.
 
         Raises:
-          FileNotFoundError: a file is not there.
-          ValueError: a file cannot be read as an image, or the network does not say what it takes.
+          FileNotFoundError: a file is not found.
+          ValueError: a file cannot be read as an image, or the network was made without `inputs`.
         """
         (height, width, channels), invert = self.inputs.shape, self.inputs.invert
 
-        def one(path):
+        def read_one(path):
             if not os.path.isfile(path):
-                raise FileNotFoundError(f"{files.shown(path)} is not there, or no file")
+                raise FileNotFoundError(f"{files.shown(path)} not found, or not a file")
             return image_files.read(path, height, channels, invert)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            pixels = list(pool.map(one, paths))
+            pixels = list(pool.map(read_one, paths))
         return np.stack(pixels) if pixels else np.zeros((0, height, width, channels), np.uint8)
 
     def embed(self, images: np.ndarray | Images, description: str = "") -> np.ndarray:
-        """uint8 [n, h, w, c] -> embeddings float32 [n, d]; with a `description`, under a progress bar.
+        """Embeds images.
+
+        Args:
+          images: uint8 [n, h, w, c].
+          description: shown with a progress bar; no bar if "".
+
+        Returns:
+          Embeddings float32 [n, d].
 
         Raises:
-          ValueError: the images are not of the network's `inputs`.
+          ValueError: the images do not match the network's `inputs`.
         """
         if self._inputs and (tuple(images.shape[1:]) != self._inputs.shape or images.dtype != np.uint8):
             height, width, channels = self._inputs.shape
@@ -292,10 +307,17 @@ class Network:
         return embeddings / (1 + self.copies)
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Embeddings [n, d] and pairs of their numbers int [p, 2], 0..n-1 -> logits of "same" float32 [p].
+        """Scores pairs of embeddings.
+
+        Args:
+          embeddings: float [n, d].
+          pairs: int [p, 2], image numbers 0..n-1.
+
+        Returns:
+          Logits of "same", float32 [p].
 
         Raises:
-          ValueError: the pairs are of another shape, or a number is beyond the embeddings.
+          ValueError: `pairs` has another shape, or a number is out of range.
         """
         pairs = np.asarray(pairs)
         if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -307,7 +329,7 @@ class Network:
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        """Embeddings [q, d] and [n, d] -> logits of "same" float32 [q, n], a block of both at a time."""
+        """Scores all queries [q, d] against a gallery [n, d], in blocks: logits of "same", float32 [q, n]."""
         scores = np.empty((len(queries), len(gallery)), np.float32)
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
@@ -317,18 +339,18 @@ class Network:
         return scores
 
     def score_trials(self, embeddings: np.ndarray, query: np.ndarray, support: np.ndarray) -> np.ndarray:
-        """The mean logit of each query with each identity of its support set.
+        """Scores one-shot or few-shot trials: the mean logit over the shots of each identity.
 
         Args:
-          embeddings: [n, d].
-          query: int [r, q], numbers 0..n-1: r runs of q queries each.
-          support: int [r, ways, shots], their numbers.
+          embeddings: float [n, d].
+          query: int [r, q], image numbers 0..n-1: r runs of q queries each.
+          support: int [r, ways, shots], image numbers.
 
         Returns:
-          float32 [r, q, ways].
+          Float32 [r, q, ways].
 
         Raises:
-          ValueError: a number is beyond the embeddings.
+          ValueError: a number is out of range.
         """
         _, ways, shots = support.shape
         numbers = (_numbers(query, len(embeddings), "query"), _numbers(support, len(embeddings), "support"))
@@ -337,7 +359,7 @@ class Network:
         return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
 
     def verify(self, first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Answer:
-        """Whether the image files `first` and `second` show the same identity; raises as `read` and `decision` do."""
+        """Decides whether two image files show the same identity; raises as `read` and `decision` do."""
         decision, embeddings = self.decision, self.embed(self.read([first, second]))
         score = float(self.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
         return Answer(
@@ -355,13 +377,13 @@ def shipped() -> list[str]:
 
 
 def inputs_of(config: ConfigDict) -> Inputs:
-    """What a network of this configuration takes."""
+    """The inputs of a network of this configuration."""
     source, size = SOURCES[config.data.name], config.data.size
     return Inputs((size, size, source.channels(config.data)), source.invert(config.data))
 
 
 def _stored(path):
-    """Configuration, weights, running statistics and decisions of a file of `Network.save`."""
+    """Configuration, weights, running statistics and decisions from a file that `Network.save` wrote."""
     try:
         with safetensors.safe_open(path, framework="np") as file:
             saved = file.metadata()
@@ -370,13 +392,13 @@ def _stored(path):
         decisions = json.loads(saved.get("decisions", "{}"))
         decisions = {int(copies): Decision.read(decision) for copies, decision in decisions.items()}
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is of another version, or damaged: {error}; save the network again") from error
+        raise ValueError(f"{path} is damaged, or of another version ({error}); save the network again") from error
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     return config, tree["params"], tree.get("batch_stats", {}), decisions
 
 
 def _numbers(numbers, count, name):
-    """`numbers` as int32, checked to be of `count` images: JAX would take the nearest for one that is not there."""
+    """`numbers` as int32, checked to be in 0..count-1, as JAX would silently clip them."""
     numbers = np.asarray(numbers)
     if not numbers.size:
         return numbers.astype(np.int32)
@@ -392,7 +414,7 @@ def _numbers(numbers, count, name):
 
 @functools.lru_cache(maxsize=8)
 def _copy_program(model, distort):
-    """As "embed" below, of distorted images: (variables, key), images -> embeddings."""
+    """Like "embed" in `_programs`, for distorted images: (variables, key), images -> embeddings."""
 
     def embed_copy(arguments, images):
         variables, key = arguments
@@ -404,7 +426,7 @@ def _copy_program(model, distort):
 
 @functools.lru_cache(maxsize=8)
 def _programs(model):
-    """The model's evaluation functions, the same objects for the same model, so that each is compiled once."""
+    """The evaluation functions of a model. Cached, as each function object is compiled once."""
 
     def embed(variables, images: chex.Array) -> chex.Array:
         return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)

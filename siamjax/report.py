@@ -1,4 +1,4 @@
-"""Figures -> tables on the terminal, and pictures in a folder."""
+"""Reports of figures: tables on the terminal, and pictures in a folder."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,22 @@ from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
 
 _QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
-_WORST = 12  # wrong pairs of each kind that are shown
-_FRAME, _CELL = 3, 44  # pixels: width of a frame, and least size of an image within it
+_WORST = 12  # wrong pairs of each kind shown, at most
+_FRAME, _CELL = 3, 44  # pixels: width of a frame, least size of an image within it
 
 
 def note(message: str) -> None:
-    """Prints one line."""
+    """Prints `message` on one line."""
     rich.console.Console().print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(results: Mapping[str, Any], title: str) -> None:
-    """Prints protocol, accuracy, its 95 % interval and over what that is, and trials of a results.json; seeds above."""
+    """Prints the accuracies of a results.json with their 95 % intervals, units and trials.
+
+    Args:
+      results: protocol -> {"accuracy", "ci95", "trials", "seed", "over", "units"}.
+      title: printed above the table, with the seeds.
+    """
     seeds = sorted({row["seed"] for row in results.values() if row["seed"] is not None})
     drawn = f"; trials drawn with seed {', '.join(map(str, seeds))}" if seeds else ""
     shown = rich.table.Table(title=f"{title}{drawn}")
@@ -36,16 +41,22 @@ def table(results: Mapping[str, Any], title: str) -> None:
     for column in ("", "95 %", "over", "trials"):
         shown.add_column(column, justify="right")
     for name, row in results.items():
-        # Older versions had intervals over trials.
+        # Older versions estimated intervals over trials.
         over = f"{row['units']} {row['over']}" if "over" in row else "trials"
         shown.add_row(name, f"{100 * row['accuracy']:.2f}", _interval(row["ci95"]), over, str(row["trials"]))
     _print(shown)
     if any(row["ci95"] is None for row in results.values()):
-        note("No interval (-): none is wrong or none is right, or they are over fewer than three")
+        note("No interval (-): all trials are right or all are wrong, or there are fewer than three units")
 
 
 def figures(values: Mapping[str, float], title: str, intervals: Mapping[str, Any] | None = None) -> None:
-    """Prints name and value, and the 95 % intervals over identities where they are given."""
+    """Prints figures in percent.
+
+    Args:
+      values: name -> 0..1.
+      title: printed above the table.
+      intervals: name -> the 95 % interval over identities, or None; None for no column of intervals.
+    """
     shown = rich.table.Table(title=title, min_width=len(title) + 4)
     shown.add_column("measure")
     shown.add_column("%", justify="right")
@@ -61,8 +72,7 @@ def _interval(bounds):
 
 
 def _print(shown):
-    """Prints a table under its title: plain, so that it fits in 80 columns, and uncut where the terminal is narrower,
-    as names and figures are there to be copied."""
+    """Prints a table under its title: without borders, to fit in 80 columns, and never truncated, to be copied."""
     if shown.title:
         note(f"\n{shown.title}")
     shown.title, shown.min_width = None, None
@@ -76,31 +86,31 @@ def pictures(
     folder: pathlib.Path,
     about: str,
     dataset: Dataset,
-    asked: PairScores,
-    found: Sequence[Measure | Skipped],
+    pairs: PairScores,
+    outcomes: Sequence[Measure | Skipped],
     page: tuple[one_shot.Trials, np.ndarray] | None = None,
 ) -> None:
-    """Draws an evaluation: trials.png, verification.png, worst_pairs.png and reliability.png.
+    """Draws the pictures of an evaluation: trials.png, verification.png, worst_pairs.png and reliability.png.
 
     Args:
       folder: where they are stored.
-      about: which run and data they are of.
+      about: names the run and the data.
       dataset: the test data.
-      asked: its pairs and their scores.
-      found: the figures, of which AUC, EER and log loss are written into the pictures.
-      page: trials on the test data and their scores float [r, q, ways]; None for no picture of them.
+      pairs: its pairs and their scores.
+      outcomes: the figures; pictures show AUC, EER and log loss.
+      page: trials on the test data and their scores float [r, q, ways]; None for no trials.png.
     """
-    measures = {one.name: one.value for one in found if isinstance(one, Measure) and one.table == "pairs"}
+    measures = {row.name: row.value for row in outcomes if isinstance(row, Measure) and row.table == "pairs"}
     if page:
         trials(folder, about, dataset, *page)
-    _verification(folder, about, asked, measures)
-    _worst_pairs(folder, about, dataset, asked)
-    _reliability(folder, about, asked, measures["log_loss"])
+    _verification(folder, about, pairs, measures)
+    _worst_pairs(folder, about, dataset, pairs)
+    _reliability(folder, about, pairs, measures["log_loss"])
 
 
-def _verification(folder, about, asked, measures):
-    """ROC and DET curves, and the scores of both kinds of pairs."""
-    same, scores = asked.same, asked.scores
+def _verification(folder, about, pairs, measures):
+    """Draws ROC and DET curves, and the scores of same and different pairs."""
+    same, scores = pairs.same, pairs.scores
     false_accepts, true_accepts = roc(scores, same)
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     figure.suptitle(about, fontsize=10, parse_math=False)
@@ -116,7 +126,7 @@ def _verification(folder, about, asked, measures):
     middle.set(xlim=(1e-4, 1), ylim=(1e-4, 1), xscale="log", yscale="log")
     for kind, name in ((same, "same"), (~same, "different")):
         right.hist(scores[kind], bins=np.histogram_bin_edges(scores, 60), alpha=0.6, label=name)
-    right.axvline(asked.decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
+    right.axvline(pairs.decision.threshold, color="black", linewidth=1, label="threshold, from validation pairs")
     right.set(title="scores of test pairs", xlabel="score", ylabel="pairs")
     right.legend()
     for axis in (left, middle):
@@ -124,51 +134,61 @@ def _verification(folder, about, asked, measures):
     _save(figure, folder, "verification.png")
 
 
-def _worst_pairs(folder, about, dataset, asked):
-    """The mistakes farthest from the threshold, the worst of each two identities."""
-    pairs, same, scores, decision = asked.pairs, asked.same, asked.scores, asked.decision
-    beyond = np.where(same, decision.threshold - scores, scores - decision.threshold)
+def _worst_pairs(folder, about, dataset, scored):
+    """Draws the mistakes farthest from the threshold, one per pair of identities."""
+    pairs, same, scores, decision = scored.pairs, scored.same, scored.scores, scored.decision
+    error = np.where(same, decision.threshold - scores, scores - decision.threshold)
     wrong = decision.same(scores) != same
     rows, titles = [], []
     for kind, name, each in (
-        (~same, "false accepts: called the same", "two identities"),
-        (same, "false rejects: called different", "identity"),
+        (~same, "false accepts: judged the same", "pair of identities"),
+        (same, "false rejects: judged different", "identity"),
     ):
-        shown = worst_of_each(beyond, wrong & kind, dataset.label[pairs])[:_WORST]
+        shown = worst_of_each(error, wrong & kind, dataset.label[pairs])[:_WORST]
         if len(shown):
             cells = [[_cell(image, _WRONG, dataset.ink) for image in dataset.images[pairs[number]]] for number in shown]
             rows.append(np.concatenate([np.concatenate(two) for two in cells], axis=1))
             count = f"{np.sum(wrong & kind)} of {np.sum(kind)} pairs are {name}"
             titles.append(f"{count}; the worst of each {each}, {len(shown)} shown")
     if not rows:
-        return note("no test pair is judged wrongly")
+        return note("all test pairs are judged correctly")
     _page(folder, "worst_pairs.png", rows, titles, about)
 
 
-def worst_of_each(beyond: np.ndarray, wrong: np.ndarray, identities: np.ndarray) -> np.ndarray:
-    """The numbers of `wrong` pairs, bool [n], farthest `beyond` the threshold first, float [n]; of the pairs of two
-    `identities`, int [n, 2] in either order, the first alone."""
-    order = np.argsort(-beyond, kind="stable")
+def worst_of_each(error: np.ndarray, wrong: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    """The worst mistake of each pair of identities.
+
+    Args:
+      error: float [n], how far the score of each pair is on the wrong side of the threshold.
+      wrong: bool [n], which pairs are mistakes.
+      identities: int [n, 2], of the two images of each pair, in either order.
+
+    Returns:
+      Pair numbers, int [m], worst first.
+    """
+    order = np.argsort(-error, kind="stable")
     order = order[wrong[order]]
     _, first = np.unique(np.sort(identities[order], axis=1), axis=0, return_index=True)
     return order[np.sort(first)]
 
 
-def _reliability(folder, about, asked, log_loss):
-    """The share of pairs that are the same, against the probability that was given."""
-    probability = asked.decision.probability(asked.scores)
+def _reliability(folder, about, pairs, log_loss):
+    """Draws the share of same pairs against the predicted probability."""
+    probability = pairs.decision.probability(pairs.scores)
     place = np.minimum((10 * probability).astype(int), 9)
-    count, same, total = (np.bincount(place, weight, 10) for weight in (None, asked.same, probability))
+    count, same, total = (np.bincount(place, weight, 10) for weight in (None, pairs.same, probability))
     filled = count > 0
     figure = Figure(figsize=(5, 5.6), layout="constrained")
     figure.suptitle(about, fontsize=8)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     upper.plot(total[filled] / count[filled], same[filled] / count[filled], marker="o")
-    upper.set(title=f"reliability on test pairs: log loss {log_loss:.3f} (of always ½ 0.693)", ylabel="share the same")
-    for kind, name in ((asked.same, "same"), (~asked.same, "different")):
+    upper.set(
+        title=f"reliability on test pairs: log loss {log_loss:.3f} (0.693 for always ½)", ylabel="share of same pairs"
+    )
+    for kind, name in ((pairs.same, "same"), (~pairs.same, "different")):
         lower.hist(probability[kind], bins=np.linspace(0, 1, 21), alpha=0.6, label=name)
-    lower.set(xlabel="probability of the same", ylabel="pairs", xlim=(0, 1))
+    lower.set(xlabel="probability of same", ylabel="pairs", xlim=(0, 1))
     lower.legend()
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
@@ -176,9 +196,12 @@ def _reliability(folder, about, asked, log_loss):
 
 
 def curves(folder: pathlib.Path, table: pathlib.Path, about: str) -> None:
-    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: curves.png in `folder`.
+    """Draws loss, pair accuracy and validation one-shot accuracy over the steps: curves.png.
 
-    `table` is a metrics.csv; `about` says which run and data they are of.
+    Args:
+      folder: where it is stored.
+      table: a metrics.csv.
+      about: names the run and the data.
     """
     rows = metrics.read(table)
     titles = {
@@ -207,17 +230,17 @@ def trials(
     rights: int = 4,
     mistakes: int = 20,
 ) -> None:
-    """Draws some trials, the wrong ones among them: trials.png in `folder`.
+    """Draws some correct trials and mistakes: trials.png.
 
-    A row is a trial: the query, then its support set with the right identity framed green and a wrong choice red.
+    Each row is a trial: the query, then its support set with the right identity framed green and a wrong choice red.
 
     Args:
       folder: where it is stored.
-      about: which run and data they are of.
-      dataset: where the trials' images are.
+      about: names the run and the data.
+      dataset: the images of the trials.
       trials: one-shot trials on it.
       scores: float [r, q, ways].
-      rights: number of rightly answered trials shown, at most.
+      rights: number of correct trials shown, at most.
       mistakes: number of mistakes shown, at most.
     """
     wrong = ~one_shot.right(scores, trials.answer)
@@ -239,13 +262,13 @@ def trials(
         rows.append(np.concatenate(cells, axis=1))
     title = (
         f"{wrong.size} trials, {wrong.sum()} mistakes ({min(wrong.sum(), mistakes)} of them shown, last). "
-        "On the left the query; green the right one; red a wrong choice"
+        "Left: the query; green: the right identity; red: a wrong choice"
     )
     _page(folder, "trials.png", [np.concatenate(rows)], [title], about)
 
 
 def _page(folder, name, blocks, titles, about):
-    """Saves blocks of images, uint8 [h, w, 3] each, pixel by pixel below one another, each under its title."""
+    """Saves blocks of images, uint8 [h, w, 3] each, stacked without scaling, each under its title."""
     sizes = [block.shape[0] / 100 + 0.4 for block in blocks]
     width = max(900, *(block.shape[1] for block in blocks)) / 100
     figure = Figure(figsize=(width, sum(sizes) + 0.3), layout="constrained")
@@ -261,11 +284,17 @@ def _page(folder, name, blocks, titles, about):
 
 
 def contact_sheet(query: str, matches: Sequence, path: str) -> None:
-    """Saves a picture of the image file `query` and of its `matches`, a sequence of `gallery.Match`, best first."""
+    """Saves a picture of a query and its matches.
+
+    Args:
+      query: image file.
+      matches: `gallery.Match` each, best first.
+      path: where the picture is stored.
+    """
     with opened(query) as image:
         pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
     for match in matches:
-        # What was enrolled elsewhere has no thumbnail here, but perhaps its file.
+        # Images enrolled on another machine have no thumbnail here, but the file may exist.
         place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.exists()), None)
         image = np.full((96, 96, 3), 230, np.uint8)
         if place:
@@ -286,7 +315,7 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
 
 
 def _cell(image, frame, ink):
-    """uint8 [h, w, c] -> uint8 [cell, cell, 3], enlarged and framed; `ink` as in `Dataset`."""
+    """Enlarges and frames an image uint8 [h, w, c]: uint8 [cell, cell, 3]; `ink` as in `Dataset`."""
     scale = -(-_CELL // image.shape[0])
     if image.shape[2] == 1:
         image = image.repeat(3, axis=2)

@@ -1,9 +1,8 @@
-"""Trains a run: its configuration and folder -> checkpoints and metrics; then evaluates it."""
+"""Trains a run, then evaluates it: configuration and folder -> checkpoints, metrics, figures."""
 
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,21 +14,22 @@ from siamjax.evaluation import drawn, one_shot
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
 from siamjax.training import loop, state, step
-from siamjax.training.checkpoint import Checkpoints, shapes
+from siamjax.training.checkpoint import Checkpoints, first_difference, shapes
 from siamjax.training.metrics import MetricsLog
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Trains as `config` says, or resumes, then evaluates the kept checkpoint: the best, or the last (`train.keep`).
+    """Trains or resumes a run, then evaluates its best or last checkpoint (`train.keep`).
 
-    A run that is trained and evaluated is left as it is.
+    A run that is already trained and evaluated is not changed.
 
     Args:
       config: see siamjax/run/settings.py.
-      workdir: the run folder; created if need be.
+      workdir: the run folder; created if needed.
 
     Raises:
-      ValueError: the configuration or the data does not fit, or `workdir` holds a run of another configuration.
+      ValueError: the configuration is invalid, the data does not fit it, or `workdir` contains a run of another
+        configuration.
       FloatingPointError: training diverged.
     """
     run = Run(workdir)
@@ -37,25 +37,25 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     parallel.from_main(lambda: run.check_resumable(config))
     settings.check(config)
     datasets = parallel.main_first(lambda: data.load(config.data))
-    drawn.pairs(config.evaluation, datasets)  # What evaluation would refuse is refused before the training.
+    drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
     training = _prepare(config, datasets)
-    # Nothing is written before these lines, so that a configuration that cannot run leaves nothing behind.
+    # Nothing is written before here, so that a configuration that cannot run leaves no files.
     parallel.from_main(lambda: run.check_identities(datasets))
     start = training.start
     if config.train.start and not run.checkpoints.exists():
         start = _started_from(config.train.start, start)
     parallel.from_main(lambda: run.start(config, datasets))
-    progress, done = _train(config, run, training, start)
+    progress, complete = _train(config, run, training, start)
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))
-    if done and parallel.from_main(lambda: run.figures.are_of(progress["best_step"])):
+    if complete and parallel.from_main(lambda: run.figures.are_of(progress["best_step"])):
         parallel.from_main(lambda: show_again(config, run, progress["best_step"]))
     else:
         judge(config, run, run.figures, datasets)
 
 
 class _Training:
-    """What the configuration and the data make: the first state, the update, the batches, and how to validate."""
+    """Everything the loop needs, made from configuration and data: initial state, update, batches, validation."""
 
     def __init__(self, config: ConfigDict, datasets: Mapping[str, Dataset]):
         self.model = model = parts.make_model(config)
@@ -76,43 +76,40 @@ class _Training:
         """One-shot accuracy on the validation trials, 0..1."""
         network, trials = Network(self.model, *parallel.first(replicated.judged())), self._trials
         scores = network.score_trials(network.embed(self._validation.images), trials.query, trials.support)
-        # Whether to stop is decided by this number: all processes take the same.
+        # Training stops by this number, so all processes must use the same.
         return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
 
 
 def _prepare(config, datasets):
     training = _Training(config, datasets)
-    asked = config.batch.identities * config.batch.per_identity
-    if config.batch.mode == "identities" and training.images < asked and parallel.is_main_process():
-        report.note(f"batches are of {training.images} images, not {asked}: the training data has no more identities")
+    requested = config.batch.identities * config.batch.per_identity
+    if config.batch.mode == "identities" and training.images < requested and parallel.is_main_process():
+        report.note(f"batches have {training.images} images, not {requested}: the training data has too few identities")
     return training
 
 
 def _started_from(place: str, start: state.State) -> state.State:
-    """`start` with the weights of a trained network."""
+    """`start` with the weights of the network in `place`."""
     try:
         network = Network.load(place, copies=0)
     except FileNotFoundError as error:
-        raise ValueError(f"train.start={place!r} holds no trained network: {error}") from error
+        raise ValueError(f"train.start={place!r}: {error}") from error
     encoder = network.variables["encoder"]
     params = {"encoder": encoder["params"], "head": network.variables["head"]}
-    there, here = shapes((params, encoder["batch_stats"])), shapes((_trained(start), start.batch_stats))
-    differing = [name for name in sorted({**there, **here}) if there.get(name) != here.get(name)]
-    if differing:
-        name = differing[0]
+    stored = shapes((params, encoder["batch_stats"]))
+    expected = shapes(({part: start.params[part] for part in params}, start.batch_stats))
+    name = first_difference(stored, expected)
+    if name:
         raise ValueError(
-            f"train.start={place!r}: its network does not fit the configured encoder or head: {name} is "
-            f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} as configured"
+            f"train.start={place!r}: the network does not fit the configured encoder or head: {name} is "
+            f"{stored.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; configure the same "
+            "encoder and head, or start from another network"
         )
     return state.from_weights(start, params, encoder["batch_stats"])
 
 
-def _trained(start) -> dict[str, Any]:
-    return {part: start.params[part] for part in ("encoder", "head")}
-
-
 def _train(config, run, training, start):
-    """Trains until the end; (progress, whether there was nothing left to train)."""
+    """Trains to the end; returns (progress, whether training was already complete)."""
     checkpoints = Checkpoints(run.checkpoints)
     try:
         restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)

@@ -237,7 +237,7 @@ def test_enroll_names_every_unreadable_file_or_skips_them(run, faces, damaged, t
     assert cli.main(command) == 2
     told = capsys.readouterr().err
     assert "2 of 3 images cannot be read: " in told and "--skip-unreadable" in told
-    assert f"{damaged} cannot be read as an image" in told and f"{lost} is not there" in told
+    assert f"{damaged} cannot be read as an image" in told and f"{lost} not found" in told
     assert not (tmp_path / "new" / "gallery.json").exists()
     assert cli.main([*command, "--skip-unreadable"]) == 0
     out, told = capsys.readouterr()
@@ -251,7 +251,7 @@ def test_enroll_names_every_unreadable_file_or_skips_them(run, faces, damaged, t
     found = Gallery(tmp_path / "new")
     assert found.enroll([good, damaged], ["ann", "bob"], skip_unreadable=True).keys() == {1}
     assert found.identities() == {"ann": 3}
-    with pytest.raises(FileNotFoundError, match="1 of 2 images cannot be read: .*lost.png is not there"):
+    with pytest.raises(FileNotFoundError, match="1 of 2 images cannot be read: .*lost.png not found"):
         found.enroll([good, lost], ["ann", "ann"])
 
 

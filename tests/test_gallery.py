@@ -129,7 +129,7 @@ def test_evaluating_on_other_data_leaves_the_runs_threshold(run, tmp_path, capsy
     evaluate(config, run)
     assert (run / "verification.json").read_text() == before
     folder = run / "evaluations" / "data.folder.invert=True"
-    assert f"data.folder.invert differ(s) from the run's training: the figures go to {folder}" in said(capsys)
+    assert f"data.folder.invert differ(s) from the run's training: figures are stored in {folder}" in said(capsys)
     assert (folder / "verification.json").exists() and (folder / "report" / "worst_pairs.png").exists()
 
 
@@ -158,7 +158,7 @@ def test_verify_uses_the_threshold_and_calibration_of_the_run(run, faces, capsys
         right += answer["same"] == same
     assert right >= 10
     assert cli.main(["verify", str(run), *[str(faces / "person00" / "1.png")] * 2]) == 0
-    assert said(capsys).startswith("same: probability of the same ") and answer["distance"] > 0
+    assert said(capsys).startswith("same: probability of same ") and answer["distance"] > 0
 
 
 def test_pairs_agrees_with_verify(run, faces, tmp_path, capsys):
@@ -289,7 +289,7 @@ def test_probe_measures_how_well_embeddings_predict_a_target(run, faces, tmp_pat
     assert cli.main(["probe", str(output), str(table), "--json", "--regression"]) == 0
     assert json.loads(said(capsys))["linear"] > 0.5
     table.write_text("\n".join(["path,target", *lines, "none.png,person"]))
-    for flags, message in (([], "none.png"), (["--regression"], "line 2: target 'person00' is no number")):
+    for flags, message in (([], "none.png"), (["--regression"], "line 2: target 'person00' is not a number")):
         assert cli.main(["probe", str(output), str(table), *flags]) == 2
         assert message in capsys.readouterr().err
 
@@ -514,10 +514,13 @@ def test_errors_are_one_line(run, filled, faces, tmp_path, capsys):
     unjudged = shutil.copytree(run, tmp_path / "unjudged")
     (unjudged / "verification.json").unlink()
     for command, message in (
-        (["verify", str(tmp_path / "none"), image, image], "none is no folder, nor one of the networks"),
+        (
+            ["verify", str(tmp_path / "none"), image, image],
+            "none not found: it is neither a folder nor one of the networks",
+        ),
         (["verify", str(old), image, image], "data.kind is not a setting of this version"),
         (["verify", str(unjudged), image, image], "has no threshold for copies=0. Evaluate the run"),
-        (["verify", str(run), image, str(tmp_path / "no.png")], "no.png is not there"),
+        (["verify", str(run), image, str(tmp_path / "no.png")], "no.png not found"),
         (["list", str(tmp_path / "none")], "holds no gallery; create one: siamjax enroll GALLERY --checkpoint"),
         (["list", str(tmp_path / "file")], "is a file; name a folder"),
         (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),

@@ -116,7 +116,7 @@ def test_other_figures_go_to_a_folder_of_their_own(finished, tmp_path):
     code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", "--config.evaluation.seed=1"))
     assert code == 0, errors
     own = workdir / "evaluations" / "evaluation.seed=1"
-    assert f"evaluation.seed differ(s) from the run's training: the figures go to {own}" in output
+    assert f"evaluation.seed differ(s) from the run's training: figures are stored in {own}" in output
     assert json.loads((own / "results.json").read_text())["verification"]["seed"] == 1
     assert json.loads((own / "results_config.json").read_text())["evaluation"]["seed"] == 1
     assert (own / "verification.json").exists() and (own / "report" / "trials.png").exists()
@@ -150,7 +150,7 @@ def test_mnists_test_files_alone_are_judged_by_the_runs_own_threshold(finished, 
     asked = ("--config.data.name=mnist", f"--config.data.manual_dir={digits}")
     code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", *asked))
     assert code == 0, errors
-    assert "verified by that of the run" in output
+    assert "verified with the threshold of the run" in output
     results = json.loads((workdir / "evaluations" / "mnist" / "results.json").read_text())
     assert set(results) == {"verification", *(f"between_10way_{shots}shot" for shots in (1, 5))}
 
@@ -207,8 +207,8 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.train.stepz=3"], ["config.train.stepz", '"steps"']),
         (["--config.trian.steps=3"], ["config.trian.steps", '"train"']),
         (["--config.train.steps=many"], ["config.train.steps=many"]),
-        (["--config", "configs/absent.py"], ["configs/absent.py: there is no such file", "configs/quickstart.py"]),
-        (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; name another folder"]),
+        (["--config", "configs/absent.py"], ["configs/absent.py not found", "configs/quickstart.py"]),
+        (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; choose another folder"]),
         (["--workdir=WORKDIR/broken"], ["broken/config.json is damaged", "another --workdir"]),
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["'train'", "--config.KEY=VALUE"]),
@@ -219,7 +219,7 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
         (["--config.batch.mode=assigned", "--config.loss.name=contrastive"], ["batch.mode='assigned'", "not glyphs"]),
         (["--config.evaluation.trials=30"], ["evaluation.trials=30", "multiple of evaluation.ways=20"]),
-        (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none holds no checkpoint"]),
+        (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none has no checkpoint"]),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):

@@ -137,7 +137,7 @@ def test_flags_that_do_not_fit_together_are_refused(place):
 
 def test_a_process_with_a_different_configuration_is_told_the_difference(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "from_main", lambda function: {**function(), "seed": 9})  # Process 0 has seed 9.
-    with pytest.raises(ValueError, match="process 0 has another configuration than this one: seed is 9 there, 0 here"):
+    with pytest.raises(ValueError, match="process 0 runs a different configuration: seed is 9 there, 0 here"):
         train(quickstart.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

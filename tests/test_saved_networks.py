@@ -61,7 +61,7 @@ def test_a_damaged_file_is_named(network, tmp_path):
     network.save(tmp_path)
     content = (tmp_path / "network.safetensors").read_bytes()
     (tmp_path / "network.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"network.safetensors is of another version, or damaged"):
+    with pytest.raises(ValueError, match=r"network.safetensors is damaged, or of another version"):
         Network.load(tmp_path)
 
 

@@ -7,28 +7,29 @@ import sys
 from siamjax import __version__, host
 from siamjax.cli import gallery, network
 
-_ABOUT = """A CHECKPOINT is the run folder of a training (`launch.py --workdir`).
+_ABOUT = """CHECKPOINT is the run folder of a training (`launch.py --workdir`), or the name of a network that comes with
+siamjax (omniglot-fast).
 
 exit status:
-  0  done; of verify: the two are the same
-  1  of verify: they are different
-  2  trouble, named on standard error; images that cannot be read do not keep the others from their answers
+  0  success; verify: same identity
+  1  verify: different identities
+  2  error, reported on standard error; unreadable images do not stop the others from being processed
 """
 
-# What adds the commands: functions of one that is called (name, function of the options, description) -> parser.
+# Functions that add commands. Each is called with `add`: (name, function of the options, description) -> parser.
 GROUPS = [network.add_commands, gallery.add_commands]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command with `arguments`, those of the process if None; returns the exit status."""
+    """Runs the command with `arguments`, or those of the process if None; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         status = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads the output has enough (`| head`). What is left must not be tried again as Python ends.
+        # The reader of the output has stopped, such as `| head`. Python would flush the rest at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # As the shell says of a program that SIGPIPE ended.
+        return 141  # 128 + SIGPIPE, as shells report it.
     except (ValueError, OSError, ImportError) as error:
         print(f"siamjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command() -> None:
-    """The installed command."""
+    """The entry point of the installed command `siamjax`."""
     host.tune()
     sys.exit(main())
 

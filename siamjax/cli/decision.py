@@ -1,4 +1,4 @@
-"""The options that move the threshold of a command that decides."""
+"""The options `--threshold` and `--far` of commands that decide."""
 
 import argparse
 import sys
@@ -6,27 +6,30 @@ from typing import Any
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Adds `--threshold` and `--far`, of which one may be given."""
+    """Adds `--threshold` and `--far`, which exclude each other."""
     group = command.add_mutually_exclusive_group()
     group.add_argument(
-        "--threshold", type=float, metavar="SCORE", help="same above this score; default: as fitted on validation pairs"
+        "--threshold", type=float, metavar="SCORE", help="same above this score; default: fitted on validation pairs"
     )
     group.add_argument(
         "--far",
         type=float,
         metavar="RATE",
-        help="the threshold at which this share of different pairs is called the same (0.01, say), as the validation "
-        "pairs tell; it changes answers, not probabilities",
+        help="use the threshold with this false accept rate on validation pairs, such as 0.01; it changes answers, not "
+        "probabilities",
     )
 
 
 def arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The options as `Network.load` and `Gallery` take them."""
+    """The options as keyword arguments of `Network.load` and `Gallery`."""
     return {"threshold": options.threshold, "far": options.far}
 
 
 def note(options: argparse.Namespace, network: Any, enrolled: int = 1) -> None:
-    """Says on standard error what a false accept rate that was asked for rests on; `enrolled` images are compared."""
+    """Reports on standard error which pairs a requested false accept rate was measured on.
+
+    `enrolled` is the number of images that each query is compared with.
+    """
     if options.far is None:
         return
     decision, many = network.decision, ""

@@ -1,4 +1,4 @@
-"""The commands on a network alone: `verify`, `pairs`, `embed`, `probe` and `export`."""
+"""The commands that need a network and no gallery: `embed`, `probe`, `verify`, `pairs` and `export`."""
 
 import argparse
 import csv
@@ -15,30 +15,34 @@ from siamjax.cli import decision, images
 
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds the commands that need a network alone."""
+    """Adds the commands; `add` as in `siamjax.cli.GROUPS`."""
     embed = add("embed", _embed, "write embeddings of images to an .npz file: embeddings [n, d], paths [n]")
     embed.add_argument("checkpoint")
     embed.add_argument("paths", nargs="+", metavar="PATH", help=images.HELP)
     embed.add_argument("-o", "--output", required=True, metavar="FILE.npz")
 
     probe = add(
-        "probe", _probe, "what do embeddings say of something else? k-NN and linear models, in five folds of groups"
+        "probe",
+        _probe,
+        "how well do embeddings predict another target? k-NN and linear models, five-fold cross-validation by group",
     )
-    probe.add_argument("embeddings", metavar="FILE.npz", help="as embed writes it")
-    probe.add_argument("targets", metavar="TABLE.csv", help="path,target[,group]; paths start from its folder")
-    probe.add_argument("--regression", action="store_true", help="targets are quantities, and figures R²; not classes")
+    probe.add_argument("embeddings", metavar="FILE.npz", help="written by embed")
+    probe.add_argument("targets", metavar="TABLE.csv", help="path,target[,group]; paths are relative to its folder")
+    probe.add_argument(
+        "--regression", action="store_true", help="targets are numbers, and figures are R²; default: classes, accuracy"
+    )
 
-    verify = add("verify", _verify, "are two images of the same identity? exit status 0: yes, 1: no, 2: trouble")
+    verify = add("verify", _verify, "do two images show the same identity? exit status 0: yes, 1: no, 2: error")
     verify.add_argument("checkpoint")
     verify.add_argument("first", metavar="IMAGE")
     verify.add_argument("second", metavar="IMAGE")
 
     decision.add_options(verify)
 
-    pairs = add("pairs", _pairs, "how well are the pairs of a list verified? accuracy, ROC figures, LFW's folds")
+    pairs = add("pairs", _pairs, "verify a list of pairs: accuracy, ROC figures, mean over LFW's folds")
     pairs.add_argument("checkpoint")
     pairs.add_argument("list", metavar="LIST", help="CSV file path_a,path_b,same; or LFW's pairs.txt")
-    pairs.add_argument("--images", metavar="FOLDER", help="that the list's paths start from; default: the list's own")
+    pairs.add_argument("--images", metavar="FOLDER", help="paths are relative to it; default: the folder of LIST")
     pairs.add_argument("-o", "--output", metavar="FILE.csv", help="write path_a,path_b,same,score,probability,accepted")
 
     decision.add_options(pairs)
@@ -54,13 +58,13 @@ def _embed(options):
     from siamjax.network import Network
 
     network = Network.load(options.checkpoint)
-    paths, embeddings, wrong = [], [], 0
+    paths, embeddings, unreadable = [], [], 0
     for part in images.read("embed", network, images.find(options.paths)[0]):
-        good = [(path, image) for path, image, _ in part if image is not None]
-        wrong += len(part) - len(good)
-        if good:
-            paths += [files.shown(os.path.abspath(path)) for path, _ in good]
-            embeddings.append(network.embed(np.stack([image for _, image in good]), "embedding"))
+        readable = [(path, image) for path, image, _ in part if image is not None]
+        unreadable += len(part) - len(readable)
+        if readable:
+            paths += [files.shown(os.path.abspath(path)) for path, _ in readable]
+            embeddings.append(network.embed(np.stack([image for _, image in readable]), "embedding"))
     if not paths:
         return 2
     embeddings, buffer = np.concatenate(embeddings), io.BytesIO()
@@ -70,7 +74,7 @@ def _embed(options):
         print(json.dumps({"output": options.output, "images": len(paths), "components": embeddings.shape[1]}))
     else:
         print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
-    return 2 if wrong else 0
+    return 2 if unreadable else 0
 
 
 def _probe(options):
@@ -85,19 +89,23 @@ def _probe(options):
         with np.load(options.embeddings) as file:
             embeddings, paths = file["embeddings"], file["paths"].tolist()
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{options.embeddings} is not what `siamjax embed` writes ({error})") from error
+        raise ValueError(
+            f"{options.embeddings} is not a file of `siamjax embed` ({error}); write one with siamjax embed -o"
+        ) from error
     number, chosen, targets = {path: number for number, path in enumerate(paths)}, [], []
     groups = []
     for where, row in rows:
         if not row["path"] or not row["target"]:
-            raise ValueError(f"{where}: a path and a target are needed")
+            raise ValueError(f"{where}: expected a path and a target")
         path = files.shown(os.path.abspath(place.parent / row["path"]))
         if path not in number:
-            raise ValueError(f"{where}: {options.embeddings} holds no embedding of {path}")
+            raise ValueError(f"{where}: {options.embeddings} has no embedding of {path}; embed that image too")
         try:
             targets.append(float(row["target"]) if options.regression else row["target"])
         except ValueError as error:
-            raise ValueError(f"{where}: target {row['target']!r} is no number, as --regression wants") from error
+            raise ValueError(
+                f"{where}: target {row['target']!r} is not a number; for classes, omit --regression"
+            ) from error
         chosen.append(number[path])
         groups.append(row.get("group") or path)
     figures = probe.cross_validated(embeddings[chosen], np.array(targets), np.array(groups))
@@ -116,7 +124,7 @@ def _verify(options):
         print(json.dumps(dataclasses.asdict(answer)))
     else:
         print(
-            f"{'same' if answer.same else 'different'}: probability of the same {100 * answer.probability:.1f} %, "
+            f"{'same' if answer.same else 'different'}: probability of same {100 * answer.probability:.1f} %, "
             f"score {answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
         )
     return 0 if answer.same else 1

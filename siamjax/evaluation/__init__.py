@@ -1,4 +1,4 @@
-"""Evaluation: a trained network and data -> figures, each with trials, seed and 95 % interval."""
+"""Evaluation: a trained network and data -> figures, each with its trials, seed and 95 % interval."""
 
 from siamjax.evaluation.evaluators import EVALUATORS, run
 from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject

@@ -1,96 +1,106 @@
-"""Fits a `Decision` on validation pairs: its threshold and probabilities, and what false accepts thresholds bring."""
+"""Fits a `Decision` to validation pairs: threshold, probabilities, and the false accepts of other thresholds."""
 
 import numpy as np
 
 from siamjax.decision import Decision, FalseAccepts
 
-_RANKS = 200  # of false accepts that are kept, about
+_RANKS = 200  # thresholds whose false accepts are stored, approximately
 
 
 def fit_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     """The threshold with the best accuracy on these pairs: same where score > threshold.
 
     Args:
-      scores: float [n], higher for likelier the same.
+      scores: float [n], higher for more similar.
       same: bool [n].
 
     Returns:
-      Midway between two neighbouring scores (the middle one of equally good places), or below or above all of them.
+      The midpoint of two neighbouring scores, or a value below or above all of them; the median of equally good ones.
     """
     order = np.argsort(scores)
-    # In float64, the middle of two neighbouring float32 numbers lies between them.
+    # In float64, because no float32 number is between two neighbouring ones.
     scores, same = scores[order].astype(np.float64), same[order]
-    # Threshold i sits below sorted score i: everything before it is called different.
+    # Threshold i is below sorted score i: all scores before it mean different.
     correct = np.concatenate([[0], np.cumsum(~same)]) + same.sum() - np.concatenate([[0], np.cumsum(same)])
-    places = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
+    thresholds = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
     distinct = np.concatenate([[True], scores[:-1] < scores[1:], [True]])
     best = np.flatnonzero(distinct & (correct == correct[distinct].max()))
-    return float(places[best[len(best) // 2]])
+    return float(thresholds[best[len(best) // 2]])
 
 
 def fit(
     scores: np.ndarray, same: np.ndarray, pairs: np.ndarray | None = None, label: np.ndarray | None = None
 ) -> Decision:
-    """The threshold of `fit_threshold`, one sigmoid that is ½ there, and the false accepts that thresholds bring.
+    """Fits the threshold of `fit_threshold`, a sigmoid that is ½ there, and the false accepts of other thresholds.
 
-    So answer and probability agree, and a gallery accepts fewer strangers than at the middle of a free sigmoid: 10 in
-    place of 22 % over ten fits on six of ORL's people, judged on six others, at a log loss of 0.190 in place of 0.179.
+    With the sigmoid tied to the threshold, answer and probability agree, and a gallery accepts fewer strangers than at
+    the midpoint of a free sigmoid: 10 % instead of 22 %, over ten fits on six people of ORL evaluated on six others, at
+    a log loss of 0.190 instead of 0.179.
 
-    Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score, whose targets
-    stand a little inside 0 and 1, at (n + 1) / (n + 2) and 1 / (n + 2) of n same and different pairs: they are the
-    surer, the more there are. Pairs of few identities tell less than as many independent ones, and more than as many as
-    there are identities: n is the geometric mean of both numbers.
+    Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score. Its targets are
+    not 1 and 0 but (n + 1) / (n + 2) and 1 / (n + 2), where n is the number of same or different pairs: the more pairs,
+    the more extreme the targets. Many pairs of few identities carry less information than as many independent pairs,
+    and more than one pair per identity, so n is the geometric mean of the number of pairs and that of identities.
 
     Args:
-      scores: float [n], higher for likelier the same.
+      scores: float [n], higher for more similar.
       same: bool [n].
-      pairs: int [n, 2], the numbers of both images; a pair that is there twice counts once for n and false accepts.
-      label: int [m], the identity of each image. Without both, pairs count as independent.
+      pairs: int [n, 2], 0..m-1, the image numbers of each pair; duplicates count once for targets and false accepts.
+      label: int [m], the identity of each image. Pairs count as independent unless both `pairs` and `label` are given.
 
     Raises:
-      ValueError: the pairs are not of both kinds.
+      ValueError: all pairs are same pairs, or all are different pairs.
     """
     same, scores = np.asarray(same), np.asarray(scores, np.float64)
     check_kinds(same)
-    once, identities = slice(None), None
+    unique, identities = slice(None), None
     if pairs is not None and label is not None:
-        once = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)[1]
+        unique = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)[1]
         identities = len(np.unique(label[pairs]))
-    counts = np.array([np.sum(~same[once]), np.sum(same[once])])
+    counts = np.array([np.sum(~same[unique]), np.sum(same[unique])])
     n = counts if identities is None else np.sqrt(counts * np.minimum(counts, identities))
-    accepts = _false_accepts(scores[once][~same[once]], identities)
+    accepts = _false_accepts(scores[unique][~same[unique]], identities)
     threshold = fit_threshold(scores, same)
     slope = _slope(scores - threshold, same, ((n + 1) / (n + 2))[same.astype(int)])
     return Decision(threshold, slope, threshold, accepts)
 
 
 def log_loss(probability: np.ndarray, same: np.ndarray) -> float:
-    """−log of the probability, float [n], given to what each pair is, bool [n]: the mean of the means of both kinds.
+    """The mean of −log(probability of the truth), averaged over same pairs and over different pairs, then over both.
 
-    Always ½ has ln 2 = 0.69. That of a pair is at most about 36: a probability of 0 counts as the least that is not.
+    A constant probability of ½ has ln 2 = 0.69. Probabilities of the truth are clipped to at least 2.2e-16, so a pair
+    has at most about 36.
+
+    Args:
+      probability: float [n], 0..1, the predicted probability of "same".
+      same: bool [n].
 
     Raises:
-      ValueError: the pairs are not of both kinds.
+      ValueError: all pairs are same pairs, or all are different pairs.
     """
     check_kinds(np.asarray(same))
     right = np.maximum(np.where(same, probability, 1 - probability), np.finfo(np.float64).eps)
     return float(-(np.log(right[same]).mean() + np.log(right[~same]).mean()) / 2)
 
 
-def _slope(beyond, same, right):
-    """The steepness, not below 0, that explains best which pairs are the same; `right` is how sure each is."""
-    import sklearn.linear_model  # Only what fits needs it, and it takes its time to import.
+def _slope(margin, same, confidence):
+    """The maximum likelihood slope, at least 0.
 
-    # Scaled, the search converges; each pair counts as both kinds, with the weights of its target.
-    scale = np.abs(beyond).mean()
+    `margin` is score - threshold, float [n]; `confidence` the target probability of what each pair is, float [n].
+    """
+    import sklearn.linear_model  # Slow to import, and needed only for fitting.
+
+    # Scaled so that the optimizer converges. Soft targets: each pair counts as same and as different, with weights.
+    scale = np.abs(margin).mean()
     if not scale > 0:
         return 0.0
     model = sklearn.linear_model.LogisticRegression(C=np.inf, fit_intercept=False)
-    model.fit(np.tile(beyond / scale, 2)[:, None], np.r_[same, ~same], sample_weight=np.r_[right, 1 - right])
+    model.fit(np.tile(margin / scale, 2)[:, None], np.r_[same, ~same], sample_weight=np.r_[confidence, 1 - confidence])
     return max(0.0, float(model.coef_[0, 0]) / scale)
 
 
 def _false_accepts(different, identities):
+    """`FalseAccepts` from the scores of different pairs, float [n]."""
     different = np.sort(different)[::-1]
     ranks = np.unique(np.append(np.arange(100), np.geomspace(100, len(different), _RANKS // 2)).astype(int))
     ranks = ranks[ranks < len(different)]
@@ -98,7 +108,7 @@ def _false_accepts(different, identities):
 
 
 def check_kinds(same: np.ndarray) -> None:
-    """Raises ValueError unless there are pairs of both kinds."""
+    """Raises ValueError unless `same`, bool [n], has both same and different pairs."""
     if same.all() or not same.any():
         kind = "same" if same.all() else "different"
-        raise ValueError(f"all {len(same)} pairs are of {kind} identities; verification needs pairs of both kinds")
+        raise ValueError(f"all {len(same)} pairs are {kind} pairs; verification needs both same and different pairs")

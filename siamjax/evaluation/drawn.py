@@ -1,4 +1,4 @@
-"""What an evaluation asks, drawn before the training, so that data that cannot give it is refused then."""
+"""Draws trials and pairs for evaluation. Training does so first, to refuse data that is too small before it starts."""
 
 from collections.abc import Mapping
 
@@ -11,19 +11,24 @@ from siamjax.evaluation import calibration, one_shot, verification
 from siamjax.network import Network
 
 _REMEDY = (
-    "Give identities a second image, or add identities; with images of your own, fewer data.folder.folds give each "
-    "part more of them, and another data.folder.fold or data.folder.seed gives it others"
+    "Give identities a second image, or add identities; with your own images, lower data.folder.folds for more "
+    "identities per part, or change data.folder.fold or data.folder.seed for other ones"
 )
 
 
 def trials(config: ConfigDict, dataset: Dataset, part: str = "validation") -> one_shot.Trials:
-    """The one-shot trials by which training is judged; `config` is the `evaluation` part of a configuration.
+    """Draws the one-shot trials that select the best checkpoint.
 
-    They are within groups; if no group has enough identities that share two sources, they are among all identities.
-    `part` is what messages call the data set.
+    The identities of a trial are of one group; if no group has enough identities that share two sources, they are
+    drawn from the whole data set.
+
+    Args:
+      config: the `evaluation` part of a configuration.
+      dataset: the images.
+      part: name of the data set in messages.
 
     Raises:
-      TooFewImages: there are not two identities with two images each.
+      TooFewImages: fewer than two identities have two images.
     """
     count, seed = config.validation_trials, config.seed + 1
     try:
@@ -37,32 +42,46 @@ def trials(config: ConfigDict, dataset: Dataset, part: str = "validation") -> on
 
 
 def possible_ways(dataset: Dataset, most: int) -> int:
-    """How many identities a trial can have: `most`, or as many as have two images; two at least."""
+    """The number of identities per trial: `most`, or the number of identities with two images if lower; at least 2."""
     return max(2, min(most, one_shot.identities_of(dataset, 2)))
 
 
 def pairs(config: ConfigDict, datasets: Mapping[str, Dataset]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The pairs of validation and test data to verify: image numbers int32 [n, 2], and `same` bool [n], for each part.
+    """Draws the pairs of the validation and test data to verify.
+
+    Args:
+      config: the `evaluation` part of a configuration.
+      datasets: by part; parts other than "validation" and "test" are ignored.
+
+    Returns:
+      Part -> (image numbers int32 [n, 2], `same` bool [n]).
 
     Raises:
-      ValueError: a data set cannot give pairs of both kinds.
+      ValueError: a data set cannot give both same and different pairs.
     """
-    found = {}
+    pairs_of = {}
     for part in ("validation", "test"):
         if part not in datasets:
             continue
         try:
-            found[part] = verification.draw_pairs(
+            pairs_of[part] = verification.draw_pairs(
                 datasets[part], pairs=config.pairs, across_groups=config.across_groups, seed=config.seed
             )
         except ValueError as error:
-            raise ValueError(f"there are no pairs of the {part} data to verify: {error}. {_REMEDY}") from error
-    return found
+            raise ValueError(f"cannot draw pairs to verify from the {part} data: {error}. {_REMEDY}") from error
+    return pairs_of
 
 
 def decision(
-    network: Network, dataset: Dataset, embeddings: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
+    network: Network, dataset: Dataset, embeddings: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> Decision:
-    """The decision that fits the `asked` pairs of a data set best; `embeddings` are float [n, d]."""
-    numbers, same = asked
+    """Fits the decision to pairs of a data set.
+
+    Args:
+      network: scores the pairs.
+      dataset: n images.
+      embeddings: float [n, d].
+      pairs: (image numbers int32 [p, 2], `same` bool [p]).
+    """
+    numbers, same = pairs
     return calibration.fit(network.score_pairs(embeddings, numbers), same, numbers, dataset.label)

@@ -1,4 +1,4 @@
-"""The protocols under which siamese networks are quoted. A data source names those that judge a network on it."""
+"""The protocols in which results of siamese networks are reported. Each data source names those that apply to it."""
 
 import pathlib
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from siamjax.evaluation import (
 )
 from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject, accuracy
 
-_MOST_WAYS = 100  # identities in a trial of identification
+_MOST_WAYS = 100  # identities per identification trial, at most
 
 
 def run(subject: Subject) -> Iterator[Measure | Skipped]:
-    """Runs every evaluator that the data's source names."""
+    """Runs every evaluator that the data source names."""
     source = SOURCES[subject.data.name]
     skipped = source.skipped(subject.data)
     for name in source.evaluators(subject.data):
@@ -34,23 +34,23 @@ def run(subject: Subject) -> Iterator[Measure | Skipped]:
 
 
 def pair_scores(subject: Subject) -> PairScores:
-    """The test pairs with their scores."""
+    """The test pairs with their scores and the decision that judges them."""
     pairs, same = subject.pairs["test"]
     scores = subject.network.score_pairs(subject.embeddings["test"], pairs)
     return PairScores(pairs, same, scores, subject.decision)
 
 
 def _verification(subject):
-    """Koch's table 1: test pairs, judged by the decision that fits the validation pairs best."""
-    asked, seed = pair_scores(subject), subject.config.seed
-    identities = subject.datasets["test"].label[asked.pairs]
-    accepted, count, units = asked.decision.same(asked.scores), len(asked.same), len(np.unique(identities))
-    bounds = verification.intervals_of(asked.scores, asked.same, identities, accepted)
-    value = float(np.mean(accepted == asked.same))
+    """Koch's table 1: test pairs, judged by the decision that was fitted to the validation pairs."""
+    test, seed = pair_scores(subject), subject.config.seed
+    identities = subject.datasets["test"].label[test.pairs]
+    accepted, count, units = test.decision.same(test.scores), len(test.same), len(np.unique(identities))
+    bounds = verification.intervals_of(test.scores, test.same, identities, accepted)
+    value = float(np.mean(accepted == test.same))
     yield Measure("verification", value, bounds["accuracy"], count, seed, "identities", units)
-    for name, value in verification.measures(asked.scores, asked.same).items():
+    for name, value in verification.measures(test.scores, test.same).items():
         yield Measure(name, value, bounds[name], count, seed, "identities", units, "pairs")
-    loss = calibration.log_loss(asked.decision.probability(asked.scores), asked.same)
+    loss = calibration.log_loss(test.decision.probability(test.scores), test.same)
     yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs")
 
 
@@ -64,22 +64,22 @@ def _open_set(subject):
 
 
 def _trials(subject, name, part, draw, **options):
-    """The accuracy of trials that `draw` makes of a part of the data."""
+    """The accuracy on trials that `draw` draws from a part of the data."""
     if part not in subject.datasets:
-        return Skipped(name, f"there is no {part} data")
+        return Skipped(name, f"no {part} data")
     dataset = subject.datasets[part]
     try:
-        asked = draw(dataset, seed=subject.config.seed, **options)
+        trials = draw(dataset, seed=subject.config.seed, **options)
     except one_shot.TooFewImages as error:
         return Skipped(name, str(error))
-    scores = subject.network.score_trials(subject.embeddings[part], asked.query, asked.support)
-    # Trials of one alphabet are alike, and so are those of one identity, or with one most similar to it.
+    scores = subject.network.score_trials(subject.embeddings[part], trials.query, trials.support)
+    # Trials of one alphabet are correlated, as are trials that share an identity or its most similar rival.
     if draw is one_shot.within_group:
-        over, unit = "alphabets", dataset.group[asked.query]
+        over, unit = "alphabets", dataset.group[trials.query]
     else:
-        rival = np.take_along_axis(asked.support[:, :, 0], one_shot.rival(scores, asked.answer), axis=1)
-        over, unit = "identities", dataset.label[np.stack([asked.query, rival], axis=2)]
-    return accuracy(name, one_shot.right(scores, asked.answer), subject.config.seed, over, unit)
+        rival = np.take_along_axis(trials.support[:, :, 0], one_shot.rival(scores, trials.answer), axis=1)
+        over, unit = "identities", dataset.label[np.stack([trials.query, rival], axis=2)]
+    return accuracy(name, one_shot.right(scores, trials.answer), subject.config.seed, over, unit)
 
 
 def _within(subject, prefix="", part="test", **options):
@@ -97,7 +97,7 @@ def _validation_within_group(subject):
 
 
 def _run_alphabets(subject):
-    from siamjax.data.omniglot import RUN_ALPHABETS  # It imports TFDS, which takes a second.
+    from siamjax.data.omniglot import RUN_ALPHABETS  # Imports TFDS, which takes a second.
 
     yield _within(subject, "run_alphabets_", among=RUN_ALPHABETS)
 
@@ -122,20 +122,20 @@ def _identification(subject):
 
 
 def _official_runs(subject):
-    from siamjax.evaluation import official_runs  # It imports TFDS, which takes a second.
+    from siamjax.evaluation import official_runs  # Imports TFDS, which takes a second.
 
     data = subject.data
     cache = pathlib.Path(data.data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "omniglot"
     try:
-        # Of several processes, all must know of the archive, or none.
-        images, asked = parallel.from_main(
+        # All processes must agree on whether the archive was found.
+        images, trials = parallel.from_main(
             lambda: official_runs.load(official_runs.find(data.manual_dir, cache), data.size)
         )
     except (FileNotFoundError, ValueError) as error:
-        yield Skipped("official_runs", str(error))  # The other figures do not depend on this archive.
+        yield Skipped("official_runs", str(error))  # Only this protocol needs the archive.
         return
     embeddings = subject.network.embed(images, "embedding official runs")
-    right = one_shot.right(subject.network.score_trials(embeddings, asked.query, asked.support), asked.answer)
+    right = one_shot.right(subject.network.score_trials(embeddings, trials.query, trials.support), trials.answer)
     yield accuracy("official_runs", right, None, "runs", np.indices(right.shape)[0])
 
 

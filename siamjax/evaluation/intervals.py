@@ -1,8 +1,8 @@
-"""95 % intervals over what is independent (identities, alphabets, runs), not over the pairs or trials made of it.
+"""95 % confidence intervals over independent units (identities, alphabets, runs), not over pairs or trials.
 
-The bootstrap draws as many units as there are, with replacement; a trial counts as often as its unit was drawn. Pairs
-of six people say little about a seventh, however many they are: Bolle, Ratha, Pankanti: Error analysis of pattern
-recognition systems - the subsets bootstrap (2004), https://doi.org/10.1016/j.cviu.2003.08.002.
+The bootstrap resamples units with replacement; a trial counts as often as its unit was drawn. However many pairs of six
+people there are, they say little about a seventh person: Bolle, Ratha, Pankanti: Error analysis of pattern recognition
+systems - the subsets bootstrap (2004), https://doi.org/10.1016/j.cviu.2003.08.002.
 """
 
 from collections.abc import Iterator
@@ -12,33 +12,35 @@ import scipy.special
 
 Interval = tuple[float, float] | None
 
-_RESAMPLES, _BLOCK = 400, 2**18  # enough for a standard deviation; most numbers of a block of resamples
-_LEAST = 3  # units: two say nothing about how much units differ
+_RESAMPLES, _BLOCK = 400, 2**18  # enough for a standard deviation; most elements of a block of resamples
+_LEAST = 3  # units: two do not show how much units differ
 
 
 def of_mean(values: np.ndarray, unit: np.ndarray) -> Interval:
-    """The interval of the mean of `values`, float or bool [n]; see `around`. Values that are NaN are left out.
+    """The interval of a mean; see `around`.
 
-    `unit` is int [n], or [n, 2] where two units take part in each: it counts as in `of_pairs`.
+    Args:
+      values: float or bool [n]; NaN is ignored.
+      unit: int [n], the unit of each value; or [n, 2] if each involves two units, which count as in `of_pairs`.
     """
     counted = ~np.isnan(values)
     if not counted.any():
         return None
     values, unit = values[counted], unit[counted]
-    known, number = np.unique(unit, return_inverse=True)
+    units, number = np.unique(unit, return_inverse=True)
     number = number.reshape(unit.shape)
     if unit.ndim == 1:
         sums, counts = np.bincount(number, values), np.bincount(number)
-        means = [(drawn @ sums) / (drawn @ counts) for drawn in resamples(len(known), len(known))]
+        means = [(drawn @ sums) / (drawn @ counts) for drawn in resamples(len(units), len(units))]
     else:
-        weights = (of_pairs(drawn, number) for drawn in resamples(len(known), len(values)))
+        weights = (of_pairs(drawn, number) for drawn in resamples(len(units), len(values)))
         weights = (weight[weight.any(axis=1)] for weight in weights)
         means = [weight @ np.float32(values) / weight.sum(axis=1) for weight in weights]
-    return around(float(np.mean(values)), np.concatenate(means), len(known))
+    return around(float(np.mean(values)), np.concatenate(means), len(units))
 
 
 def resamples(units: int, width: int) -> Iterator[np.ndarray]:
-    """How often each unit is drawn, float32 [b, units], in blocks of about 262,144 / `width` of 400 rows."""
+    """How often each unit is drawn in 400 resamples, in blocks float32 [b, units] of about 262,144 / `width` rows."""
     rng = np.random.default_rng(0)
     rows = int(np.clip(_BLOCK // width, 1, _RESAMPLES))
     for start in range(0, _RESAMPLES, rows):
@@ -48,9 +50,9 @@ def resamples(units: int, width: int) -> Iterator[np.ndarray]:
 
 
 def of_pairs(drawn: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """How often each pair counts, float32 [b, n]: the product of how often its two identities were drawn.
+    """The weight of each pair in each resample, float32 [b, n]: the product of its identities' counts.
 
-    Both images of a same pair come with the one identity, which counts once.
+    A same pair has a single identity, whose count is its weight.
 
     Args:
       drawn: float32 [b, units], see `resamples`.
@@ -61,14 +63,19 @@ def of_pairs(drawn: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def around(value: float, resampled: np.ndarray, units: int) -> Interval:
-    """The interval around a figure `value`, 0..1, that has the values `resampled`, [b], in resamples of its `units`.
+    """The interval around a figure, from its values in bootstrap resamples.
 
-    Student's t with units - 1 degrees of freedom times the standard deviation of `resampled`, on the scale of log odds,
-    so that it stays within 0..1 and does not become too narrow with few units.
+    Student's t with units - 1 degrees of freedom times the standard deviation of `resampled`, on the log-odds scale, so
+    that the interval stays within 0..1 and is not too narrow with few units.
+
+    Args:
+      value: the figure, 0..1.
+      resampled: float [b], its value in each resample where it is defined.
+      units: how many units were resampled.
 
     Returns:
-      (low, high); None where nothing can be said: there are fewer than three units, few resamples have the figure, or
-      its `value` is 0 or 1, where units do not differ.
+      (low, high); None if it cannot be estimated: fewer than three units, fewer than 100 resamples, or a `value` of 0
+      or 1, where units do not differ.
     """
     if units < _LEAST or len(resampled) < _RESAMPLES / 4 or not 0 < value < 1:
         return None

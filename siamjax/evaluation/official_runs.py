@@ -1,4 +1,4 @@
-"""The 20 official one-shot runs of Omniglot, 20 trials each, which come with images of their own.
+"""The 20 official one-shot runs of Omniglot, 20 trials each, on their own images.
 
 Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilistic program induction (Science, 2015),
 https://github.com/brendenlake/omniglot.
@@ -19,14 +19,14 @@ RUNS, WAYS = 20, 20
 
 
 def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
-    """The runs' archive or folder, in `manual_dir` if that is given, or in `cache_dir`; else downloaded to there.
+    """The archive or folder of the runs, in `manual_dir` or `cache_dir`; downloaded to `cache_dir` if in neither.
 
     Args:
       manual_dir: folder with `all_runs.zip`, `all_runs/` or `run01/`; "" for none.
-      cache_dir: where a download is kept.
+      cache_dir: where the download is stored.
 
     Raises:
-      FileNotFoundError: it is in neither, and cannot be downloaded.
+      FileNotFoundError: it is in neither and cannot be downloaded.
     """
     root = pathlib.Path(manual_dir).expanduser()
     places = [root / "all_runs.zip", root / "all_runs", root] if manual_dir else []
@@ -39,33 +39,33 @@ def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
     except download.FAILURES as error:
         raise FileNotFoundError(
             f"all_runs.zip not found in {manual_dir or cache_dir}, and cannot be downloaded from {ADDRESS} "
-            f"({type(error).__name__}); put it into a folder and pass it as --config.data.manual_dir=FOLDER"
+            f"({type(error).__name__}); put it into a folder and pass that as --config.data.manual_dir=FOLDER"
         ) from error
     return cached
 
 
 def _check_zip(content):
     if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise OSError("what came is no zip")
+        raise OSError("the download is not a zip file")
 
 
 def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
-    """Reads the runs from what `find` gave.
+    """Reads the runs.
 
     Args:
-      place: `all_runs.zip`, or the folder that holds `run01` to `run20`.
+      place: `all_runs.zip`, or the folder that contains `run01` to `run20`; see `find`.
       size: side to which the images are resized, 1 to 105.
 
     Returns:
-      images uint8 [800, size, size, 1] with ink 255 on paper 0, and 20 runs of 20 trials on them.
+      images uint8 [800, size, size, 1], ink 255 on paper 0, and 20 runs of 20 trials on them.
 
     Raises:
-      ValueError: a file of a run is missing, unreadable or inconsistent; it is named.
+      ValueError: a file of a run is missing, unreadable or inconsistent; the message names it.
     """
     try:
         root = zipfile.Path(place) if place.is_file() else place
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{place} is damaged ({error}); fetch it anew from {ADDRESS}") from error
+        raise ValueError(f"{place} is damaged ({error}); download it again from {ADDRESS}") from error
     root = root / "all_runs" if (root / "all_runs").is_dir() else root
     pngs, support, query, answer = [], [], [], []
     for run in range(1, RUNS + 1):
@@ -84,7 +84,8 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
             images.append(decode([png], size))
         except DAMAGE as error:
             raise ValueError(
-                f"{root / path} is no drawing of 105×105 pixels ({error}); fetch it anew from {ADDRESS}"
+                f"{root / path} is not a drawing of 105×105 pixels ({error}); download all_runs.zip again from "
+                f"{ADDRESS}"
             ) from error
     support, query, answer = (np.array(numbers, np.int32) for numbers in (support, query, answer))
     return np.concatenate(images), Trials(support[..., None], query, answer)
@@ -94,4 +95,6 @@ def _read(root, path):
     try:
         return root.joinpath(path).read_bytes()
     except (KeyError, *DAMAGE) as error:
-        raise ValueError(f"{root / path} cannot be read ({error}); fetch all_runs.zip anew from {ADDRESS}") from error
+        raise ValueError(
+            f"{root / path} cannot be read ({error}); download all_runs.zip again from {ADDRESS}"
+        ) from error

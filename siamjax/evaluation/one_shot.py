@@ -1,6 +1,6 @@
-"""One-shot and few-shot trials: which identity of the support set is the query?
+"""One-shot and few-shot trials: which identity of the support set does the query show?
 
-Trials are drawn as image numbers first, then scored from embeddings: every image is embedded once.
+Trials are drawn as image numbers and scored from embeddings, so that every image is embedded only once.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ class TooFewImages(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """r runs, each of q queries against one support set.
+    """r runs of q queries each against one support set.
 
     Attributes:
       support: int32 [r, ways, shots], image numbers.
@@ -33,18 +33,18 @@ class Trials:
 def within_group(
     dataset: Dataset, *, trials: int, ways: int, seed: int, among: Collection[str] | None = None
 ) -> Trials:
-    """Koch's trials: `ways` characters of one alphabet, drawn by one drawer, asked for by another drawer's.
+    """Draws Koch's trials: the support set is `ways` characters of one alphabet by one drawer, the queries by another.
 
-    Lake's protocol as run by Koch, Zemel, Salakhutdinov (2015), section 4.2: a run takes an alphabet, characters of it
-    uniformly, and two of its drawers; each of the second one's drawings is a query against all of the first one's. The
-    alphabets take turns; those with fewer than `ways` characters are left out. Queries are shuffled against supports.
+    Lake's protocol as run by Koch, Zemel, Salakhutdinov (2015), section 4.2: a run takes an alphabet, uniformly drawn
+    characters of it, and two of its drawers; each drawing by the second drawer is a query against all by the first.
+    Runs cycle through the alphabets with at least `ways` characters. The order of queries is random.
 
     Args:
       dataset: the images; `source` is the drawer.
       trials: number of queries, a multiple of `ways`.
       ways: number of identities in a support set.
-      seed: of the drawing.
-      among: names of the groups to take trials from; None for all.
+      seed: of the random draws.
+      among: names of the groups to draw trials from; None for all.
 
     Returns:
       Trials with r = trials / ways runs of q = ways queries.
@@ -59,7 +59,7 @@ def within_group(
     groups = [g for g in groups if len(_drawer_pairs(image[group_of == g], ways))]
     if not groups:
         raise TooFewImages(
-            f"{ways}-way trials within a group need {ways} identities that two sources share; no group has them "
+            f"{ways}-way trials within a group need {ways} identities that share two sources; no group has so many "
             "(evaluation.ways)"
         )
     supports, queries, answers = [], [], []
@@ -79,23 +79,23 @@ def within_group(
 
 
 def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed: int) -> Trials:
-    """Few-shot trials with identities from the whole data set, whatever their group.
+    """Draws few-shot trials with identities from the whole data set, regardless of their group.
 
-    As in Vinyals et al.: Matching Networks for One Shot Learning (2016), https://arxiv.org/abs/1606.04080; the figures
-    depend on which classes were seen in training, which here are never those of the test set's alphabets.
+    As in Vinyals et al.: Matching Networks for One Shot Learning (2016), https://arxiv.org/abs/1606.04080. Figures
+    depend on which classes were seen in training; in this project, never any of the test alphabets.
 
     Args:
       dataset: the images.
       trials: number of trials, each with one query and its own support set.
       ways: identities in a support set.
-      shots: images of each.
-      seed: of the drawing.
+      shots: support images per identity.
+      seed: of the random draws.
 
     Returns:
-      Trials with r = trials runs of one query; the query is none of the support images.
+      Trials with r = trials runs of one query, which is not among the support images.
 
     Raises:
-      TooFewImages: there are fewer than `ways` identities with more than `shots` images.
+      TooFewImages: fewer than `ways` identities have more than `shots` images.
     """
     rng = np.random.default_rng(seed)
     images = [np.flatnonzero(dataset.label == label) for label in range(dataset.label.max() + 1)]
@@ -118,15 +118,15 @@ def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed
 
 
 def identities_of(dataset: Dataset, images: int) -> int:
-    """How many identities have at least so many images."""
+    """The number of identities with at least `images` images."""
     return int(np.sum(np.bincount(dataset.label) >= images))
 
 
 def right(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Which queries are answered rightly: a tie for the best score, or a score that is no number, is wrong.
+    """Which queries are answered correctly; ties for the best score and NaN count as wrong.
 
     Args:
-      scores: float [r, q, ways], higher for likelier.
+      scores: float [r, q, ways], higher for more similar.
       answer: int32 [r, q].
 
     Returns:
@@ -137,14 +137,14 @@ def right(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
 
 
 def rival(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """int [r, q], the position of the best score but for the right identity's; arguments as in `right`."""
+    """The position of the best score among wrong identities, int [r, q]; arguments as in `right`."""
     others = np.array(scores)
     np.put_along_axis(others, answer[..., None], -np.inf, axis=2)
     return others.argmax(axis=2)
 
 
 def _image_of(dataset):
-    """int32 [labels, sources]: the last image of an identity from a source, -1 if there is none."""
+    """int32 [labels, sources]: the last image of an identity from a source, -1 if it has none."""
     image = np.full((dataset.label.max() + 1, dataset.source.max() + 1), -1, np.int32)
     image[dataset.label, dataset.source] = np.arange(len(dataset))
     return image
@@ -159,6 +159,7 @@ def _group_of(dataset):
 def _drawer_pairs(image, ways):
     """int [p, 2]: the pairs of sources that share `ways` rows of image [labels, sources]."""
     present = (image >= 0).astype(np.int32)
-    often = np.flatnonzero(present.sum(axis=0) >= ways)  # There may be as many sources as images.
-    shared = present[:, often].T @ present[:, often]
-    return often[np.argwhere(np.triu(shared >= ways, k=1))]
+    # Only these, as the product would be large where sources are as many as images.
+    frequent = np.flatnonzero(present.sum(axis=0) >= ways)
+    shared = present[:, frequent].T @ present[:, frequent]
+    return frequent[np.argwhere(np.triu(shared >= ways, k=1))]

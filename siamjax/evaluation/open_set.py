@@ -1,8 +1,8 @@
-"""Open-set identification: half of the identities are enrolled with an image each, the others are strangers.
+"""Open-set identification: half of the identities are enrolled with one image each, the others are strangers.
 
 Phillips, Grother, Micheals: Evaluation Methods in Face Recognition (2005): the detection and identification rate (DIR)
-is the share of enrolled people who are found first and accepted; the false accept rate here that of strangers who are
-accepted, as anyone. A stranger is compared with the whole gallery, so that it grows with it.
+is the share of enrolled people who rank first and are accepted; the false accept rate (FAR) is the share of strangers
+who are accepted as anyone. A stranger is compared with the whole gallery, so the FAR grows with its size.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import numpy as np
 
 from siamjax.decision import Decision
 
-_MOST = 100  # identities that are enrolled
-_RUNS = 100  # galleries that are drawn
+_MOST = 100  # enrolled identities, at most
+_RUNS = 100  # galleries drawn
 
 
 def measures(
@@ -22,20 +22,20 @@ def measures(
     decision: Decision,
     seed: int,
 ) -> dict[str, float]:
-    """Asks a hundred galleries for an image of each of their identities, and for one of as many strangers.
+    """Draws 100 galleries, and queries each with one image per enrolled identity and of as many strangers.
 
     Args:
-      score: ([q, d], [n, d]) -> scores [q, n], higher for likelier the same.
+      score: ([q, d], [n, d]) -> scores [q, n], higher for more similar.
       embeddings: float [n, d].
-      label: int [n], identities; those with a single image are left out.
-      decision: its threshold is that of the run.
-      seed: of the draws.
+      label: int [n], identities; those with a single image are ignored.
+      decision: the run's, for its threshold.
+      seed: of the random draws.
 
     Returns:
-      "enrolled", the number of identities in a gallery; "dir", "wrongly_named" (enrolled people accepted as others) and
-      "strangers_accepted" at the run's threshold; and "dir_at_far_0.1" and "dir_at_far_0.01", at the lowest threshold
-      that accepts no larger share of strangers; rates less than one stranger are left out. {} where there are not four
-      identities with two images each.
+      "enrolled", identities per gallery; "dir", "wrongly_named" (enrolled people accepted as someone else) and
+      "strangers_accepted", shares at the threshold of `decision`; "dir_at_far_0.1" and "dir_at_far_0.01", at the lowest
+      threshold that accepts no larger share of strangers, without rates of less than one stranger. {} if fewer than
+      four identities have two images.
     """
     identities, counts = np.unique(label, return_counts=True)
     identities = identities[counts > 1]
@@ -45,20 +45,20 @@ def measures(
     rng = np.random.default_rng(seed)
     order = np.argsort(label, kind="stable")
     starts, ends = (np.searchsorted(label[order], identities, side) for side in ("left", "right"))
-    known, right, strangers = [], [], []
+    enrolled_scores, right, strangers = [], [], []
     for _ in range(_RUNS):
         chosen = rng.permutation(len(identities))[: 2 * enrolled]
         two = order[np.array([rng.choice(np.arange(int(starts[i]), int(ends[i])), 2, replace=False) for i in chosen])]
         scores = np.asarray(score(embeddings[two[:, 1]], embeddings[two[:enrolled, 0]]), np.float64)
-        of_known = scores[:enrolled]
-        own = np.diagonal(of_known).copy()
-        np.fill_diagonal(of_known, -np.inf)
-        best_other = of_known.max(axis=1)
-        right.append(own > best_other)  # A tie is no hit.
-        known.append(np.maximum(own, best_other))
+        scores_of_enrolled = scores[:enrolled]
+        own = np.diagonal(scores_of_enrolled).copy()
+        np.fill_diagonal(scores_of_enrolled, -np.inf)
+        best_other = scores_of_enrolled.max(axis=1)
+        right.append(own > best_other)  # A tie is not a hit.
+        enrolled_scores.append(np.maximum(own, best_other))
         strangers.append(scores[enrolled:].max(axis=1))
-    known, right, strangers = map(np.concatenate, (known, right, strangers))
-    accepted = decision.same(known)
+    enrolled_scores, right, strangers = map(np.concatenate, (enrolled_scores, right, strangers))
+    accepted = decision.same(enrolled_scores)
     figures = {
         "enrolled": enrolled,
         "dir": float(np.mean(accepted & right)),
@@ -69,5 +69,5 @@ def measures(
     for rate in (0.1, 0.01):
         if rate * len(strangers) >= 1:
             threshold = falling[int(rate * len(strangers) + 1e-9)]
-            figures[f"dir_at_far_{rate:g}"] = float(np.mean((known > threshold) & right))
+            figures[f"dir_at_far_{rate:g}"] = float(np.mean((enrolled_scores > threshold) & right))
     return figures

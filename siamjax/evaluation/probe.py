@@ -1,4 +1,4 @@
-"""How much do embeddings say of something else? Nearest neighbours and linear models on frozen embeddings."""
+"""How well do frozen embeddings predict another target? Nearest neighbours and linear models."""
 
 import numpy as np
 import sklearn.linear_model
@@ -16,23 +16,23 @@ def measures(
     *,
     neighbours: int = 5,
 ) -> dict[str, float]:
-    """k-NN and a linear model fitted on one set of embeddings, judged on another.
+    """Fits k-NN and a linear model on one set of embeddings and evaluates them on another.
 
     Alain, Bengio: Understanding Intermediate Layers Using Linear Classifier Probes (2016);
     https://arxiv.org/abs/1610.01644.
 
     Args:
       embeddings: float [n, d].
-      targets: [n]; floats are quantities (regression), anything else is classes.
+      targets: [n]; floats are quantities (regression), anything else classes.
       test_embeddings: float [m, d].
       test_targets: [m].
-      neighbours: k, of k-NN.
+      neighbours: k of k-NN.
 
     Returns:
       "knn" and "linear": accuracy 0..1 for classes, R² (at most 1) for quantities.
 
     Raises:
-      ValueError: the arrays do not fit together, or all targets are of one class.
+      ValueError: the shapes do not match, or all targets are of one class.
     """
     for name, points, values in (("train", embeddings, targets), ("test", test_embeddings, test_targets)):
         if points.ndim != 2 or values.shape != points.shape[:1]:
@@ -54,18 +54,18 @@ def measures(
 def cross_validated(
     embeddings: np.ndarray, targets: np.ndarray, groups: np.ndarray, *, folds: int = 5, seed: int = 0
 ) -> dict[str, float]:
-    """The means of `measures` over `folds` parts of the groups, each judged by what was fitted on the others.
+    """Cross-validates: the means of `measures` over folds, each evaluated with models fitted on the others.
 
     Args:
       embeddings: float [n, d].
       targets: [n], see `measures`.
-      groups: [n]; what is of one group is in one fold. Where targets belong to identities, as ages do, groups must be
-        identities: otherwise the same person is fitted on and judged, and a target need but be recalled.
-      folds: number of parts.
-      seed: of the dealing.
+      groups: [n]; a group is never in both the training and the test folds. If targets belong to identities (ages, for
+        example), groups must be the identities: otherwise a model can score well by recognising the person.
+      folds: number of folds.
+      seed: of the random assignment of groups to folds.
 
     Raises:
-      ValueError: there are fewer groups or images than fill the folds; and see `measures`.
+      ValueError: too few groups or images for the folds; or see `measures`.
     """
     number = len(np.unique(groups))
     if number < folds or len(embeddings) < 2 * folds:
@@ -73,9 +73,9 @@ def cross_validated(
             f"{len(embeddings)} images of {number} groups are too few for {folds} folds; at least {2 * folds} images "
             f"of {folds} groups are needed"
         )
-    dealt = sklearn.model_selection.GroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = sklearn.model_selection.GroupKFold(folds, shuffle=True, random_state=seed)
     rows = [
         measures(embeddings[train], targets[train], embeddings[test], targets[test])
-        for train, test in dealt.split(embeddings, groups=groups)
+        for train, test in splitter.split(embeddings, groups=groups)
     ]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -1,7 +1,7 @@
-"""Re-identification: which known identity is this, if any? A list of five answers, "new" among them, scored by MAP@5.
+"""Re-identification: which known identity is this, if any? Lists of five answers, possibly "new", scored by MAP@5.
 
-The protocol of the humpback whale competition (Kaggle, 2018): the score of a query is 1 / the place of the right answer
-in its list, 0 where it is missing; the right answer of a query whose identity is not in the gallery is "new".
+The protocol of the humpback whale competition (Kaggle, 2018): the score of a query is 1 / the rank of the right answer
+in its list, 0 if it is missing; the right answer for a query whose identity is not in the gallery is "new".
 """
 
 import dataclasses
@@ -10,13 +10,18 @@ from collections.abc import Callable
 import numpy as np
 
 _PLACES = 5
-_THRESHOLDS = 2000  # that are tried, at most
+_THRESHOLDS = 2000  # candidates, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What each query found: `scores` float [q, 5] of the likeliest identities, best first, and `place` int [q], 0..4,
-    of the right one among them; 5 where it is farther behind, -1 where it is not in the gallery."""
+    """The ranked identities of q queries.
+
+    Attributes:
+      scores: float [q, 5], of the five most similar identities, best first.
+      place: int [q], the position 0..4 of the right identity among them; 5 if it ranks lower, -1 if it is not in the
+        gallery.
+    """
 
     scores: np.ndarray
     place: np.ndarray
@@ -31,30 +36,32 @@ def answers(
     *,
     block: int = 512,
 ) -> Answers:
-    """Asks whose each query is; an identity is as like as its likest image.
+    """Ranks identities for each query; an identity scores as its best image.
 
     Args:
-      score: ([b, d], [n, d]) -> scores [b, n], higher for likelier the same.
+      score: ([b, d], [n, d]) -> scores [b, n], higher for more similar.
       queries: embeddings [q, d].
       query_label: int [q], identities.
       gallery: embeddings [n, d].
       gallery_label: int [n].
-      block: queries that are scored at a time.
+      block: queries per block of scores.
 
     Raises:
       ValueError: the gallery has fewer than five identities.
     """
-    known, label = np.unique(gallery_label, return_inverse=True)
-    if len(known) < _PLACES:
-        raise ValueError(f"{len(known)} identities are enrolled; a list of {_PLACES} needs as many")
+    identities, label = np.unique(gallery_label, return_inverse=True)
+    if len(identities) < _PLACES:
+        raise ValueError(
+            f"the gallery has {len(identities)} identities; a list of {_PLACES} answers needs at least {_PLACES}"
+        )
     order = np.argsort(label, kind="stable")
-    starts, gallery = np.searchsorted(label[order], np.arange(len(known))), gallery[order]
+    starts, gallery = np.searchsorted(label[order], np.arange(len(identities))), gallery[order]
     best, place = [], []
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         scores = np.maximum.reduceat(np.asarray(score(queries[rows], gallery), np.float64), starts, axis=1)
-        right = known[None, :] == query_label[rows, None]
-        scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is no hit.
+        right = identities[None, :] == query_label[rows, None]
+        scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is not a hit.
         top = np.argpartition(-scores, _PLACES - 1, axis=1)[:, :_PLACES]
         best.append(-np.sort(-np.take_along_axis(scores, top, 1), axis=1))
         of_right = np.where(right, scores, -np.inf).max(axis=1)
@@ -64,7 +71,7 @@ def answers(
 
 
 def map_at_5(found: Answers, threshold: float) -> np.ndarray:
-    """The score float [q] of each query; "new" stands before the identities that score no more than `threshold`."""
+    """The score of each query, float [q]; "new" is ranked above all identities that do not score above `threshold`."""
     before = (found.scores > threshold).sum(axis=1)
     of_new = np.where(before < _PLACES, 1 / (before + 1), 0)
     place = found.place.clip(min=0)
@@ -73,11 +80,11 @@ def map_at_5(found: Answers, threshold: float) -> np.ndarray:
 
 
 def fit_threshold(found: Answers) -> float:
-    """The threshold with the highest mean of `map_at_5` on these queries, among 2,000 that lie between their scores."""
-    tried = np.unique(found.scores)
-    tried = np.concatenate([[tried[0] - 1], (tried[:-1] + tried[1:]) / 2, [tried[-1] + 1]])
-    tried = tried[np.unique(np.linspace(0, len(tried) - 1, _THRESHOLDS).astype(int))]
-    return float(tried[np.argmax([map_at_5(found, threshold).mean() for threshold in tried])])
+    """The threshold with the highest mean `map_at_5` on these queries, of up to 2,000 between their scores."""
+    candidates = np.unique(found.scores)
+    candidates = np.concatenate([[candidates[0] - 1], (candidates[:-1] + candidates[1:]) / 2, [candidates[-1] + 1]])
+    candidates = candidates[np.unique(np.linspace(0, len(candidates) - 1, _THRESHOLDS).astype(int))]
+    return float(candidates[np.argmax([map_at_5(found, threshold).mean() for threshold in candidates])])
 
 
 def per_query(
@@ -89,12 +96,12 @@ def per_query(
 
     Args:
       score: see `answers`.
-      embeddings: float [n, d] of each of the three.
-      labels: int [n] of each; the same numbers mean the same identities.
+      embeddings: float [n, d] of each of the three parts.
+      labels: int [n] of each; equal numbers mean the same identity in all three.
 
     Returns:
-      float [q] of the test queries by name: "map_at_5"; "map_at_5_of_known" and "map_at_5_of_new", NaN for the others;
-      "rank_1_of_known" without "new" as an answer; and "map_at_5_all_new", what the answer "new" alone would have.
+      Values of the test queries, float [q], by name: "map_at_5"; "map_at_5_of_known" and "map_at_5_of_new", NaN for the
+      other queries; "rank_1_of_known", without "new" as an answer; "map_at_5_all_new", if the only answer were "new".
     """
     gallery = (embeddings["gallery"], labels["gallery"])
     found = {part: answers(score, embeddings[part], labels[part], *gallery) for part in ("validation", "test")}

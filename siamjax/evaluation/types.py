@@ -1,4 +1,4 @@
-"""The contracts of evaluation: what an evaluator is given, and what it yields."""
+"""The types of evaluation: what an evaluator takes and what it yields."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -12,25 +12,25 @@ from siamjax.decision import Decision
 from siamjax.evaluation import intervals
 from siamjax.network import Network
 
-# Of whole protocols; of the test pairs, whatever the threshold; of each test image among the others, or in a gallery;
-# and of strangers.
+# Accuracies of protocols; threshold-free measures of test pairs; test images searched among the others, or in a
+# gallery; open-set identification.
 Table = Literal["accuracy", "pairs", "retrieval", "reidentification", "open_set"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One figure of an evaluation, with all that makes it quotable.
+    """One figure of an evaluation, with what is needed to report it.
 
     Attributes:
       name: of the protocol or measure.
-      value: a share 0..1, but for "log_loss".
-      interval: the 95 % interval for other units of the same kind; None if they are too few or none is wrong, see
-        `intervals.around`. It says nothing of another training seed.
-      trials: how many trials, pairs or queries it is of.
-      seed: that drew them; None if they are given.
-      over: what the units are called that are independent: "identities", "alphabets" or "runs".
-      units: how many there are.
-      table: which table it belongs to.
+      value: 0..1, except for "log_loss".
+      interval: the 95 % interval over units; None if it cannot be estimated, see `intervals.around`. It does not cover
+        the variation between training seeds.
+      trials: the number of trials, pairs or queries.
+      seed: of the random draws; None if nothing was drawn.
+      over: the independent units: "identities", "alphabets" or "runs".
+      units: the number of units.
+      table: the table that shows it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A protocol that the data does not allow, and why."""
+    """A protocol that cannot be run on the data, and why."""
 
     name: str
     reason: str
@@ -53,8 +53,7 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class PairScores:
-    """Test pairs with what is drawn of them: `pairs` int32 [n, 2] (image numbers), `same` bool [n], `scores` float32
-    [n], and the `decision` that judges them."""
+    """Test pairs: `pairs` int32 [n, 2] (image numbers), `same` bool [n], `scores` float32 [n]; and the `decision`."""
 
     pairs: np.ndarray
     same: np.ndarray
@@ -64,16 +63,16 @@ class PairScores:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A trained network on the data that judges it.
+    """A trained network and the data to evaluate it on.
 
     Attributes:
       network: encodes and scores.
-      decision: how its scores decide.
-      config: the `evaluation` part of the configuration: how many trials, and the seed that draws them.
-      data: the `data` part.
+      decision: turns its scores into answers.
+      config: the `evaluation` part of the configuration, such as the number of trials and the seed.
+      data: the `data` part of the configuration.
       datasets: "test", and optionally "validation", "few_shot" or "gallery", see `siamjax.data.load`.
-      embeddings: float32 [n, d] of each.
-      pairs: of "test" and "validation", as `decide.draw_pairs` draws them.
+      embeddings: float32 [n, d] of each data set.
+      pairs: of "test" and "validation", see `drawn.pairs`.
     """
 
     network: Network
@@ -91,15 +90,15 @@ Evaluator = Callable[[Subject], Iterator[Measure | Skipped]]
 def accuracy(
     name: str, right: np.ndarray, seed: int | None, over: str, unit: np.ndarray, table: Table = "accuracy"
 ) -> Measure:
-    """The share of trials that are right.
+    """The share of trials that are right, as a `Measure`.
 
     Args:
       name: of the protocol.
-      right: bool, or float that may be NaN where a trial does not count; of any shape.
-      seed: that drew the trials; None if they were not drawn.
-      over: what the units are called.
-      unit: int, of the shape of `right`, the unit of each trial; or [..., 2], the two that take part.
-      table: where it belongs.
+      right: bool of any shape; or float, NaN for trials that do not count.
+      seed: of the random draws of the trials; None if they were not drawn.
+      over: the independent units, "identities", "alphabets" or "runs".
+      unit: int, the unit of each trial, in the shape of `right`; or [..., 2] if each trial involves two units.
+      table: the table that shows it.
     """
     interval = intervals.of_mean(right.ravel(), unit.reshape(right.size, *unit.shape[right.ndim :]))
     value = float(np.nanmean(right))

@@ -1,6 +1,6 @@
-"""Verification: are these two the same identity? Pairs to ask, and how well scores tell them apart.
+"""Verification: do two images show the same identity? Draws pairs, and measures how well scores separate them.
 
-Scores are float [n], higher for likelier the same; `same` is bool [n].
+Scores are float [n], higher for more similar; `same` is bool [n].
 """
 
 import jax
@@ -13,18 +13,25 @@ from siamjax.evaluation.calibration import check_kinds, fit_threshold
 
 
 def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs as in training: half same, half different, equally many from each group.
+    """Draws pairs as in training: half same, half different, equally many from each group.
 
-    Identities with a single image are left out.
+    Args:
+      dataset: the images; identities with a single image are ignored.
+      pairs: number of pairs.
+      across_groups: whether the identities of a different pair may be of two groups.
+      seed: of the random draws.
 
     Returns:
-      image numbers int32 [pairs, 2], and bool [pairs] whether the identity is the same.
+      Image numbers int32 [pairs, 2], and `same` bool [pairs].
+
+    Raises:
+      ValueError: the data cannot give both same and different pairs.
     """
     index = sampling.make_index(dataset)
-    whole = np.flatnonzero(index.images[dataset.label] > 1)
-    if 0 < len(whole) < len(dataset):
-        numbers, same = draw_pairs(part_of(dataset, whole), pairs=pairs, across_groups=across_groups, seed=seed)
-        return whole[numbers].astype(np.int32), same
+    usable = np.flatnonzero(index.images[dataset.label] > 1)
+    if 0 < len(usable) < len(dataset):
+        numbers, same = draw_pairs(part_of(dataset, usable), pairs=pairs, across_groups=across_groups, seed=seed)
+        return usable[numbers].astype(np.int32), same
     sampling.check_pairs(index, across_groups)
     batch = sampling.pairs(jax.random.key(seed), index, count=pairs, across_groups=across_groups)
     label = np.asarray(batch.label).reshape(2, pairs)
@@ -32,10 +39,10 @@ def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) 
 
 
 def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true accept rates, float64 [k] each, from no pair accepted to all, a point for each different score.
+    """False and true accept rates, float64 [k] each, from no pair accepted to all; one point per distinct score.
 
     Raises:
-      ValueError: the pairs are not of both kinds.
+      ValueError: all pairs are same pairs, or all are different pairs.
     """
     import sklearn.metrics
 
@@ -45,14 +52,14 @@ def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
-    """What does not depend on a threshold: "auc", "eer" and "tar_at_far_0.1" to "tar_at_far_0.0001".
+    """Measures that need no threshold: "auc", "eer" and "tar_at_far_0.1" to "tar_at_far_0.0001".
 
-    The equal error rate is where as large a share of the same pairs is rejected as of the different ones accepted,
-    between two points of the curve if need be. The true accept rate at a false accept rate is the highest at which no
-    larger share of the different pairs is accepted; rates that would be less than one of them are left out.
+    The equal error rate (EER) is where the false reject rate equals the false accept rate, interpolated linearly
+    between points of the ROC curve. The true accept rate (TAR) at a false accept rate (FAR) is the highest one with no
+    larger FAR; FARs of less than one different pair are omitted.
 
     Raises:
-      ValueError: the pairs are not of both kinds.
+      ValueError: all pairs are same pairs, or all are different pairs.
     """
     false_accepts, true_accepts = roc(scores, same)
     values = _measures(false_accepts[None], true_accepts[None], np.sum(~np.asarray(same)))
@@ -62,30 +69,30 @@ def measures(scores: np.ndarray, same: np.ndarray) -> dict[str, float]:
 def intervals_of(
     scores: np.ndarray, same: np.ndarray, identities: np.ndarray, accepted: np.ndarray
 ) -> dict[str, intervals.Interval]:
-    """The 95 % intervals, over identities, of the accuracy and of what `measures` gives; see `intervals.of_pairs`.
+    """The 95 % intervals over identities of the accuracy and of `measures`; see `intervals.of_pairs`.
 
-    As many pairs stay the same as are different in the resamples of identities. That another threshold would have been
-    fitted, or another network trained, on other people is not in it.
+    Every resample weights same and different pairs as in the original data. The intervals do not cover the variation
+    that comes from fitting the threshold, or training the network, on other people.
 
     Args:
       scores: float [n], finite.
       same: bool [n].
-      identities: int [n, 2], of both images of each pair.
-      accepted: bool [n], which pairs are called the same, for the accuracy.
+      identities: int [n, 2], of the two images of each pair.
+      accepted: bool [n], which pairs are judged the same, for the accuracy.
 
     Returns:
-      "accuracy", "auc", ... -> (low, high), or None where the identities are too few.
+      "accuracy", "auc", ... -> (low, high), or None if it cannot be estimated, see `intervals.around`.
 
     Raises:
-      ValueError: the pairs are not of both kinds.
+      ValueError: all pairs are same pairs, or all are different pairs.
     """
     figures = {"accuracy": float(np.mean(accepted == same)), **measures(scores, same)}
     order = np.argsort(-scores, kind="stable")
     scores, same, accepted = scores[order], same[order], accepted[order]
-    known, pairs = np.unique(identities[order], return_inverse=True)
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # of equal scores
+    people, pairs = np.unique(identities[order], return_inverse=True)
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # of each run of equal scores
     blocks = []
-    for drawn in intervals.resamples(len(known), len(scores)):
+    for drawn in intervals.resamples(len(people), len(scores)):
         weight = intervals.of_pairs(drawn, pairs.reshape(-1, 2))
         weight = weight[np.all([weight @ np.float32(kind) > 0 for kind in (same, ~same)], axis=0)]
         false_accepts, true_accepts = (
@@ -96,27 +103,27 @@ def intervals_of(
         measured = _measures(false_accepts, true_accepts, np.sum(~same))
         blocks.append({"accuracy": (1 - share) * right[0] + share * right[1], **measured})
     return {
-        name: intervals.around(value, np.concatenate([block[name] for block in blocks]), len(known))
+        name: intervals.around(value, np.concatenate([block[name] for block in blocks]), len(people))
         for name, value in figures.items()
     }
 
 
 def _cumulative_share(weight):
-    """float [b, n] -> [b, n + 1], from 0 to 1."""
+    """Weights float [b, n] -> their cumulative shares [b, n + 1], from 0 to 1."""
     total = np.pad(np.cumsum(weight, axis=1, dtype=np.float64), ((0, 0), (1, 0)))
     return total / total[:, -1:]
 
 
 def _measures(false_accepts, true_accepts, different):
-    """See `measures`, of b curves at once: float [b, k] each, of so many `different` pairs."""
-    # Misses fall and false accepts rise along the curve; between two points both are straight lines.
+    """`measures` of b ROC curves at once, float [b, k] each; `different` is the number of different pairs."""
+    # False rejects fall and false accepts rise along the curve, linearly between two points.
     excess = false_accepts - (1 - true_accepts)
     after = np.argmax(excess >= 0, axis=1)[:, None]
 
-    def beside(curve):
+    def around_eer(curve):
         return np.take_along_axis(curve, after - 1, 1)[:, 0], np.take_along_axis(curve, after, 1)[:, 0]
 
-    (low, high), (before, at) = beside(excess), beside(false_accepts)
+    (low, high), (before, at) = around_eer(excess), around_eer(false_accepts)
     step, height = np.diff(false_accepts, axis=1), true_accepts[:, 1:] + true_accepts[:, :-1]
     figures = {"auc": np.sum(step * height, axis=1) / 2, "eer": before + low / (low - high) * (at - before)}
     for rate in (1e-1, 1e-2, 1e-3, 1e-4):
@@ -127,14 +134,15 @@ def _measures(false_accepts, true_accepts, different):
 
 
 def folds(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float, float]:
-    """Mean accuracy over folds, each at the threshold that fits all others best, and the mean's standard error.
+    """Mean accuracy over folds and its standard error; each fold uses the best threshold of the other folds.
 
     Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild (2007), its 10-fold protocol;
     http://vis-www.cs.umass.edu/lfw/lfw.pdf.
 
     Args:
-      scores, same: of all pairs.
-      fold: int [n], the fold of each pair, two at least.
+      scores: float [n].
+      same: bool [n].
+      fold: int [n], the fold of each pair; at least two folds.
     """
     accuracies = []
     for number in np.unique(fold):

@@ -1,4 +1,4 @@
-"""A run: its folder, its settings, and the parts that they name."""
+"""A run: its folder, its settings, and what is made from them."""
 
 from siamjax.run._folder import Figures, Run
 

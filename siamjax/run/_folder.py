@@ -1,4 +1,4 @@
-"""The folder of a run: its file names, and what is read from and written to them."""
+"""The folder of a run: its file names and their content."""
 
 import dataclasses
 import functools
@@ -22,13 +22,13 @@ from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.state import Model, State, create
 
 Json = dict[str, Any]
-# What figures depend on, apart from the weights.
+# The settings that figures depend on, apart from the weights.
 _JUDGED = ("data.", "augment.", "encoder.", "head.", "evaluation.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """The results of one evaluation: the run folder itself, or a folder in its `evaluations/`."""
+    """The results of one evaluation, in the run folder itself or in a folder in its `evaluations/`."""
 
     folder: pathlib.Path
 
@@ -39,34 +39,34 @@ class Figures:
 
     @property
     def config(self) -> Json:
-        """The configuration that was evaluated; {} if none was."""
+        """The evaluated configuration; {} if there is none."""
         return _read(self.folder / "results_config.json") or {}
 
     @property
     def results(self) -> Json:
-        """Protocol -> accuracy, interval, trials and seed; {} if there are none."""
+        """Protocol -> accuracy, interval, trials and seed; {} before an evaluation."""
         return _read(self.folder / "results.json") or {}
 
     @property
     def verification(self) -> Json:
-        """Decisions and the figures of pairs, retrieval and open-set identification; {} if there are none."""
+        """Decisions, and figures of pairs, retrieval and open-set identification; {} before an evaluation."""
         return _read(self.folder / "verification.json") or {}
 
     def write(self, config: ConfigDict, results: Json) -> None:
-        """Stores accuracies and the configuration that they belong to; `write_verification` completes them."""
+        """Stores accuracies and the configuration that they belong to; `write_verification` must follow."""
         _write(self.folder / "results_config.json", json.loads(config.to_json()))
         _write(self.folder / "results.json", results)
 
     def write_verification(self, verification: Json) -> None:
-        """Stores the last file of an evaluation: with it, the evaluation is complete."""
+        """Stores the last file of an evaluation, which marks it as complete."""
         _write(self.folder / "verification.json", verification)
 
     def are_of(self, step: int) -> bool:
-        """Whether the evaluation is complete and of the checkpoint of this step."""
+        """Whether the evaluation is complete and of the checkpoint at `step`."""
         return bool(self.results) and self.verification.get("step") == step
 
     def decisions(self, own_copies: int) -> dict[int, Decision]:
-        """The decision for each number of copies that one was fitted for; `own_copies` is the run's.
+        """The fitted decisions by number of copies; `own_copies` is the number in the run's configuration.
 
         Raises:
           ValueError: the file is damaged.
@@ -74,21 +74,23 @@ class Figures:
         try:
             saved = self.verification
             fitted = {0: saved.get("decision_without_copies"), own_copies: saved.get("decision")}
-            return {copies: Decision.read(one) for copies, one in fitted.items() if one}
+            return {copies: Decision.read(decision) for copies, decision in fitted.items() if decision}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
-                f"{self.folder / 'verification.json'} is of another version, or damaged: {error}; evaluate the run "
+                f"{self.folder / 'verification.json'} is damaged, or of another version ({error}); evaluate the run "
                 f"again: python launch.py --mode evaluate --workdir {self.folder}"
             ) from error
 
 
 class Run:
-    """A training's folder (`--workdir`).
+    """The folder of a training (`--workdir`).
 
     Attributes:
-      folder: where it is.
-      checkpoints, metrics, tensorboard: the folders and the file that training writes.
-      figures: the run's own evaluation.
+      folder: its path.
+      checkpoints: folder of the checkpoints.
+      metrics: the file metrics.csv.
+      tensorboard: folder of the TensorBoard logs.
+      figures: the evaluation with the run's own settings.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -100,29 +102,27 @@ class Run:
 
     @property
     def is_started(self) -> bool:
-        """Whether a training has stored its configuration here."""
+        """Whether a training has stored its configuration in the folder."""
         return self._config.is_file()
 
     @functools.cached_property
     def saved(self) -> Json:
-        """The configuration as it was saved, without the settings that are newer.
+        """The configuration as saved, without settings that are newer than the run.
 
         Raises:
-          FileNotFoundError: there is none.
+          FileNotFoundError: there is no saved configuration.
           ValueError: the file is damaged.
         """
         if not self.is_started:
-            raise FileNotFoundError(
-                f"{self._config} is not there; name the folder of a run (--workdir of the training)"
-            )
+            raise FileNotFoundError(f"{self._config} not found; pass the folder of a run (--workdir of the training)")
         return _read(self._config)
 
     @functools.cached_property
     def settings(self) -> ConfigDict:
-        """The saved configuration; settings that are newer than the run have today's defaults.
+        """The saved configuration; settings that are newer than the run have their defaults.
 
         Raises:
-          FileNotFoundError: there is none.
+          FileNotFoundError: there is no saved configuration.
           ValueError: it is damaged, or of a newer version.
         """
         try:
@@ -131,33 +131,33 @@ class Run:
             raise ValueError(f"{self._config}: {error}") from error
 
     def check_resumable(self, config: ConfigDict) -> None:
-        """Refuses a folder that cannot be written to, and one that holds a run of other settings.
+        """Refuses a folder that is not writable, or that contains a run with other settings.
 
         Raises:
-          ValueError: says what differs, and what to do.
+          ValueError: the message names the settings that differ, and the remedy.
         """
         parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
-            reason = "cannot be written to" if parent.is_dir() else "is a file"
-            raise ValueError(f"--workdir {self.folder}: {parent} {reason}; name another folder")
+            reason = "is not writable" if parent.is_dir() else "is a file"
+            raise ValueError(f"--workdir {self.folder}: {parent} {reason}; choose another folder")
         if not self.is_started:
             return
-        # Streamed images give the same numbers.
-        free = ("data.stream", *SOURCES[self.settings.data.name].places)
-        changed = [change for change in settings.changes(self.settings, config) if change.key not in free]
+        # Streaming gives the same numbers.
+        ignored = ("data.stream", *SOURCES[self.settings.data.name].places)
+        changed = [change for change in settings.changes(self.settings, config) if change.key not in ignored]
         if changed:
             values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
             raise ValueError(
-                f"{self._config} is of another run: {values}. Resume with the same values, or evaluate with --mode "
-                "evaluate; to train on with others, use a new --workdir and start from this run with "
+                f"{self._config} has other settings: {values}. Resume with the same values, or evaluate with --mode "
+                "evaluate; to train with other settings, use a new --workdir, and start from these weights with "
                 f"--config.train.start={self.folder}"
             )
 
     def check_identities(self, datasets: Mapping[str, Dataset]) -> None:
-        """Refuses data in which an identity that was trained on would be used to validate or test.
+        """Refuses validation or test data with identities that were trained on.
 
         Raises:
-          ValueError: names the first such identity.
+          ValueError: the message names the first such identity.
         """
         trained = set(map(files.named, (_read(self._identities) or {}).get("train", [])))
         for part in datasets.keys() & {"validation", "test"}:
@@ -165,26 +165,33 @@ class Run:
             if moved:
                 raise ValueError(
                     f"{self._identities}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} "
-                    "first): identities were added or removed since, which changes how they are split. Use a new "
-                    "--workdir, or restore the data"
+                    "first): identities were added or removed since, which changed the split. Use a new --workdir, or "
+                    "restore the data"
                 )
 
     def start(self, config: ConfigDict, datasets: Mapping[str, Dataset]) -> None:
-        """Stores the configuration, and the names of the identities of each part."""
+        """Stores the configuration, and the names of the identities in each part of the data."""
         _write(self._config, json.loads(config.to_json()))
         names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
         if names:
             _write(self._identities, names)
 
     def check_trained(self) -> None:
-        """Raises FileNotFoundError if no checkpoint was ever saved here."""
+        """Raises FileNotFoundError if the run has no folder of checkpoints."""
         if not self.checkpoints.is_dir():
             raise FileNotFoundError(
-                f"{self.folder} holds no checkpoint; train first, or name another folder with --workdir"
+                f"{self.folder} has no checkpoint; train first, or pass another folder with --workdir"
             )
 
     def restore(self, model: Model, image_shape: tuple[int, int, int]) -> tuple[State, Json]:
-        """The checkpoint to evaluate (the best, or the last, as `train.keep` says), on the host, and its progress.
+        """Reads the checkpoint to evaluate: the best or the last, see `train.keep`.
+
+        Args:
+          model: encoder and head of the run.
+          image_shape: (h, w, c).
+
+        Returns:
+          The state on the host, and the progress of the training.
 
         Raises:
           FileNotFoundError: there is no checkpoint.
@@ -196,16 +203,18 @@ class Run:
         restored = checkpoints.restore("best", like.replace(opt_state=()))
         checkpoints.close()
         if restored is None:
-            raise FileNotFoundError(f"{self.folder} holds no checkpoint yet; resume with --workdir {self.folder}")
+            raise FileNotFoundError(
+                f"{self.folder} has no checkpoint yet; resume training with --workdir {self.folder}"
+            )
         return restored
 
     def figures_of(self, config: ConfigDict) -> Figures:
-        """Where the figures of `config` belong: the run's own, or a folder that is named after what differs."""
+        """Where figures of `config` are stored: the run folder, or a folder named after the settings that differ."""
         differing = self.differences(config)
         if not differing:
             return self.figures
         source = SOURCES[config.data.name]
-        # The name of the data first.
+        # The data comes first in the name.
         parts = {"": source.title(config.data).partition(" (")[0]} if _of_data(differing) else {}
         parts |= {key: f"{key}={value}" for key, value in differing.items() if not _of_data([key])}
         name = re.sub(r"[^\w.,=+-]", "_", ",".join(parts.values()))[:100]
@@ -216,15 +225,15 @@ class Run:
         raise AssertionError("unreachable")
 
     def differences(self, config: ConfigDict) -> Json:
-        """The settings of `config` that change figures and differ from the run's, by key."""
+        """The settings of `config` that affect figures and differ from the run's: key -> value in `config`."""
         return _differing(self.saved, config)
 
     def title(self, config: ConfigDict, step: int) -> str:
-        """Of a table: run, step, which checkpoint that is, and data."""
+        """The title of a table: run, step, which checkpoint that is, and data."""
         return f"{self.folder}: step {step}, the {self.settings.train.keep} checkpoint, on {_data(config)}"
 
     def about(self, config: ConfigDict, part: str, step: int | None = None) -> str:
-        """Of a picture: run, step, and which part of which data."""
+        """The title of a picture: run, step, and which part of which data."""
         at = "" if step is None else f", step {step}"
         return f"run {self.folder.absolute().name}{at}; {part} data of {_data(config)}"
 
@@ -238,28 +247,29 @@ def _of_data(keys):
 
 
 def _differing(before, config):
-    """{key: value now} of the settings that figures depend on; those that an older version lacked are left out."""
-    before, now = _judged(before), _judged(json.loads(config.to_json()))
-    return {key: now.get(key) for key, value in before.items() if value != now.get(key)}
+    """{key: value in `config`} of settings that affect figures and differ; settings missing in `before` are ignored."""
+    before, after = _judged(before), _judged(json.loads(config.to_json()))
+    return {key: after.get(key) for key, value in before.items() if value != after.get(key)}
 
 
 def _judged(tree):
-    found = settings.flat(tree)
-    source = SOURCES[found["data.name"]]
+    """Key -> value of the settings that affect figures; the path of the data is absolute."""
+    values = settings.flat(tree)
+    source = SOURCES[values["data.name"]]
     places = {"data.stream", *source.places}
     path = source.path(settings.read(tree).data)
-    kept = {key: value for key, value in found.items() if key.startswith(_JUDGED) and key not in places}
+    kept = {key: value for key, value in values.items() if key.startswith(_JUDGED) and key not in places}
     return kept | {"data.folder.path": path}
 
 
 def _read(path) -> Any:
-    """The content of a JSON file; None if it is not there."""
+    """The content of a JSON file; None if it does not exist."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or name another --workdir") from error
+        raise ValueError(f"{path} is damaged ({error}); restore it, or use another --workdir") from error
 
 
 def _write(path, content):

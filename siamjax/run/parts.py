@@ -1,4 +1,4 @@
-"""The network that a configuration names, and its augmentation; what trains it is in `siamjax.run.recipe`."""
+"""Makes the network and the augmentation of a configuration; `siamjax.run.recipe` makes what trains it."""
 
 import functools
 
@@ -13,7 +13,7 @@ from siamjax.training.types import Augment
 
 
 def make_model(config: ConfigDict) -> Model:
-    """The network that `config` names."""
+    """Makes the encoder and head that `config` names."""
     own, head = config.encoder, config.head
     names = ("name", "width", "embedding", "dtype", "unit_length", "convolution")
     with settings.keyed("encoder"):
@@ -24,9 +24,11 @@ def make_model(config: ConfigDict) -> Model:
 
 
 def make_augment(config: ConfigDict, hide: bool = True) -> Augment:
-    """The augmentation that `config` names.
+    """Makes the augmentation that `config` names.
 
-    `hide`: also erase random parts (training). Off for the copies averaged at evaluation.
+    Args:
+      config: the whole configuration.
+      hide: also erase random parts (training). Off for the copies averaged at evaluation.
     """
     table = {"affine": _affine, "photo": functools.partial(_photo, hide=hide), "none": _unchanged}
     return choose("augment.name", config.augment.name, table)(config.augment)
@@ -37,7 +39,7 @@ def _affine(config):
 
 
 def _photo(config, hide):
-    """Geometry first, then light: what lies beyond the image stays dark."""
+    """Geometry first, then light, so that areas outside the image stay dark."""
     move, options = _affine(config), dict(config.photo)
     options["erase"] *= hide
 

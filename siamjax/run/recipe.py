@@ -1,4 +1,4 @@
-"""How a configuration trains: its batches, objective and optimizer."""
+"""Makes the batches, the objective and the optimizer of a configuration."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,17 @@ from siamjax.training import batches, objectives
 from siamjax.training.state import Model
 from siamjax.training.types import Batches, Objective
 
-# (key, first step, last step) -> `Batches` for these steps.
+# (key, first step, last step) -> `Batches` of these steps.
 MakeBatches = Callable[[jax.Array, int, int], Batches]
 
 
 def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> Objective:
-    """The objective that `config` names, for the training data `train`; None for drawn alphabets."""
+    """Makes the objective that `config` names.
+
+    Args:
+      config: the whole configuration.
+      train: the training data; None if alphabets are drawn in the step.
+    """
     identities = None
     if train is not None and config.data.turns == 1:
         identities = config.data.variants * (int(train.label.max()) + 1)
@@ -41,7 +46,7 @@ def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> O
 
 
 def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTransformation:
-    """The optimizer that `config` names."""
+    """Makes the optimizer that `config` names; it also trains the parameters of `objective`, if there are any."""
     own = config.optimizer
     parts = ("encoder", "head", "loss") if objective.init(jax.random.key(0), 1) else ("encoder", "head")
     with settings.keyed("optimizer"):
@@ -51,16 +56,16 @@ def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTr
 
 
 def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) -> tuple[MakeBatches, int]:
-    """How `config` makes batches, from the data set `train` or, without one, from drawn alphabets.
+    """Makes what makes the batches, from training data or drawn alphabets.
 
     Args:
       config: the whole configuration.
-      train: the training data; None to draw alphabets in the step.
-      scorer: needed for mode "assigned", which plans batches by scores: (params, batch_stats) -> an object that embeds
-        images and scores embeddings, such as a `Network`.
+      train: the training data; None if alphabets are drawn in the step.
+      scorer: (params, batch_stats) -> an object with `embed` and `score_all`, such as `siamjax.network.Network`; needed
+        for mode "assigned", which plans batches by scores.
 
     Returns:
-      How to make them, and how many images a batch has.
+      A function that makes `Batches`, and the number of images per batch.
 
     Raises:
       ValueError: a name is unknown, or the data cannot fill the batches.
@@ -104,18 +109,23 @@ def _identities(batch, index, turns):
 
 def _assigned(batch, index, turns):
     if np.max(index.images) < 2 or len(index.images) < 2:
-        raise ValueError("training needs two identities, one of them with two images; the training data has not")
+        raise ValueError(
+            "training needs two identities, one of them with two images; add identities or images to the training data"
+        )
     if turns > 1 or batch.pairs % 2:
-        raise ValueError("batch.mode='assigned' needs data.turns=1, and an even number of batch.pairs")
+        raise ValueError(
+            f"batch.mode='assigned' needs data.turns=1 and an even batch.pairs; found {turns} and {batch.pairs}"
+        )
     parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
     return None, 2 * batch.pairs
 
 
 def _plan(config, train, scorer):
-    """The plan of `batches.planned`, and for how many steps it serves."""
+    """The planning function for `batches.planned`, and the number of steps per plan."""
     if train is None or config.data.stream or config.data.variants > 1:
         raise ValueError(
-            "batch.mode='assigned' compares all training images: it needs data in memory, not glyphs, and no variants"
+            "batch.mode='assigned' compares all training images in memory: it cannot be used with data.name='glyphs', "
+            "data.stream or data.variants=2"
         )
     settings, pairs = config.batch.assigned, config.batch.pairs
     epoch = -(-2 * len(train) // pairs)
@@ -128,11 +138,11 @@ def _plan(config, train, scorer):
         )
 
     def plan(state, number):
-        judge = scorer(*parallel.first(state.judged()))
-        embeddings = judge.embed(train.images)
+        network = scorer(*parallel.first(state.judged()))
+        embeddings = network.embed(train.images)
         rng = np.random.default_rng([config.seed, number])
         negatives = assignment.hard_negatives(
-            lambda rows, columns: judge.score_all(embeddings[rows], embeddings[columns]),
+            lambda rows, columns: network.score_all(embeddings[rows], embeddings[columns]),
             train.label,
             rng,
             rounds=settings.epochs,
@@ -140,7 +150,7 @@ def _plan(config, train, scorer):
             block=settings.block,
         )
         epochs = [assignment.pairs(assignment.derangement(train.label, rng), row, pairs, rng) for row in negatives]
-        # Scores may differ in their last bits: all processes take the main one's plan.
+        # Scores may differ in their last bits between processes, so all use the plan of the main process.
         return parallel.from_main(lambda: np.concatenate(epochs))
 
     return plan, every

@@ -1,6 +1,6 @@
-"""Every setting of a run with its meaning, default and range; the files in configs/ change a few of them.
+"""All settings of a run with their meaning, default and range; each file in configs/ changes a few of them.
 
-The options of losses, heads, encoders, augmentations and optimizers are those of the functions and modules of these
+The options of losses, heads, encoders, augmentations and optimizers are those of the functions and modules with these
 names, with the same defaults; see their docstrings.
 """
 
@@ -20,13 +20,13 @@ from siamjax.data import SOURCES
 from siamjax.options import options
 from siamjax.training import objectives
 
-_COMMON = ("width", "embedding", "unit_length", "convolution")  # options that all encoders share
+_COMMON = ("width", "embedding", "unit_length", "convolution")  # options common to all encoders
 
 
 def default() -> ConfigDict:
-    """All settings, at their defaults."""
+    """All settings with their default values."""
     config = ConfigDict()
-    config.seed = 0  # for initialisation, batch sampling and augmentation
+    config.seed = 0  # seed of initialisation, batch sampling and augmentation
     config.data = _data()
     config.batch = _batch()
 
@@ -38,10 +38,10 @@ def default() -> ConfigDict:
     config.encoder = ConfigDict()
     config.encoder.name = "conv5"  # one of `siamjax.encoders.ENCODERS`
     config.encoder.width = 32  # channels of the first layer
-    config.encoder.embedding = 256  # components of the embedding
-    config.encoder.unit_length = False  # whether embeddings are brought to length 1
-    config.encoder.dtype = "float32"  # of the computation, or "bfloat16", on GPU and TPU
-    config.encoder.convolution = "auto"  # or "direct", "frequency", see siamjax/encoders/convolution.py
+    config.encoder.embedding = 256  # dimension of the embedding
+    config.encoder.unit_length = False  # whether embeddings are normalised to length 1
+    config.encoder.dtype = "float32"  # of the computation; or "bfloat16", for GPU and TPU
+    config.encoder.convolution = "auto"  # or "direct" or "frequency", see siamjax/encoders/convolution.py
     for name, encoder in encoders.ENCODERS.items():
         if isinstance(encoder, type):
             own = {key: value for key, value in options(encoder).items() if key not in _COMMON}
@@ -54,8 +54,8 @@ def default() -> ConfigDict:
         config.head[name] = options(head)
 
     config.loss = ConfigDict()
-    # "cross_entropy" of the head's logits, or their "ranking" (same pairs against different ones), trains encoder and
-    # head; any other loss, a function of siamjax.losses, trains the encoder alone, and the head learns to read it.
+    # "cross_entropy" of the head's logits, or "ranking" of same above different pairs, trains encoder and head; any
+    # other loss, a function of siamjax.losses, trains the encoder alone, and the head is fitted to its embeddings.
     config.loss.name = "cross_entropy"
     for name, own in objectives.loss_options().items():
         free = config_dict.placeholder(float)  # None, or a number
@@ -69,37 +69,37 @@ def default() -> ConfigDict:
 
 def _data():
     data = ConfigDict()
-    data.name = "glyphs"  # drawn, needs no file; or another of `siamjax.data.SOURCES`
-    data.size = 28  # side of the images, pixels; Omniglot has 105
+    data.name = "glyphs"  # synthetic, needs no files; or another of `siamjax.data.SOURCES`
+    data.size = 28  # side of the images in pixels; the originals of Omniglot have 105
     data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
     data.data_dir = ""  # where prepared data is stored; "" is ~/tensorflow_datasets
-    data.manual_dir = ""  # folder with Omniglot's zips or unzipped folders; "" downloads them
-    data.stream = False  # whether training images (not glyphs) are read from disk for each step
+    data.manual_dir = ""  # folder with the zip files of Omniglot, or their content; "" downloads them
+    data.stream = False  # whether training images (not glyphs) are read from disk at each step
     data.turns = 1  # 4: rotate each alphabet by a random multiple of 90° and treat it as a new one; 8: also mirror
-    data.variants = 1  # 2: add one synthetic identity per real one, all its images stretched and bent alike
+    data.variants = 1  # 2: add one synthetic identity per real one, with the same stretch and bend for all its images
     data.glyphs = ConfigDict()
-    data.glyphs.seed = 0  # of the alphabets to validate and test on, and of those that are joined
-    data.glyphs.alphabets = 4  # new ones at every training step
+    data.glyphs.seed = 0  # seed of the alphabets for validation and test, and of joined ones
+    data.glyphs.alphabets = 4  # per training step, new ones each time
     data.glyphs.joined = 0  # drawn alphabets added to Omniglot's for training
-    data.glyphs.share = 0.5  # mode identities: how often the first alphabet of a batch is a drawn one
+    data.glyphs.share = 0.5  # mode identities: probability that the first alphabet of a batch is a drawn one
     data.glyphs.characters = 26  # per alphabet
     data.glyphs.drawers = 20  # per character
-    data.glyphs.test_alphabets = 10  # to validate on, and as many to test on
+    data.glyphs.test_alphabets = 10  # for test, and as many for validation
 
     data.folder = ConfigDict()
-    data.folder.path = ""  # folder with a folder for each identity, or CSV file: path,identity[,group][,source]
+    data.folder.path = ""  # folder with one folder per identity, or CSV file path,identity[,group][,source]
     data.folder.channels = 1  # 1 for grey, 3 for colour
-    data.folder.invert = False  # for dark ink on white paper, so that paper is 0
-    data.folder.skip_unreadable = False  # whether to leave out files that are no images, or damaged
-    data.folder.folds = 5  # equal parts that the identities are dealt out to
-    data.folder.fold = 0  # the part to test on; the next one validates, the others train
-    data.folder.by = "identity"  # or "group": what is kept in one part as a whole
-    data.folder.seed = 0  # of the dealing
+    data.folder.invert = False  # for dark ink on white paper: makes paper 0
+    data.folder.skip_unreadable = False  # whether to skip files that are damaged or not images
+    data.folder.folds = 5  # equal parts that the identities are split into
+    data.folder.fold = 0  # the part for test; the next one is for validation, the others for training
+    data.folder.by = "identity"  # or "group": the unit that is never split between parts
+    data.folder.seed = 0  # seed of the split
 
-    data.tfds = ConfigDict()  # a data set of TFDS; the rest as in `folder`
+    data.tfds = ConfigDict()  # a data set of TFDS, split as in `folder`
     data.tfds.name = ""
-    data.tfds.splits = ""  # such as "train+test"; "" for all
-    data.tfds.image = "image"  # its features
+    data.tfds.splits = ""  # such as "train+test"; "" is all
+    data.tfds.image = "image"  # names of its features
     data.tfds.label = "label"
     data.tfds.group = ""
     data.tfds.source = ""
@@ -108,17 +108,17 @@ def _data():
 
 def _batch():
     batch = ConfigDict()
-    batch.mode = "identities"  # P identities, K images each; or "pairs"; or "assigned", the hardest pairs
-    batch.pairs = 128  # modes pairs and assigned: pairs per step, half of them the same
-    batch.assigned = ConfigDict()  # the hardest different pairs, for a long tail of identities
-    batch.assigned.epochs = 5  # with one assignment each, before all images are scored again
-    batch.assigned.noise = 10.0  # the largest number added to the scores at first, so that pairs start out random
-    batch.assigned.decay = 0.5  # of the noise, every time images are scored
-    batch.assigned.block = 1024  # images that are assigned to one another
-    batch.identities = 40  # mode identities: identities per step; all of them, where there are fewer
-    batch.per_identity = 4  # mode identities: images of each
-    batch.per_group = 20  # mode identities: most identities of one group
-    batch.across_groups = False  # whether a head's different pairs may be of two groups
+    batch.mode = "identities"  # P identities with K images each; or "pairs"; or "assigned", the hardest pairs
+    batch.pairs = 128  # modes pairs and assigned: pairs per step, half of them same pairs
+    batch.assigned = ConfigDict()  # the hardest different pairs, for many identities with few images
+    batch.assigned.epochs = 5  # epochs, with one assignment each, between scorings of all images
+    batch.assigned.noise = 10.0  # maximum noise added to the scores; large, so that the first pairs are random
+    batch.assigned.decay = 0.5  # factor of the noise at each scoring
+    batch.assigned.block = 1024  # images per assignment problem
+    batch.identities = 40  # mode identities: identities per step, or all if there are fewer
+    batch.per_identity = 4  # mode identities: images per identity
+    batch.per_group = 20  # mode identities: identities per group, at most
+    batch.across_groups = False  # whether different pairs for the head may be of two groups
     return batch
 
 
@@ -135,30 +135,29 @@ def _optimizer():
 
 def _train():
     train = ConfigDict()
-    train.start = ""  # run folder or shipped network whose weights to start from, in place of random ones
+    train.start = ""  # run folder or shipped network to take initial weights from; "" is random weights
     train.steps = 1000  # at most
     train.epoch_steps = 100  # steps per epoch, the unit of Koch's schedules
-    train.validate_every = 100  # steps; the latest checkpoint is saved then
-    train.log_every = 10  # steps
-    train.patience = 20  # validations without gain before training stops
-    train.keep = "best"  # the checkpoint to evaluate: the best on validation; or the "last", whatever patience says
+    train.validate_every = 100  # steps between validations, which also save the latest checkpoint
+    train.log_every = 10  # steps between rows of metrics.csv
+    train.patience = 20  # validations without improvement before training stops
+    train.keep = "best"  # checkpoint to evaluate: best on validation; or "last", which also disables patience
     return train
 
 
 def _evaluation():
     evaluation = ConfigDict()
-    evaluation.seed = 0  # of trials and pairs
-    evaluation.ways = 20  # of the trials within a group
-    evaluation.trials = 10_000  # of each protocol, a multiple of ways
-    evaluation.validation_trials = 800  # during training, a multiple of ways
-    evaluation.pairs = 10_000  # to verify
-    evaluation.copies = 0  # distorted copies of each image that its embedding is averaged over
+    evaluation.seed = 0  # seed of trials and pairs
+    evaluation.ways = 20  # identities per trial within a group
+    evaluation.trials = 10_000  # per protocol, a multiple of ways
+    evaluation.validation_trials = 800  # per validation while training, a multiple of ways
+    evaluation.pairs = 10_000  # pairs to verify
+    evaluation.copies = 0  # distorted copies of each image to average its embedding over
     evaluation.across_groups = False  # whether different pairs to verify may be of two groups
     return evaluation
 
 
-# The range of every number, by its key: an interval, with "(" and ")" for an end that does not belong to it. The first
-# pattern that fits a key counts.
+# Range of every numeric setting: an interval, with "(" or ")" at an excluded end. The first matching pattern applies.
 RANGES = {
     "seed": "[0, inf)",
     "*.seed": "[0, inf)",
@@ -206,7 +205,7 @@ RANGES = {
     "evaluation.ways": "[2, inf)",
     "*": "[1, inf)",
 }
-# What strings, and numbers of which only some make sense, can be.
+# The possible values of settings with a few choices.
 CHOICES: dict[str, Collection[Any]] = {
     "data.name": SOURCES,
     "data.turns": (1, 4, 8),
@@ -224,10 +223,10 @@ CHOICES: dict[str, Collection[Any]] = {
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses values out of range, and values that do not go together.
+    """Refuses values that are out of range or do not fit together.
 
     Raises:
-      ValueError: names the key, its value and what was expected.
+      ValueError: the message names the key, its value and what was expected.
     """
     for key, value in flat(json.loads(config.to_json())).items():
         if key in CHOICES and value not in CHOICES[key]:
@@ -238,11 +237,12 @@ def check(config: ConfigDict) -> None:
         if config.evaluation[key] % config.evaluation.ways:
             raise ValueError(
                 f"evaluation.{key}={config.evaluation[key]} must be a multiple of evaluation.ways="
-                f"{config.evaluation.ways}: a run asks for every character of its support set"
+                f"{config.evaluation.ways}: a run queries every character of its support set"
             )
     if config.evaluation.copies and config.augment.name == "none":
         raise ValueError(
-            "evaluation.copies are distorted by augment.name, which is 'none'; choose another, or 0 copies"
+            f"evaluation.copies={config.evaluation.copies} needs an augmentation, but augment.name='none'; set "
+            "augment.name='affine' or 'photo', or evaluation.copies=0"
         )
 
 
@@ -256,19 +256,21 @@ def _check_range(key, value):
 
 
 def read(saved: dict[str, Any]) -> ConfigDict:
-    """A saved configuration laid over today's defaults: what was not a setting then has its default.
+    """Reads a saved configuration; settings that it lacks, because they are newer, have their defaults.
 
     Raises:
-      ValueError: a key is unknown, or a value is of another type.
+      ValueError: a key is unknown, or a value has the wrong type.
     """
     config = default()
     unknown = sorted(flat(saved).keys() - flat(json.loads(config.to_json())).keys())
     if unknown:
-        raise ValueError(f"{unknown[0]} is not a setting of this version of siamjax; use the one that saved it")
+        raise ValueError(f"{unknown[0]} is not a setting of this version of siamjax; use the version that saved it")
     try:
         config.update(saved)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a configuration of this version of siamjax ({error})") from error
+        raise ValueError(
+            f"not a configuration of this version of siamjax ({error}); use the version that saved it"
+        ) from error
     return config
 
 
@@ -282,17 +284,17 @@ class Change:
 
 
 def changes(before: ConfigDict, after: ConfigDict) -> list[Change]:
-    """What differs between two configurations, by key."""
+    """The settings that differ between two configurations, sorted by key."""
     first, second = (flat(json.loads(config.to_json())) for config in (before, after))
     keys = sorted({**first, **second})
     return [Change(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
 
 
 def check_processes(config: ConfigDict) -> None:
-    """Refuses a process whose configuration is not the one of process 0; where the data is stored may differ.
+    """Refuses a process with a different configuration from process 0; the location of data may differ.
 
     Raises:
-      ValueError: says what differs.
+      ValueError: the message names the settings that differ.
     """
     before = ConfigDict(json.loads(parallel.from_main(config.to_json)))
     places = SOURCES[config.data.name].places if config.data.name in SOURCES else ()
@@ -300,22 +302,22 @@ def check_processes(config: ConfigDict) -> None:
     if changed:
         values = "; ".join(f"{change.key} is {change.before} there, {change.after} here" for change in changed)
         raise ValueError(
-            f"process 0 has another configuration than this one: {values}. Give all processes the same --config, or a "
-            "--workdir that all of them see"
+            f"process 0 runs a different configuration: {values}. Start all processes with the same --config, or with "
+            "a --workdir that all can read"
         )
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    found = {}
+    """Flattens nested dicts: {"a": {"b": 1}} -> {"a.b": 1}."""
+    values = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return values
 
 
 @contextlib.contextmanager
 def keyed(part: str) -> Iterator[None]:
-    """Adds the part of the configuration to an error's message, which names the argument: name='x' -> loss.name='x'."""
+    """Prefixes the argument in a ValueError with its part of the configuration: name='x' -> loss.name='x'."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest, to resume from, and the best (or the last, see `train.keep`), to evaluate."""
+"""Checkpoints of a run: the latest, to resume from, and the best (or last, see `train.keep`), to evaluate."""
 
 import contextlib
 import pathlib
@@ -12,11 +12,11 @@ from siamjax.training.state import State
 
 
 class Checkpoints:
-    """`latest` and `best` in a folder: each one Orbax checkpoint, written in the background.
+    """The checkpoints `latest` and `best` in a folder, written by Orbax in the background.
 
-    A checkpoint holds the first replica of the state (the best one only what is evaluated) and, as JSON, the loop's
-    progress. Orbax renames it into place when it is complete, so a killed run leaves the previous one. All replicas are
-    the same: only the main process reads and writes, and what it restores goes to the others.
+    A checkpoint contains the first replica of the state (`best` only what evaluation needs) and, as JSON, the progress
+    of the loop. Orbax renames it into place once it is complete, so a killed run leaves the previous one. All replicas
+    are equal: only the main process reads and writes, and it sends what it restores to the others.
     """
 
     def __init__(self, folder: pathlib.Path, read_only: bool = False):
@@ -24,10 +24,10 @@ class Checkpoints:
         if not parallel.is_main_process():
             return
         options = ocp.CheckpointManagerOptions(
-            # Another process may be writing where this one only reads. Orbax's own `read_only` warns that it is.
+            # Another process may be writing while this one reads. Orbax's own `read_only` prints a warning.
             max_to_keep=None if read_only else 1,
             cleanup_tmp_directories=not read_only,
-            # Orbax waits for no other process; in return, it makes no folder.
+            # With active_processes, Orbax does not wait for other processes, but requires create=False.
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
         )
@@ -44,8 +44,13 @@ class Checkpoints:
     def save(self, which: str, state: State, progress: dict) -> None:
         """Starts writing replicated `state` as the `which` checkpoint; returns before it is on disk.
 
+        Args:
+          which: "latest" or "best".
+          state: replicated.
+          progress: of the loop.
+
         Raises:
-          OSError: this one, or the one before, cannot be written; those that are whole stay.
+          OSError: this checkpoint, or the previous one, cannot be written; complete ones are kept.
         """
         if not self._managers:
             return
@@ -59,7 +64,7 @@ class Checkpoints:
             params = {part: tree for part, tree in params.items() if part != "loss"}
             state = state.replace(params=params, batch_stats=batch_stats, opt_state=(), average=None)
         else:
-            # What `progress` says of the best checkpoint must hold once the latest is there.
+            # The progress of `latest` names the best checkpoint, which must be complete first.
             self._managers["best"].wait_until_finished()
         host = parallel.first(state)
         step = int(host.step)
@@ -68,7 +73,18 @@ class Checkpoints:
         )
 
     def restore(self, which: str, like: State) -> tuple[State, dict] | None:
-        """The `which` checkpoint as (host state, progress), or None if there is none; `like` gives the structure."""
+        """Reads the `which` checkpoint.
+
+        Args:
+          which: "latest" or "best".
+          like: state with the expected structure and shapes.
+
+        Returns:
+          (state on the host, progress), or None if there is no checkpoint.
+
+        Raises:
+          ValueError: it is damaged, or of another encoder, head or optimizer.
+        """
         return parallel.from_main(lambda: self._restore(which, like))
 
     def _restore(self, which, like):
@@ -81,32 +97,32 @@ class Checkpoints:
             tree = manager.item_metadata(step)["state"].tree
             saved, expected, restored = shapes(tree), shapes(like), None
             if saved == expected:
-                # What older versions did not know of holds no arrays here, or the shapes would differ.
-                known = {name: getattr(abstract, name) for name in tree}
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(known), progress=ocp.args.JsonRestore())
+                # Fields that an older version did not save contain no arrays, as the shapes are equal.
+                fields = {name: getattr(abstract, name) for name in tree}
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(fields), progress=ocp.args.JsonRestore())
                 restored = manager.restore(step, args=args)
         except (ValueError, OSError) as error:
             raise ValueError(
-                f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); remove this folder: training then "
-                "resumes from what is left, or starts again"
+                f"{manager.directory / str(step)} is damaged ({str(error)[:80]}...); delete this folder, and training "
+                "resumes from the remaining checkpoint, or restarts"
             ) from error
         if restored is None:
-            name = next(name for name in sorted({**saved, **expected}) if saved.get(name) != expected.get(name))
+            name = first_difference(saved, expected)
             raise ValueError(
                 f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: {name} "
                 f"is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; use the "
-                "configuration that it was trained with"
+                "configuration of its training"
             )
         return jax.device_get(like.replace(**restored.state)), restored.progress
 
     def forget_after(self, step: int) -> None:
-        """Removes best checkpoints that a killed run made after its latest one: training comes by there again."""
+        """Removes best checkpoints later than `step`, the latest one of a killed run: training repeats these steps."""
         if manager := self._managers.get("best"):
             for later in [saved for saved in manager.all_steps() if saved > step]:
                 manager.delete(later)
 
     def close(self) -> None:
-        """Waits until everything is on disk; raises as `save` does."""
+        """Waits until all checkpoints are on disk; raises as `save` does."""
         with self._writing():
             for manager in self._managers.values():
                 manager.close()
@@ -119,15 +135,20 @@ class Checkpoints:
             folder, reason = self._managers["latest"].directory.parent, str(error)
             full = "No space left" in reason
             if isinstance(error, ValueError) and not full:
-                raise  # Orbax tells of a full disk so, among other things.
+                raise  # Orbax reports a full disk as a ValueError, like many other errors.
             reason = "No space left on device" if full else reason[:200]
             raise OSError(
-                f"checkpoints cannot be written in {folder} ({reason}): free the folder; the same command resumes "
-                "from the latest complete one"
+                f"checkpoints cannot be written in {folder} ({reason}): free the disk and run the same command again; "
+                "it resumes from the last complete checkpoint"
             ) from error
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of each array of a tree, by its path such as "params.head.scale"."""
+    """The shape of each array of a tree, by its path, such as "params.head.scale"."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def first_difference(first: dict[str, tuple[int, ...]], second: dict[str, tuple[int, ...]]) -> str | None:
+    """The first path whose shapes differ between two results of `shapes`; None if they are equal."""
+    return next((path for path in sorted({**first, **second}) if first.get(path) != second.get(path)), None)

@@ -1,4 +1,4 @@
-"""The training loop: sends off steps, follows their metrics, validates, checkpoints, stops early."""
+"""The training loop: runs steps, logs metrics, validates, saves checkpoints, stops early."""
 
 import math
 import time
@@ -28,24 +28,24 @@ def train(
     log: MetricsLog,
     progress: dict,
 ) -> dict:
-    """Trains until `config.steps`, or until `config.patience` validations in a row brought no gain.
+    """Trains until `config.steps`, or until `config.patience` validations in a row without improvement.
 
     Args:
-      take: (state, number, count) -> (state, metrics) after `count` steps from step `number` on, see `step.stepper`.
+      take: (state, number, count) -> (state, metrics) after `count` steps from step `number`, see `step.stepper`.
       state: replicated state to start from.
       config: the `train` part of a configuration.
-      images: how many a step embeds, to tell the speed.
-      at_once: how many steps to take as one program; a divisor of `config.validate_every` and `config.log_every`.
+      images: images per step, to report the speed.
+      at_once: steps per compiled program; a divisor of `config.validate_every` and `config.log_every`.
       validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
-      checkpoints: where to save; the latest after every validation, the best when one is.
-      log: where to write metrics.
-      progress: `NEW_RUN`, or what the restored checkpoint held.
+      checkpoints: saved after every validation: `latest`, and `best` if it is one.
+      log: where metrics are written.
+      progress: `NEW_RUN`, or the progress in the restored checkpoint.
 
     Returns:
-      The progress at the end: best accuracy, its step, and validations since.
+      The progress at the end: best accuracy, its step, and validations without improvement since.
 
     Raises:
-      FloatingPointError: the loss is not finite; nothing of that step is saved.
+      FloatingPointError: the loss is not finite; that step is not saved.
     """
     first = number = int(parallel.first(state.step))
     pending = None
@@ -64,10 +64,10 @@ def train(
             number += count
             pending = (metrics, number)
             if number == first + count:
-                _fetch(*pending)  # The first step compiles: its time is no measure of speed.
-                way = f"from step {first} to {config.steps}" if first else f"to step {config.steps}"
+                _fetch(*pending)  # Excludes compilation from the measured speed.
+                extent = f"from step {first} to {config.steps}" if first else f"to step {config.steps}"
                 bar.note("")
-                bar.print(f"compiled in {time.monotonic() - clock:.0f} s; training {way}")
+                bar.print(f"compiled in {time.monotonic() - clock:.0f} s; training {extent}")
                 clock, counted = time.monotonic(), number
             at_validation = number % config.validate_every == 0 or number == config.steps
             if at_validation or number % config.log_every == 0:
@@ -116,7 +116,7 @@ def _judge(progress, accuracy, step, keep_last):
 
 
 def _fetch(metrics, step):
-    """The metrics of a step as floats, once it has run; refuses a loss that is not finite."""
+    """Waits for a step and returns its metrics as floats; raises FloatingPointError if the loss is not finite."""
     values = {name: float(value) for name, value in parallel.first(metrics).items()}
     if not all(math.isfinite(value) for value in values.values()):
         raise FloatingPointError(

@@ -1,4 +1,4 @@
-"""The metrics of a run: metrics.csv, and the same for TensorBoard."""
+"""Logs the metrics of a run to metrics.csv and TensorBoard."""
 
 import csv
 import os
@@ -22,10 +22,10 @@ COLUMNS: tuple[str, ...] = (
 
 
 class MetricsLog:
-    """Appends rows to the CSV file `path` and to the `tensorboard` folder, resuming after step `after`.
+    """Appends metrics to the CSV file `path` and the folder `tensorboard`, resuming after step `after`.
 
-    Rows past `after`, which a killed run wrote after its last checkpoint, are removed. `seconds` is the time of all
-    calls of a run, including compilation and validation. Only the main process writes.
+    Rows after step `after`, which a killed run wrote after its last checkpoint, are removed. `seconds` is the total
+    time of all training calls of a run, including compilation and validation. Only the main process writes.
     """
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, after: int) -> None:
@@ -46,7 +46,7 @@ class MetricsLog:
         self._board = tensorboardX.SummaryWriter(str(tensorboard), purge_step=after + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one row; `values` holds some of `COLUMNS`."""
+        """Writes the metrics of one step; the keys of `values` are in `COLUMNS`."""
         if not self._writes:
             return
         self._writer.writerow(
@@ -57,13 +57,14 @@ class MetricsLog:
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Closes the files."""
         if self._writes:
             self._file.close()
             self._board.close()
 
 
 def read(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv: column -> number, without empty values; no rows if the file does not exist."""
+    """Reads the rows of a metrics.csv: column -> number, without empty values; [] if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

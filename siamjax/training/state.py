@@ -1,4 +1,4 @@
-"""What training changes from step to step, and the model that it belongs to."""
+"""The state that training steps update, and the model that it belongs to."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from siamjax.training.types import Objective, Params
 
 
 class Model(NamedTuple):
-    """One encoder for all inputs and the head that compares its embeddings; both without their weights."""
+    """One encoder for all inputs, and the head that compares its embeddings; both without weights."""
 
     encoder: nn.Module
     head: nn.Module
@@ -22,14 +22,14 @@ class Model(NamedTuple):
 
 @struct.dataclass
 class State:
-    """What training changes.
+    """The state of training.
 
     Attributes:
-      step: int32 [].
+      step: int32 [], the number of steps taken.
       params: {"encoder", "head"}, and "loss" if the loss has parameters.
       batch_stats: running statistics of the encoder.
-      opt_state: of the optimizer.
-      average: running means of (params, batch_stats), or None.
+      opt_state: state of the optimizer.
+      average: exponential moving average (EMA) of (params, batch_stats), or None.
     """
 
     step: Any
@@ -39,7 +39,7 @@ class State:
     average: Any = None
 
     def judged(self) -> tuple[Any, Any]:
-        """The (params, batch_stats) to evaluate: their running means where there are any."""
+        """The (params, batch_stats) to evaluate: their EMA if there is one."""
         return self.average or (self.params, self.batch_stats)
 
 
@@ -52,15 +52,15 @@ def create(
     averaged: bool = False,
     objective: Objective | None = None,
 ) -> State:
-    """The state before the first step.
+    """Initialises the state of training.
 
     Args:
       model: encoder and head.
-      key: of the first weights.
-      image_shape: [h, w, c].
+      key: for the initial weights.
+      image_shape: (h, w, c).
       optimizer: optax transformation.
-      averaged: whether running means of the weights are kept.
-      objective: whose own parameters are trained, too, if it has any.
+      averaged: whether to keep an EMA of the weights.
+      objective: its own parameters are trained too, if it has any.
     """
     encoder_key, head_key = jax.random.split(key)
     images = jnp.zeros((2, *image_shape))
@@ -88,13 +88,18 @@ def from_weights(start: State, params: Params, batch_stats: Any) -> State:
 
 
 def average_of(before: State, after: State, keep: float) -> Any:
-    """The running means after a step: `keep` of the old ones, less at first, the rest from the new values.
+    """Updates the EMA after a step; None if there is none.
 
-    Averages of weights along the way are as good as a slower learning rate; Polyak, Juditsky: Acceleration of
+    Averaging the weights over steps has the effect of a lower learning rate; Polyak, Juditsky: Acceleration of
     Stochastic Approximation by Averaging (1992), https://doi.org/10.1137/0330046.
+
+    Args:
+      before: the state before the step.
+      after: the state after it.
+      keep: EMA decay, 0..1; lower in the first steps, where it is (1 + step) / (10 + step).
     """
     if before.average is None:
         return None
-    old_share = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
+    decay = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
     new = (after.params, after.batch_stats)
-    return jax.tree.map(lambda old, new: old_share * old + (1 - old_share) * new, before.average, new)
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, before.average, new)

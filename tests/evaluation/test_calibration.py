@@ -127,7 +127,7 @@ def test_what_the_pairs_cannot_tell_is_refused():
     for far in (0, 1, -0.1, np.nan):
         with pytest.raises(ValueError, match="must be a share between 0 and 1"):
             decision.moved(far=far)
-    with pytest.raises(ValueError, match="give only one of them"):
+    with pytest.raises(ValueError, match="give only one"):
         decision.moved(threshold=0.1, far=0.1)
     with pytest.raises(ValueError, match="finite"):
         decision.moved(threshold=np.nan)

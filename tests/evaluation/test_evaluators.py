@@ -84,7 +84,7 @@ def test_without_validation_data_pairs_are_judged_by_a_decision_that_is_given(da
     found = outcomes(given)
     assert found["verification"].value == 0.5 and not given.decision.same(evaluators.pair_scores(given).scores).any()
     assert found["validation_within_alphabet_4way_1shot"] == Skipped(
-        "validation_within_alphabet_4way_1shot", "there is no validation data"
+        "validation_within_alphabet_4way_1shot", "no validation data"
     )
 
 
@@ -103,5 +103,7 @@ def test_a_part_that_is_too_small_is_named_with_a_remedy(drawn):
         one_shot.TooFewImages, match="the validation data is too small: 2-way .*found 0. .*folder.folds"
     ):
         asked.trials(CONFIG, single)
-    with pytest.raises(ValueError, match="no pairs of the test data to verify: .* Give identities a second image"):
+    with pytest.raises(
+        ValueError, match="cannot draw pairs to verify from the test data: .* Give identities a second image"
+    ):
         asked.pairs(CONFIG, {"validation": drawn, "test": single})

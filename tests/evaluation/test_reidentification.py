@@ -69,5 +69,5 @@ def test_measures_judge_test_queries_by_the_threshold_of_validation():
     constant = means(lambda a, b: np.zeros((len(a), len(b))), embeddings, labels)
     # Ties are no hits: who answers the same to all is no better than "new" alone.
     assert constant["map_at_5"] == constant["map_at_5_all_new"] and constant["rank_1_of_known"] == 0
-    with pytest.raises(ValueError, match="4 identities are enrolled"):
+    with pytest.raises(ValueError, match="the gallery has 4 identities"):
         reidentification.answers(products, queries, query_label, gallery[:12], label[:12])

@@ -61,7 +61,9 @@ def test_folds_are_judged_by_the_threshold_of_the_others():
 
 
 def test_pairs_of_one_kind_are_refused():
-    with pytest.raises(ValueError, match="all 5 pairs are of same identities; verification needs pairs of both kinds"):
+    with pytest.raises(
+        ValueError, match="all 5 pairs are same pairs; verification needs both same and different pairs"
+    ):
         calibration.fit(np.arange(5), np.ones(5, bool))
-    with pytest.raises(ValueError, match="all 5 pairs are of different identities"):
+    with pytest.raises(ValueError, match="all 5 pairs are different pairs"):
         verification.measures(np.arange(5), np.zeros(5, bool))

@@ -56,7 +56,7 @@ def test_what_is_out_of_range_is_refused_by_its_key(key, value, message):
 def test_copies_need_something_that_distorts():
     config = settings.default()
     config.augment.name, config.evaluation.copies = "none", 2
-    with pytest.raises(ValueError, match="evaluation.copies are distorted by augment.name"):
+    with pytest.raises(ValueError, match="evaluation.copies=2 needs an augmentation"):
         settings.check(config)
 
 
