@@ -14,7 +14,7 @@ from siamjax.evaluation import drawn, one_shot
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
 from siamjax.training import loop, state, step
-from siamjax.training.checkpoint import Checkpoints, first_difference, shapes
+from siamjax.training.checkpoint import Checkpoints, difference
 from siamjax.training.metrics import MetricsLog
 
 
@@ -96,14 +96,12 @@ def _started_from(place: str, start: state.State) -> state.State:
         raise ValueError(f"train.start={place!r}: {error}") from error
     encoder = network.variables["encoder"]
     params = {"encoder": encoder["params"], "head": network.variables["head"]}
-    stored = shapes((params, encoder["batch_stats"]))
-    expected = shapes(({part: start.params[part] for part in params}, start.batch_stats))
-    name = first_difference(stored, expected)
-    if name:
+    own = {part: start.params[part] for part in params}
+    differing = difference((params, encoder["batch_stats"]), (own, start.batch_stats))
+    if differing:
         raise ValueError(
-            f"train.start={place!r}: the network does not fit the configured encoder or head: {name} is "
-            f"{stored.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; configure the same "
-            "encoder and head, or start from another network"
+            f"train.start={place!r}: the network does not fit the configured encoder or head: {differing}; configure "
+            "the same encoder and head, or start from another network"
         )
     return state.from_weights(start, params, encoder["batch_stats"])
 

@@ -95,8 +95,8 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             tree = manager.item_metadata(step)["state"].tree
-            saved, expected, restored = shapes(tree), shapes(like), None
-            if saved == expected:
+            differing, restored = difference(tree, like), None
+            if not differing:
                 # Fields that an older version did not save contain no arrays, as the shapes are equal.
                 fields = {name: getattr(abstract, name) for name in tree}
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(fields), progress=ocp.args.JsonRestore())
@@ -107,11 +107,9 @@ class Checkpoints:
                 "resumes from the remaining checkpoint, or restarts"
             ) from error
         if restored is None:
-            name = first_difference(saved, expected)
             raise ValueError(
-                f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: {name} "
-                f"is {saved.get(name, 'absent')} there and {expected.get(name, 'absent')} as configured; use the "
-                "configuration of its training"
+                f"{manager.directory}: the checkpoint does not fit the configured encoder, head or optimizer: "
+                f"{differing}; use the configuration of its training"
             )
         return jax.device_get(like.replace(**restored.state)), restored.progress
 
@@ -143,12 +141,16 @@ class Checkpoints:
             ) from error
 
 
-def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree):
     """The shape of each array of a tree, by its path, such as "params.head.scale"."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
-def first_difference(first: dict[str, tuple[int, ...]], second: dict[str, tuple[int, ...]]) -> str | None:
-    """The first path whose shapes differ between two results of `shapes`; None if they are equal."""
-    return next((path for path in sorted({**first, **second}) if first.get(path) != second.get(path)), None)
+def difference(saved: Any, configured: Any) -> str:
+    """Describes the first array whose shape differs between two trees; "" if there is none."""
+    saved, expected = _shapes(saved), _shapes(configured)
+    for path in sorted({**saved, **expected}):
+        if saved.get(path) != expected.get(path):
+            return f"{path} is {saved.get(path, 'absent')} there and {expected.get(path, 'absent')} as configured"
+    return ""
