@@ -19,7 +19,7 @@ _PLATFORMS = ("cpu", "cuda")
 
 
 def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Exports a network. It writes:
+    """Writes a network to a folder as files that need no siamjax:
 
     - `encoder.stablehlo`: images uint8 [b, h, w, c] -> embeddings float32 [b, d], for any b, on CPU and CUDA;
     - `head.stablehlo`: embeddings float32 [b, d] and [b, d] -> scores float32 [b];

@@ -1,4 +1,4 @@
-"""What the command does around its answers: exit status, several images, standard input, output; what it imports."""
+"""The command siamjax: exit status, several images, standard input, output, imports."""
 
 import io
 import json
@@ -92,22 +92,22 @@ def test_verify_returns_its_answer_as_exit_status(run, faces, tmp_path, capsys):
     assert left.value.code == 2
 
 
-def test_identify_answers_for_all_images_that_can_be_read(gallery, faces, damaged, tmp_path, capsys):
-    asked = [str(faces / "ann" / "1.png"), str(damaged), str(tmp_path / "none.png"), str(faces / "bob" / "0.png")]
-    assert cli.main(["identify", str(gallery), *asked, "-k", "1"]) == 2
+def test_identify_answers_for_all_readable_images(gallery, faces, damaged, tmp_path, capsys):
+    paths = [str(faces / "ann" / "1.png"), str(damaged), str(tmp_path / "none.png"), str(faces / "bob" / "0.png")]
+    assert cli.main(["identify", str(gallery), *paths, "-k", "1"]) == 2
     out, err = capsys.readouterr()
-    assert [line.split(": ")[0] for line in out.splitlines() if not line.startswith(" ")] == [asked[0], asked[3]]
+    assert [line.split(": ")[0] for line in out.splitlines() if not line.startswith(" ")] == [paths[0], paths[3]]
     assert len(err.splitlines()) == 2 and all(line.startswith("siamjax identify: ") for line in err.splitlines())
     assert "cut.png" in err.splitlines()[0] and "none.png" in err.splitlines()[1]
-    assert cli.main(["identify", str(gallery), *asked, "-k", "1", "--json"]) == 2
+    assert cli.main(["identify", str(gallery), *paths, "-k", "1", "--json"]) == 2
     rows = json.loads(capsys.readouterr().out)
-    assert [row["image"] for row in rows] == asked and ["error" in row for row in rows] == [False, True, True, False]
+    assert [row["image"] for row in rows] == paths and ["error" in row for row in rows] == [False, True, True, False]
     assert rows[3]["ranked"][0]["identity"] == "bob"
     assert cli.main(["identify", str(gallery), str(damaged)]) == 2
     assert capsys.readouterr().out == ""
 
 
-def test_embed_writes_all_images_that_can_be_read(run, faces, damaged, tmp_path, capsys):
+def test_embed_writes_all_readable_images(run, faces, damaged, tmp_path, capsys):
     output = tmp_path / "out.npz"
     assert cli.main(["embed", str(run), str(faces), str(damaged), "-o", str(output), "--json"]) == 2
     out, err = capsys.readouterr()
@@ -123,7 +123,7 @@ def _standard_input(monkeypatch, text):
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
-def test_images_are_given_as_a_folder_or_a_list_on_standard_input(gallery, faces, monkeypatch, capsys, end):
+def test_images_are_passed_as_folders_or_a_list_on_standard_input(gallery, faces, monkeypatch, capsys, end):
     paths = [str(path) for path in sorted(faces.glob("*/*.png"))]
     _standard_input(monkeypatch, b"".join(os.fsencode(path) + end for path in paths[:2]))
     assert cli.main(["identify", str(gallery), "-", str(faces / "bob"), paths[5], "--json"]) == 0
@@ -140,11 +140,11 @@ def test_pairs_counts_at_the_threshold_and_writes_every_score(run, faces, tmp_pa
     table.write_text("path_a,path_b,same\n" + "".join(f"{a},{b},{same}\n" for a, b, same in rows))
     command = ["pairs", str(run), str(table), "--images", str(faces), "-o", str(output)]
     assert cli.main([*command, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    counts = json.loads(capsys.readouterr().out)
     lines = [line.split(",") for line in output.read_text().splitlines()]
     assert lines[0] == ["path_a", "path_b", "same", "score", "probability", "accepted"]
     assert [line[0].endswith(row[0]) and int(line[2]) == row[2] for line, row in zip(lines[1:], rows, strict=True)]
-    accepted = [float(line[3]) > told["threshold"] for line in lines[1:]]
+    accepted = [float(line[3]) > counts["threshold"] for line in lines[1:]]
     assert accepted == [line[5] == "1" for line in lines[1:]]
     same = [row[2] == 1 for row in rows]
     for name, kind, answer in (
@@ -153,9 +153,9 @@ def test_pairs_counts_at_the_threshold_and_writes_every_score(run, faces, tmp_pa
         ("false_accepts", False, True),
         ("true_rejects", False, False),
     ):
-        assert told[name] == sum(a == answer and s == kind for a, s in zip(accepted, same, strict=True))
+        assert counts[name] == sum(a == answer and s == kind for a, s in zip(accepted, same, strict=True))
     assert cli.main(command) == 0
-    assert f"{told['false_accepts']} false accepts" in capsys.readouterr().out
+    assert f"{counts['false_accepts']} false accepts" in capsys.readouterr().out
 
 
 def test_search_writes_no_picture_by_default(gallery, faces, tmp_path, monkeypatch, capsys):
@@ -193,14 +193,14 @@ def finish(arguments, **options):
 
 
 def test_commands_import_only_what_they_need(gallery, run, faces):
-    """Imports take most of their time."""
+    """Imports take most of the time of a command."""
     image = str(faces / "ann" / "0.png")
     trainer = {"siamjax.train", "siamjax.evaluate", "siamjax.report", "siamjax.training.loop", "siamjax.run.recipe"}
     heavy = trainer | {"scipy.stats", "sklearn", "matplotlib", "tensorflow_datasets", "tensorboardX", "torch"}
     done = finish(["verify", str(run), image, image])
     assert done.returncode in (0, 1) and "jax" in done.stdout.split(), done.stderr
     assert not heavy & set(done.stdout.splitlines()[-1].split())
-    assert done.stderr == ""  # No warning of Orbax or JAX either.
+    assert done.stderr == ""  # Not even warnings of Orbax or JAX.
     done = finish(["identify", str(gallery), image])
     assert done.returncode == 0 and not heavy & set(done.stdout.splitlines()[-1].split()), done.stderr
     done = finish(["list", str(gallery)])
@@ -219,7 +219,7 @@ def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
 
 
 def test_a_closed_pipe_is_no_error(gallery):
-    """As in `siamjax list GALLERY | head -1`."""
+    """Such as in `siamjax list GALLERY | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -235,14 +235,14 @@ def test_enroll_names_every_unreadable_file_or_skips_them(run, faces, damaged, t
     paths = list(map(str, (damaged, good, lost)))
     command = ["enroll", str(tmp_path / "new"), "--checkpoint", str(run), *paths]
     assert cli.main(command) == 2
-    told = capsys.readouterr().err
-    assert "2 of 3 images cannot be read: " in told and "--skip-unreadable" in told
-    assert f"{damaged} cannot be read as an image" in told and f"{lost} not found" in told
+    message = capsys.readouterr().err
+    assert "2 of 3 images cannot be read: " in message and "--skip-unreadable" in message
+    assert f"{damaged} cannot be read as an image" in message and f"{lost} not found" in message
     assert not (tmp_path / "new" / "gallery.json").exists()
     assert cli.main([*command, "--skip-unreadable"]) == 0
-    out, told = capsys.readouterr()
+    out, message = capsys.readouterr()
     assert "1 images of 1 identities (ann) added; it holds 1 images" in out
-    assert told.count("left out: ") == 2 and str(damaged) in told and str(lost) in told
+    assert message.count("left out: ") == 2 and str(damaged) in message and str(lost) in message
     assert cli.main([*command, "--skip-unreadable", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["added"] == {"ann": 1} and set(answer["left_out"]) == {str(damaged), str(lost)}
@@ -255,8 +255,8 @@ def test_enroll_names_every_unreadable_file_or_skips_them(run, faces, damaged, t
         found.enroll([good, lost], ["ann", "ann"])
 
 
-def test_one_name_is_one_identity_however_its_accents_are_written(run, faces, tmp_path, monkeypatch, capsys):
-    """A gallery of an older siamjax stores names as they were typed: both forms are found, and removed."""
+def test_names_with_accents_in_either_unicode_form_are_one_identity(run, faces, tmp_path, monkeypatch, capsys):
+    """Older versions stored names as typed; both forms are found and removed."""
     from siamjax import files
 
     composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
@@ -290,12 +290,12 @@ def test_folders_with_the_same_name_are_kept_apart(run, faces, tmp_path, monkeyp
 
     apart = {"site1/ann", "site2/ann"}
     assert identities("whole", ".") == (apart, "")
-    names, told = identities("files", "site1/ann/0.png", "site2/ann/0.png")
-    assert names == apart and "different identities: site1/ann, site2/ann" in told
+    names, message = identities("files", "site1/ann/0.png", "site2/ann/0.png")
+    assert names == apart and "different identities: site1/ann, site2/ann" in message
     assert identities("in_turn", "site1/ann/0.png") == ({"ann"}, "")
     assert identities("in_turn", "site1/ann/1.png") == ({"ann"}, "")
-    names, told = identities("in_turn", "site2/ann/1.png")
-    assert names == {"ann"} and "ann has images from " in told and "site1/ann, and gets more from " in told
+    names, message = identities("in_turn", "site2/ann/1.png")
+    assert names == {"ann"} and "ann has images from " in message and "site1/ann, and gets more from " in message
     assert identities("in_turn", "--identity", "ann", "site2/ann/0.png") == ({"ann"}, "")
 
 

@@ -1,4 +1,4 @@
-"""Every configuration makes a network, an optimizer and a training state that fit its images."""
+"""Every configuration gives a network, an optimizer and a training state that fit its images."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""What docs/design.md promises: a loss, encoder, head, source, evaluator or command is added from outside siamjax."""
+"""Adds a loss, encoder, head, source, evaluator and command from outside siamjax, as docs/design.md describes."""
 
 import json
 
@@ -18,7 +18,7 @@ from siamjax.training import objectives
 
 
 class Flat(nn.Module):
-    """One layer on the pixels; an encoder takes these attributes, and those of its own."""
+    """One dense layer on the pixels; `gain` is its own option, the other attributes are common to all encoders."""
 
     width: int
     embedding: int
@@ -44,14 +44,14 @@ class Dot(nn.Module):
 
 
 def centred(embeddings, labels, *, strength=0.5):
-    """Pulls the images of an identity together, and the mean of all to zero."""
+    """Pulls images of an identity together, and the mean of all images to zero."""
     same = labels[:, None] == labels[None, :]
     means = (same @ embeddings) / jnp.sum(same, axis=1, keepdims=True)
     return strength * jnp.mean(optax.squared_error(embeddings, means)) + jnp.mean(embeddings) ** 2
 
 
 def dots(count, seed):
-    """Identities are places of a bright square; drawings differ in their noise."""
+    """Each identity is a position of a bright square; its images differ in noise."""
     rng = np.random.default_rng(seed)
     label = np.repeat(np.arange(count, dtype=np.int32), 6)
     images = rng.integers(0, 60, (len(label), 16, 16, 1))
@@ -72,7 +72,7 @@ def brightness(subject):
 
 
 def count_command(add):
-    command = add("count", lambda options: print(len(options.paths)), "how many paths are given?")
+    command = add("count", lambda options: print(len(options.paths)), "count the given paths")
     command.add_argument("paths", nargs="*")
 
 
@@ -88,7 +88,7 @@ def added(monkeypatch):
     monkeypatch.setattr(cli, "GROUPS", [*cli.GROUPS, count_command])
 
 
-def test_what_is_added_is_configured_trained_and_evaluated_like_the_rest(added, tmp_path):
+def test_additions_are_configured_trained_and_evaluated_like_built_in_parts(added, tmp_path):
     config = settings.default()
     assert config.encoder.flat.gain == 1.0 and config.head.dot.scale == 1.0 and config.loss.centred.strength == 0.5
     config.data.name, config.data.size = "dots", 16
@@ -106,11 +106,11 @@ def test_what_is_added_is_configured_trained_and_evaluated_like_the_rest(added, 
     assert network.model.encoder.gain == 2.0 and isinstance(network.model.head, Dot)
 
 
-def test_a_loss_can_be_given_as_a_function():
+def test_a_loss_can_be_passed_as_a_function():
     objective = objectives.make(centred, heads.WeightedL1())
     assert objective.init(None, 8) == {}
 
 
-def test_a_command_is_added_like_the_rest(added, capsys):
+def test_an_added_command_runs(added, capsys):
     assert cli.main(["count", "a", "b"]) == 0
     assert capsys.readouterr().out == "2\n"

@@ -1,4 +1,4 @@
-"""User tables: what is read from them, and which are refused."""
+"""Reading user tables, and refusing invalid ones."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def rows(path, text):
     return list(files.table(path, ("path", "identity"), "path,identity[,group]"))
 
 
-def test_a_table_as_spreadsheets_and_people_write_it(tmp_path):
+def test_tables_as_written_by_spreadsheets_and_by_hand(tmp_path):
     text = '\ufeff path , identity,group\r\n"a,b.png", "Lee, Ann",x\r\n\r\n,,\r\n  c.png ,Bob \r\nd.png,Cid,,,\r\n'
     found = rows(tmp_path / "t.csv", text)
     assert [where for where, _ in found] == [f"{tmp_path}/t.csv, line {number}" for number in (2, 5, 6)]
@@ -21,7 +21,7 @@ def test_a_table_as_spreadsheets_and_people_write_it(tmp_path):
     ]
 
 
-LONG = "".join(f"{number}.png,ann\n" for number in range(20_000))  # more than csv takes for one value
+LONG = "".join(f"{number}.png,ann\n" for number in range(20_000))  # more than the csv module allows for one value
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A full disk, for real: a small file system in memory, where the system lets us mount one."""
+"""A disk that is really full: a small in-memory file system, on systems that allow mounting one."""
 
 import os
 import subprocess
@@ -24,12 +24,12 @@ def small_disk(tmp_path):
     except FileNotFoundError:
         mounted = False
     if not mounted:
-        pytest.skip("this system lets us mount no tmpfs: a full disk cannot be tried")
+        pytest.skip("cannot mount a tmpfs on this system")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_file_that_does_not_fit_leaves_the_old_one(small_disk):
+def test_a_file_that_does_not_fit_does_not_damage_the_old_one(small_disk):
     path = small_disk / "gallery.json"
     files.write(path, b"old")
     with pytest.raises(OSError, match=r"No space left on device: '.*gallery.json'"):
@@ -37,7 +37,7 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(small_disk):
     assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["gallery.json"]
 
 
-def test_images_that_cannot_be_stored_leave_nothing(small_disk, tmp_path):
+def test_images_that_cannot_be_stored_leave_no_files(small_disk, tmp_path):
     for number in range(12):
         (tmp_path / "people" / str(number)).mkdir(parents=True)
         image = np.random.default_rng(number).integers(0, 256, (300, 300), np.uint8)
@@ -49,7 +49,7 @@ def test_images_that_cannot_be_stored_leave_nothing(small_disk, tmp_path):
     assert len(prepared.files) == 12
 
 
-def test_a_run_goes_on_once_there_is_room(small_disk):
+def test_a_run_resumes_once_the_disk_has_room(small_disk):
     config = default.get_config()
     config.batch.update(identities=4, per_identity=2)
     config.data.glyphs.update(alphabets=1, characters=20, test_alphabets=1)

@@ -1,4 +1,4 @@
-"""Settings that the command makes before JAX starts."""
+"""Settings of the process that the command makes before JAX starts."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from siamjax import host
 KERNELS = "--xla_cpu_experimental_ynn_fusion_type"
 
 
-def test_variables_that_are_set_are_left_alone_and_the_rest_is_added():
+def test_existing_variables_are_kept_and_the_others_are_added():
     mine = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
     added = host.settings(mine)
     assert added["XLA_FLAGS"] == f"--xla_force_host_platform_device_count=2 {KERNELS}=dot,reduce"
@@ -35,8 +35,8 @@ def test_a_program_that_tunes_itself_restarts_with_its_arguments(tmp_path):
 
 
 def test_a_program_from_standard_input_is_not_restarted():
-    """It could not be read a second time."""
-    script = "from siamjax import host; host.tune(); print('went on')"
+    """Standard input cannot be read a second time."""
+    script = "from siamjax import host; host.tune(); print('continued')"
     clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     done = subprocess.run([sys.executable, "-"], input=script, env=clean, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "went on", done.stderr
+    assert done.stdout.strip() == "continued", done.stderr

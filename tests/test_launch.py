@@ -1,4 +1,4 @@
-"""The command itself, in processes of its own: real, small training runs."""
+"""launch.py in separate processes: small but real training runs."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from siamjax.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
-# Tests run in the background inherit a deaf ear to Ctrl-C; the command itself must hear it.
-HEARING = """import os, signal, sys
+# Background processes ignore Ctrl-C (SIGINT), and children inherit that; launch.py must receive it.
+INTERRUPTIBLE = """import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
 SMALL = [
@@ -41,9 +41,9 @@ SMALL = [
 
 def launch(*arguments, **kwargs):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    # The same programs again and again: each is compiled once a test session.
+    # Most tests compile the same programs: the cache compiles each once per test session.
     cache = {"JAX_COMPILATION_CACHE_DIR": COMPILED.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, "-c", HEARING, str(ROOT / "launch.py"), *map(str, arguments)]
+    command = [sys.executable, "-c", INTERRUPTIBLE, str(ROOT / "launch.py"), *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
     )
@@ -76,7 +76,7 @@ def finished(tmp_path_factory):
     return workdir, output
 
 
-def test_a_run_leaves_all_that_the_readme_promises(finished):
+def test_a_run_writes_all_files_of_the_readme(finished):
     workdir, output = finished
     for name in ("config.json", "metrics.csv", "results.json", "report/curves.png", "report/trials.png"):
         assert (workdir / name).stat().st_size > 0, name
@@ -93,15 +93,15 @@ def test_a_run_leaves_all_that_the_readme_promises(finished):
         assert row["trials"] == 400 and row["seed"] == 0, name
         if row["over"] == "identities":
             assert row["units"] == 52 and row["ci95"][0] < row["accuracy"] < row["ci95"][1], name
-        else:  # Two alphabets say nothing about a third.
+        else:  # Two units are too few for an interval.
             assert (row["over"], row["units"], row["ci95"]) == ("alphabets", 2, None), name
         assert name in output
-    # Far above chance (5 and 20 %) on alphabets that were never seen: it learned.
+    # Well above chance (5 and 20 %) on unseen alphabets, so it learned.
     assert results["within_alphabet_20way_1shot"]["accuracy"] > 0.15
     assert results["between_5way_1shot"]["accuracy"] > 0.4
 
 
-def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished, tmp_path):
+def test_evaluation_needs_only_the_run_folder_and_reproduces_its_figures(finished, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "moved")
     before = json.loads((workdir / "results.json").read_text())
     code, _, errors = finish(launch("--mode", "evaluate", "--workdir", workdir))
@@ -109,7 +109,7 @@ def test_evaluation_needs_the_run_folder_alone_and_repeats_its_figures(finished,
     assert json.loads((workdir / "results.json").read_text()) == before
 
 
-def test_other_figures_go_to_a_folder_of_their_own(finished, tmp_path):
+def test_figures_for_other_settings_are_stored_in_their_own_folder(finished, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "moved")
     files = [path for path in workdir.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
@@ -133,29 +133,29 @@ def test_a_finished_run_is_neither_trained_nor_evaluated_again(finished, tmp_pat
     saved = json.loads((workdir / "verification.json").read_text())
     (workdir / "verification.json").write_text(
         json.dumps({**saved, "step": 30})
-    )  # Evaluated before its training ended.
+    )  # As if evaluated before training ended.
     (workdir / "results.json").write_text("{}")
     code, output, errors = finish(launch("--workdir", workdir))
     assert code == 0, errors
     assert (workdir / "results.json").read_bytes() == results
 
 
-def test_mnists_test_files_alone_are_judged_by_the_runs_own_threshold(finished, tmp_path):
+def test_mnist_test_files_alone_are_evaluated_with_the_threshold_of_the_run(finished, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "moved")
     rng, digits = np.random.default_rng(0), tmp_path / "digits"
     digits.mkdir()
     (digits / "t10k-images-idx3-ubyte").write_bytes(bytes(16) + rng.bytes(10_000 * 28 * 28))
     label = (np.arange(10_000) % 10).astype(np.uint8)
     (digits / "t10k-labels-idx1-ubyte").write_bytes(bytes(8) + label.tobytes())
-    asked = ("--config.data.name=mnist", f"--config.data.manual_dir={digits}")
-    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", *asked))
+    mnist = ("--config.data.name=mnist", f"--config.data.manual_dir={digits}")
+    code, output, errors = finish(launch("--mode=evaluate", f"--workdir={workdir}", *mnist))
     assert code == 0, errors
     assert "verified with the threshold of the run" in output
     results = json.loads((workdir / "evaluations" / "mnist" / "results.json").read_text())
     assert set(results) == {"verification", *(f"between_10way_{shots}shot" for shots in (1, 5))}
 
 
-def test_another_configuration_does_not_overwrite_a_run(finished):
+def test_a_different_configuration_does_not_overwrite_a_run(finished):
     workdir, _ = finished
     code, _, errors = finish(launch("--workdir", workdir, "--config.seed=5"))
     assert code == 1
@@ -163,8 +163,8 @@ def test_another_configuration_does_not_overwrite_a_run(finished):
     assert f"--config.train.start={workdir}" in errors
 
 
-def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
-    """SIGKILL while compiling, in mid-training and right after a checkpoint; the end is that of the unbroken run."""
+def test_killed_runs_resume_bit_identically(finished, tmp_path):
+    """SIGKILL while compiling, between checkpoints and right after one; the result is that of an uninterrupted run."""
     whole, _ = finished
     workdir = tmp_path / "killed"
 
@@ -188,7 +188,7 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         assert process.poll() is None, finish(process)
         process.send_signal(signal.SIGKILL)
         finish(process)
-    code, _, errors = finish(launch("--workdir", workdir))  # The folder's own configuration will do.
+    code, _, errors = finish(launch("--workdir", workdir))  # Uses the configuration in the folder.
     assert code == 0, errors
     results = [json.loads((folder / "results.json").read_text()) for folder in (whole, workdir)]
     assert results[0] == results[1]  # Of the best checkpoint.
@@ -217,12 +217,15 @@ def test_killed_runs_go_on_to_the_same_bits(finished, tmp_path):
         (["--config.batch.mode=triplets"], ["batch.mode='triplets'", "identities"]),
         (["--config.train.log_every=0"], ["train.log_every=0 must be in [1, inf)"]),
         (["--config.data.size=7"], ["at least 8×8 pixels", "data.size"]),
-        (["--config.batch.mode=assigned", "--config.loss.name=contrastive"], ["batch.mode='assigned'", "not glyphs"]),
+        (
+            ["--config.batch.mode=assigned", "--config.loss.name=contrastive"],
+            ["batch.mode='assigned'", "data.name='glyphs'"],
+        ),
         (["--config.evaluation.trials=30"], ["evaluation.trials=30", "multiple of evaluation.ways=20"]),
         (["--mode=evaluate", "--workdir=WORKDIR/none"], ["none has no checkpoint"]),
     ],
 )
-def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
+def test_a_mistake_is_reported_in_one_line(arguments, words, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"seed": 0, "data": {')
@@ -237,7 +240,7 @@ def test_a_mistake_is_answered_in_one_line(arguments, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_run_says_how_to_resume(tmp_path):
+def test_an_interrupted_run_reports_how_to_resume(tmp_path):
     process = launch("--workdir", tmp_path / "run", *SMALL)
     while not (tmp_path / "run" / "metrics.csv").exists():
         assert process.poll() is None, finish(process)
@@ -248,7 +251,7 @@ def test_an_interrupted_run_says_how_to_resume(tmp_path):
     assert "interrupted; the same command resumes" in errors and "Traceback" not in errors
 
 
-def test_help_explains():
+def test_help_describes_flags_and_settings():
     code, output, _ = finish(launch("--help"))
     assert code in (0, 1)
     for words in ("--workdir", "--mode", "configs/koch_omniglot.py", "--config.KEY=VALUE"):

@@ -1,4 +1,4 @@
-"""Scores from a real model, and what a model that learned nothing must not reach."""
+"""Embeddings and scores of a real model, and chance accuracy of one that has learned nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (61, 8, 8, 1)).astype(np.uint8)
 
 
-def test_embeddings_do_not_depend_on_chunks_or_company(weights, images):
+def test_embeddings_do_not_depend_on_chunks_or_other_images(weights, images):
     embeddings = Network(MODEL, *weights, chunk=16).embed(images)
     assert embeddings.shape == (61, 8) and embeddings.dtype == np.float32
     np.testing.assert_allclose(Network(MODEL, *weights, chunk=64).embed(images), embeddings, atol=1e-5)
@@ -66,7 +66,7 @@ def test_a_constant_network_scores_at_chance_or_below(weights, drawn, shots):
         assert right.mean() <= 0.25
 
 
-def test_a_perfect_embedding_scores_everything(weights, drawn):
+def test_a_perfect_embedding_answers_all_trials(weights, drawn):
     """One-hot identities under a head that counts differences."""
     params = {**weights[0], "head": {"weight": -jnp.ones(18), "bias": jnp.ones(())}}
     network = Network(MODEL, params, weights[1])
@@ -75,7 +75,7 @@ def test_a_perfect_embedding_scores_everything(weights, drawn):
     assert one_shot.right(network.score_trials(embeddings, trials.query, trials.support), trials.answer).all()
 
 
-def test_an_embedding_is_the_mean_over_the_image_and_its_distorted_copies(weights, images):
+def test_an_embedding_is_the_mean_over_image_and_distorted_copies(weights, images):
     def brighter(keys, images):
         return images * jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)
 
@@ -91,7 +91,7 @@ def test_an_embedding_is_the_mean_over_the_image_and_its_distorted_copies(weight
 
 @pytest.fixture
 def compiled():
-    """The programs that XLA compiles, or finds compiled on disk, while a test runs: the seconds that each took."""
+    """Seconds of each program that XLA compiles, or loads from the cache, during a test."""
     taken, of = [], "/jax/core/compile/backend_compile_duration"
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: taken.append(seconds) if event == of else None
@@ -100,30 +100,30 @@ def compiled():
     jax.monitoring.clear_event_listeners()
 
 
-def test_a_hundred_sizes_need_a_few_programs(weights, images, compiled):
+def test_a_hundred_sizes_need_only_a_few_programs(weights, images, compiled):
     network = Network(MODEL, *weights, chunk=16)
     embeddings = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)
     trials = one_shot.Trials(np.zeros((1, 4, 2), np.int32), np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int32))
 
-    def ask(size):
+    def use(size):
         network.embed(images[: size % 61 + 1])
         network.score_pairs(embeddings[:size], np.zeros((size, 2), np.int32))
         network.score_all(embeddings[:2], embeddings[:size])
         network.score_all(embeddings[:size], embeddings[:2])
         network.score_trials(embeddings[:size], trials.query, trials.support)
 
-    ask(1030)
-    for size in range(1000, 1025):  # Across a power of two, on the way to 1,099.
-        ask(size)
+    use(1030)
+    for size in range(1000, 1025):  # These sizes pad to the same shapes as those up to 1,099.
+        use(size)
     first = len(compiled)
     assert 0 < first <= 12
     for size in range(1025, 1100):
-        ask(size)
+        use(size)
     assert len(compiled) == first
 
 
 @pytest.mark.parametrize("head", ["weighted_l1", "binary", "mahalanobis", "bilinear"])
-def test_what_a_part_is_padded_with_changes_no_bit(weights, images, head):
+def test_padding_does_not_change_a_bit(weights, images, head):
     network = Network(MODEL, *weights, chunk=16)
     np.testing.assert_array_equal(network.embed(images[:11]), network.embed(images[:16])[:11])
     np.testing.assert_array_equal(network.embed(images[:43]), network.embed(images[:48])[:43])
@@ -134,13 +134,13 @@ def test_what_a_part_is_padded_with_changes_no_bit(weights, images, head):
     pairs = np.random.default_rng(1).integers(100, size=(128, 2)).astype(np.int32)
     np.testing.assert_array_equal(network.score_pairs(x[:100], pairs[:100]), network.score_pairs(x, pairs)[:100])
     some, everything = network.score_all(x[:100], x[:70]), network.score_all(x, x)
-    if head.__class__.__name__ == "Mahalanobis":  # Distances are of points about the mean of all.
+    if head.__class__.__name__ == "Mahalanobis":  # Centres the points on the mean of all.
         np.testing.assert_allclose(some, everything[:100, :70], rtol=1e-5, atol=1e-5)
     else:
         np.testing.assert_array_equal(some, everything[:100, :70])
 
 
-def test_queries_beyond_a_block_are_scored_too(weights):
+def test_queries_in_a_second_block_are_scored(weights):
     network = Network(MODEL, *weights)
     x = np.random.default_rng(0).normal(size=(4100, 8)).astype(np.float32)
     scores = network.score_all(x, x[:3])
@@ -148,7 +148,7 @@ def test_queries_beyond_a_block_are_scored_too(weights):
     np.testing.assert_allclose(scores[4090:], network.score_all(x[4090:], x[:3]), rtol=1e-5)
 
 
-def test_nothing_is_scored_as_nothing(weights):
+def test_no_pairs_queries_or_trials_give_empty_scores(weights):
     network, x = Network(MODEL, *weights), np.ones((3, 8), np.float32)
     assert network.score_pairs(x, np.zeros((0, 2), np.int32)).shape == (0,)
     assert network.score_all(x[:0], x).shape == (0, 3) and network.score_all(x, x[:0]).shape == (3, 0)
@@ -156,7 +156,7 @@ def test_nothing_is_scored_as_nothing(weights):
     assert network.score_trials(x, none.query, none.support).shape == (0, 3, 4)
 
 
-def test_nothing_has_no_embeddings_and_no_scores(weights, images):
+def test_no_images_give_empty_embeddings_and_scores(weights, images):
     network = Network(MODEL, *weights, inputs=Inputs((8, 8, 1)))
     nothing, some = network.embed(images[:0]), network.embed(images[:3])
     assert nothing.shape == (0, 8) and nothing.dtype == np.float32
@@ -177,13 +177,13 @@ def test_nothing_has_no_embeddings_and_no_scores(weights, images):
         ([[0, 1, 2]], r"found shape \[1, 3\], expected \[p, 2\]"),
     ],
 )
-def test_pairs_of_images_that_are_not_there_are_refused(weights, pairs, message):
+def test_pairs_with_invalid_image_numbers_are_refused(weights, pairs, message):
     with pytest.raises(ValueError, match=message):
         Network(MODEL, *weights).score_pairs(np.zeros((3, 8), np.float32), pairs)
 
 
 @pytest.mark.parametrize("name", ["support", "query"])
-def test_trials_of_images_that_are_not_there_are_refused(weights, name):
+def test_trials_with_invalid_image_numbers_are_refused(weights, name):
     trials = {"support": np.zeros((1, 2, 1), np.int32), "query": np.zeros((1, 1), np.int32)}
     trials[name] = trials[name] + 3
     with pytest.raises(ValueError, match=f"{name}: found image number 3"):

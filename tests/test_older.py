@@ -1,4 +1,4 @@
-"""What older versions wrote opens today: a run folder and a gallery made by the code of each date in `tests/older`.
+"""Run folders and galleries of older versions can be used; `tests/older` has one of each per date.
 
 Each zip holds the folder of a run on drawn alphabets (40 of 60 steps, interrupted there, then evaluated; without
 `report` and `tensorboard`), nine drawings of three characters, a gallery of six of them, and `expected.json`: the
@@ -24,13 +24,13 @@ DATES = sorted(path.stem for path in (ROOT / "tests" / "older").glob("*.zip"))
 
 @pytest.fixture(params=DATES)
 def older(request, tmp_path):
-    """The folder of one date's files, and its expected answers."""
+    """The folder with the files of one date, and the expected answers."""
     with zipfile.ZipFile(ROOT / "tests" / "older" / f"{request.param}.zip") as file:
         file.extractall(tmp_path)
     return tmp_path, json.loads((tmp_path / "expected.json").read_text())
 
 
-def test_an_older_run_verifies_as_it_did(older, capsys):
+def test_an_older_run_gives_the_same_answers(older, capsys):
     folder, expected = older
     for answer in expected["verified"]:
         images = [str(folder / "images" / f"{answer[key]}.png") for key in ("first", "second")]
@@ -40,7 +40,7 @@ def test_an_older_run_verifies_as_it_did(older, capsys):
             np.testing.assert_allclose(found[key], answer[key], atol=1e-5, err_msg=key)
 
 
-def test_an_older_gallery_answers_as_it_did(older):
+def test_an_older_gallery_gives_the_same_answers(older):
     folder, expected = older
     gallery = Gallery(folder / "gallery", folder / "run")
     assert gallery.identities() == {"Zoë": 2, "ann": 2, "bob": 2}
@@ -61,7 +61,7 @@ def test_an_older_gallery_can_be_changed(older, capsys):
     gallery, run, image = (str(folder / name) for name in ("gallery", "run", "images/bob/2.png"))
     assert cli.main(["enroll", gallery, "--checkpoint", run, "--identity", "eve", image]) == 0
     assert "it holds 7 images of 4 identities" in capsys.readouterr().out
-    # The gallery knows the folder of its network now.
+    # The gallery now has the path of its network.
     assert cli.main(["identify", gallery, image, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["identity"] == "eve"
     for name in ("eve", "Zoë"):
@@ -78,13 +78,13 @@ def launch(*arguments):
 
 
 def test_an_older_run_is_evaluated_and_resumed(older):
-    """Its trials are the same, whatever the date; training from its latest checkpoint is of the oldest alone."""
+    """Trials are the same for all dates; only the oldest run is also trained further."""
     run = older[0] / "run"
     before = json.loads((run / "results.json").read_text())
     launch("--mode", "evaluate", "--workdir", run)
     after = json.loads((run / "results.json").read_text())
     assert after.keys() == before.keys()
-    for name in before.keys() - {"verification"}:  # Pairs, and how their threshold is fitted, have changed since.
+    for name in before.keys() - {"verification"}:  # The pairs and the fitting of the threshold have changed.
         assert after[name]["accuracy"] == pytest.approx(before[name]["accuracy"], abs=0.011), name
     if run.parent.name.endswith(f"{DATES[0]}_0"):
         assert "from step 40 to 60" in launch("--workdir", run)

@@ -1,4 +1,4 @@
-"""The package as a user meets it first: installed from a clone, imported, looked into, asked for its version."""
+"""The package in first use: installed from a clone, imported, listed, and its version."""
 
 import pathlib
 import pydoc
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the project in a folder called siamjax, as `git clone` makes it; and its editable install, unpacked."""
+    """A copy of the project in a folder called siamjax, as made by `git clone`, and its unpacked editable install."""
     pytest.importorskip("setuptools")
     clone, site = tmp_path_factory.mktemp("above") / "siamjax", tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "siamjax", clone / "siamjax", ignore=shutil.ignore_patterns("__pycache__", "weights"))
@@ -34,9 +34,9 @@ def clone(tmp_path_factory):
 
 @pytest.mark.parametrize("way", ["-c", "script", "-m"])
 def test_the_folder_above_a_clone_finds_the_package(clone, way):
-    """Whose folder has the package's name: alone, it would be taken for an empty namespace package."""
+    """The folder of the clone has the name of the package; without care, Python imports it as a namespace package."""
     clone, site = clone
-    # Without the site-packages that this project itself may be installed in; but with what it needs of them.
+    # Not the site-packages that may contain this project, but the dependencies in them.
     start = f"import site, sys; sys.path.append({sysconfig.get_path('purelib')!r}); site.addsitedir({str(site)!r}); "
     program = start + "import siamjax; print(siamjax.__file__, siamjax.distances.__name__)"
     if way == "-m":
@@ -51,7 +51,7 @@ def test_the_folder_above_a_clone_finds_the_package(clone, way):
     assert done.stdout.strip() == expected, done.stderr
 
 
-def test_what_the_package_offers_is_seen_and_there():
+def test_dir_lists_the_public_names_and_all_can_be_imported():
     assert {"Gallery", "Verifier", "load_pretrained", "losses", "__version__"} <= set(dir(siamjax))
     assert not [name for name in dir(siamjax) if name.startswith("_") and not name.startswith("__")]
     for name in siamjax.__all__:
@@ -64,7 +64,7 @@ def test_what_the_package_offers_is_seen_and_there():
         _ = siamjax.Galery
 
 
-def test_importing_the_package_leaves_jax_for_later():
+def test_importing_the_package_does_not_import_jax():
     program = "import siamjax, sys; print('jax' in sys.modules, siamjax.__version__)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", siamjax.__version__]

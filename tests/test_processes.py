@@ -1,4 +1,4 @@
-"""Two processes that train together on this machine give the numbers of one, and stop and resume together."""
+"""Two processes on this machine train like one process with two devices, and stop and resume together."""
 
 import json
 import os
@@ -38,9 +38,9 @@ SMALL = [
 
 
 def launch(workdir, *arguments, devices=1):
-    # Programs this small are compiled for longer than they run: without the costly passes.
+    # Such small programs take longer to compile than to run, so costly compiler passes are off.
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    clusters = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri")  # Where the tests themselves may run.
+    clusters = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri")  # The tests themselves may run on a cluster.
     environment = {name: value for name, value in os.environ.items() if name not in clusters}
     settings = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick}",
@@ -73,9 +73,9 @@ def finish(process, timeout=300):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Run folders of one process with two devices and of two with one each; the output when one of them was killed.
+    """Run folders of one process with two devices and of two processes with one device each, and what these printed.
 
-    The second of the two is killed after the first checkpoint, and the same command goes on to the end.
+    Process 1 is killed after the first checkpoint; then the same commands resume and finish the run.
     """
     root = tmp_path_factory.mktemp("processes")
     alone = launch(root / "one", *SMALL, devices=2)
@@ -93,16 +93,16 @@ def runs(tmp_path_factory):
     return root / "one", root / "two", broken, output
 
 
-def test_when_a_process_dies_the_other_stops_with_a_message(runs):
+def test_if_a_process_dies_the_other_stops_with_a_message(runs):
     _, _, (code, _, errors), _ = runs
     assert code == 1
     assert "launch.py: process 0 of 2 stopped, most likely because another one ended" in errors
-    assert "The same command on all of them goes on" in errors and "Traceback" not in errors
+    assert "Run the same command on all of them to resume" in errors and "Traceback" not in errors
 
 
-def test_two_processes_give_the_numbers_of_one_even_if_killed_and_resumed(runs):
-    """To the bit, on CPUs: each device has the same share of every batch, and a sum of two does not depend on their
-    order."""
+def test_two_processes_give_the_numbers_of_one_even_after_kill_and_resume(runs):
+    """Bit-identical on CPU: each device has the same share of every batch, and a sum of two numbers does not depend on
+    their order."""
     one, two, *_ = runs
     rows = [metrics.read(folder / "metrics.csv") for folder in (one, two)]
     assert [row["step"] for row in rows[1]] == [10, 20, 30, 40]
@@ -114,9 +114,9 @@ def test_two_processes_give_the_numbers_of_one_even_if_killed_and_resumed(runs):
 
 
 def test_only_the_main_process_writes_and_prints(runs):
-    _, two, _, output = runs  # Of process 1.
-    assert output == ""  # Nor does Gloo tell of its ranks.
-    assert len(list((two / "tensorboard").glob("events.*"))) == 2  # Of the first start, and of the second.
+    _, two, _, output = runs  # The output of process 1.
+    assert output == ""  # Not even messages of Gloo.
+    assert len(list((two / "tensorboard").glob("events.*"))) == 2  # One per start.
     assert (two / "report" / "trials.png").stat().st_size > 0
 
 
@@ -135,7 +135,7 @@ def test_flags_that_do_not_fit_together_are_refused(place):
         parallel.start(*place)
 
 
-def test_a_process_with_a_different_configuration_is_told_the_difference(tmp_path, monkeypatch):
+def test_a_process_with_a_different_configuration_is_refused_with_the_difference(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "from_main", lambda function: {**function(), "seed": 9})  # Process 0 has seed 9.
     with pytest.raises(ValueError, match="process 0 runs a different configuration: seed is 9 there, 0 here"):
         train(quickstart.get_config(), tmp_path / "run")

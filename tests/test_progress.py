@@ -11,20 +11,20 @@ from siamjax import progress
 
 
 @pytest.fixture
-def often(monkeypatch):
+def frequently(monkeypatch):
     monkeypatch.setattr(progress, "_EVERY", 0.02)
 
 
-def test_to_a_file_plain_lines_are_printed_regularly_even_without_progress(often, capsys):
+def test_to_a_file_plain_lines_are_printed_regularly_even_without_progress(frequently, capsys):
     with progress.Progress("training", 40, 10) as bar:
         bar.note("compiling")
         _wait_for(lambda: "compiling" in capsys.readouterr().out)
         bar.note("")
         bar.advance(20)
         capsys.readouterr()
-        said = []
-        _wait_for(lambda: said.append(capsys.readouterr().out) or len(said[-1]) > 0)
-    assert re.fullmatch(r"(training: 30 of 40 after \d+ s\n)+", said[-1])
+        printed = []
+        _wait_for(lambda: printed.append(capsys.readouterr().out) or len(printed[-1]) > 0)
+    assert re.fullmatch(r"(training: 30 of 40 after \d+ s\n)+", printed[-1])
 
 
 def _wait_for(condition):

@@ -1,4 +1,4 @@
-"""The recipe for one-shot Omniglot, on the real data for a minute, and the network that it made."""
+"""The recipe for one-shot Omniglot, trained on the real data for a minute, and the shipped network of this recipe."""
 
 import json
 
@@ -12,7 +12,7 @@ from siamjax.data import glyphs, omniglot
 from siamjax.evaluation import one_shot
 
 
-def test_the_fast_recipe_learns_to_tell_unseen_characters_apart(omniglot_dirs, tmp_path):
+def test_the_fast_recipe_learns_to_distinguish_unseen_characters(omniglot_dirs, tmp_path):
     data_dir, manual_dir = omniglot_dirs
     code, _, errors = finish(
         launch(
@@ -24,16 +24,16 @@ def test_the_fast_recipe_learns_to_tell_unseen_characters_apart(omniglot_dirs, t
     )
     assert code == 0, errors
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    # Chance is 5 %, an untrained network has 24 %, and comparing drawings as sets of points 61 %.
+    # Chance is 5 %; an untrained network has 24 %, comparing drawings as point sets 61 %.
     assert results["within_alphabet_20way_1shot"]["accuracy"] > 0.7
 
 
-def test_the_shipped_network_knows_alphabets_that_nobody_drew():
+def test_the_shipped_network_recognises_synthetic_alphabets():
     drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=28)
     assert _accuracy(siamjax.load_pretrained("omniglot-fast"), drawn) > 0.8
 
 
-def test_the_shipped_network_knows_omniglots_evaluation_alphabets(omniglot_dirs):
+def test_the_shipped_network_recognises_omniglots_evaluation_alphabets(omniglot_dirs):
     test = omniglot.load(*omniglot_dirs, splits="background", size=28, train=False)["test"]
     assert _accuracy(siamjax.load_pretrained("omniglot-fast"), test) > 0.85
 
@@ -44,7 +44,7 @@ def _accuracy(network, dataset):
     return one_shot.right(scores, trials.answer).mean()
 
 
-def test_the_shipped_network_refuses_what_is_not_its_input():
+def test_the_shipped_network_refuses_other_inputs():
     network = siamjax.load_pretrained("omniglot-fast")
     with pytest.raises(ValueError, match="uint8 \\[n, 28, 28, 1\\]"):
         network.embed(np.zeros((2, 105, 105, 1), np.uint8))

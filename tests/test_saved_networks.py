@@ -1,4 +1,4 @@
-"""A network that was saved, or that comes with siamjax, is used where a run is."""
+"""Saved networks, and those that come with siamjax, can be used like runs."""
 
 import json
 
@@ -20,7 +20,7 @@ from siamjax.training import state
 
 @pytest.fixture(scope="module")
 def network():
-    """One with its first weights."""
+    """An untrained network."""
     config = default.get_config()
     config.data.update(name="folder", size=16)
     config.data.folder.invert = True
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named(network, tmp_path):
         Network.load(tmp_path)
 
 
-def test_a_network_without_a_decision_still_embeds(network, drawing):
+def test_a_network_without_decision_inputs_or_settings_embeds(network, drawing):
     bare = Network(
         network.model,
         {"encoder": network.variables["encoder"]["params"], "head": network.variables["head"]},
@@ -80,7 +80,7 @@ def test_a_network_without_a_decision_still_embeds(network, drawing):
         bare.save("nowhere")
 
 
-def test_a_shipped_network_verifies_finds_and_is_exported(drawing, tmp_path, capsys):
+def test_a_shipped_network_verifies_enrolls_identifies_and_exports(drawing, tmp_path, capsys):
     assert cli.main(["verify", "omniglot-fast", str(drawing), str(drawing), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["same"] and answer["probability"] > 0.5

@@ -12,13 +12,13 @@ from siamjax.evaluation import calibration
 def test_the_fitted_threshold_is_as_good_as_any(seed):
     rng = np.random.default_rng(seed)
     same = rng.uniform(size=60) < 0.4
-    scores = np.round(rng.normal(size=60) + 1.2 * same, 1).astype(np.float32)  # Rounded: many ties.
-    tried = [((scores > threshold) == same).mean() for threshold in np.arange(-6, 6, 0.05)]
+    scores = np.round(rng.normal(size=60) + 1.2 * same, 1).astype(np.float32)  # Rounding gives many ties.
+    accuracies = [((scores > threshold) == same).mean() for threshold in np.arange(-6, 6, 0.05)]
     fitted = calibration.fit_threshold(scores, same)
-    assert ((scores > fitted) == same).mean() == max(tried)
+    assert ((scores > fitted) == same).mean() == max(accuracies)
 
 
-def test_neighbouring_float32_scores_are_told_apart():
+def test_neighbouring_float32_scores_are_separated():
     low = np.float32(1.0)
     scores = np.array([low, np.nextafter(low, np.float32(2))], np.float32)
     fitted = calibration.fit_threshold(scores, np.array([False, True]))
@@ -37,9 +37,9 @@ def scored_pairs(seed, n=400, apart=1.5):
     return np.round(rng.normal(size=n) + apart * same, 1), same
 
 
-def test_calibrated_probabilities_are_the_shares_that_are_the_same():
+def test_calibrated_probabilities_match_the_share_of_same_pairs():
     scores, same = scored_pairs(3, n=40_000)
-    decision = calibration.fit(1e4 * scores - 7e5, same)  # scores of any scale and zero
+    decision = calibration.fit(1e4 * scores - 7e5, same)  # any scale and offset of scores
     probability = decision.probability(1e4 * scores - 7e5)
     for low in np.arange(0, 1, 0.2):
         inside = (probability >= low) & (probability < low + 0.2)
@@ -48,8 +48,8 @@ def test_calibrated_probabilities_are_the_shares_that_are_the_same():
     np.testing.assert_array_equal(decision.same(scores), decision.probability(scores) > 0.5)
 
 
-def test_answer_and_probability_agree_where_the_scores_are_no_logistic_ones():
-    """Most same pairs far above, a few far below; different ones in between."""
+def test_answer_and_probability_agree_on_scores_that_are_not_logistic():
+    """Most same pairs score far above different ones, some far below."""
     rng = np.random.default_rng(0)
     same = np.arange(4000) % 2 == 0
     scores = np.where(rng.random(4000) < 0.8, rng.normal(5, 0.3, 4000), rng.normal(-2, 2, 4000))
@@ -61,7 +61,7 @@ def test_answer_and_probability_agree_where_the_scores_are_no_logistic_ones():
         np.testing.assert_allclose(probability[side].mean(), same[side].mean(), atol=0.1)
 
 
-def test_calibration_stays_finite_where_the_scores_tell_all_pairs_apart():
+def test_calibration_stays_finite_if_scores_separate_all_pairs():
     same = np.arange(20) >= 10
     decision = calibration.fit(np.arange(20.0), same)
     probability = decision.probability(np.arange(20.0))
@@ -70,7 +70,7 @@ def test_calibration_stays_finite_where_the_scores_tell_all_pairs_apart():
 
 
 def people(identities, seed):
-    """The scores of all pairs of ten images each, `same`, pairs and labels: people differ in how much they vary."""
+    """(scores, same, pairs, labels) of all pairs of ten images per person; people vary to different degrees."""
     rng = np.random.default_rng(seed)
     label = np.repeat(np.arange(identities), 10)
     varies = 0.45 * np.exp(0.3 * rng.normal(size=identities))[label, None]
@@ -81,8 +81,8 @@ def people(identities, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_few_people_make_no_one_sure_of_others(seed):
-    """Four people, of whom every pair is right: still no different pair of others is the same at 99 %."""
+def test_calibration_on_a_few_people_is_not_overconfident_on_others(seed):
+    """Fitted on four people whose pairs are all separated, it must not give different pairs of others 99 %."""
     rng = np.random.default_rng(seed)
     scores, same, pairs, label = people(4, seed)
     drawn = np.concatenate([rng.choice(np.flatnonzero(kind), 5000) for kind in (same, ~same)])
@@ -104,7 +104,7 @@ def test_a_pair_drawn_twice_counts_once():
 
 
 @pytest.mark.parametrize("n", [30, 1000, 20_000])
-def test_a_false_accept_rate_is_kept_and_used_up(n):
+def test_a_false_accept_rate_is_met_and_nearly_reached(n):
     rng = np.random.default_rng(n)
     scores, same = np.round(rng.normal(size=2 * n), 2 if n < 2000 else 6), np.arange(2 * n) < n
     decision = calibration.fit(scores + 2 * same, same)
@@ -113,13 +113,13 @@ def test_a_false_accept_rate_is_kept_and_used_up(n):
         moved = decision.moved(far=rate)
         accepted = moved.same(different).mean()
         assert accepted <= rate + 1e-12
-        # Were the threshold at the score below, more would be accepted; of very many only some ranks are kept.
+        # The next lower threshold would accept about `rate` or more; with very many pairs, only some ranks are stored.
         below = np.sort(different[different < moved.threshold])[-1]
         assert (different > below).mean() > 0.9 * rate
         np.testing.assert_array_equal(moved.probability(scores), decision.probability(scores))
 
 
-def test_what_the_pairs_cannot_tell_is_refused():
+def test_rates_that_the_pairs_cannot_measure_are_refused():
     scores, same, pairs, label = people(4, 1)
     decision = calibration.fit(scores, same, pairs, label)
     with pytest.raises(ValueError, match=r"far=0.001 is less than one of the 600 diff.* of 4 identities; .* 0.0017"):
@@ -143,7 +143,7 @@ def test_decisions_of_older_runs_are_read():
     assert Decision.read(json.loads(json.dumps(dataclasses.asdict(new)))).moved(far=0.1) == new.moved(far=0.1)
 
 
-def test_scores_that_tell_nothing_or_the_opposite_give_no_probability_but_a_half():
+def test_uninformative_or_reversed_scores_give_a_probability_of_one_half():
     same = np.arange(40) % 2 == 0
     for scores in (np.zeros(40), -1.0 * same):
         decision = calibration.fit(scores, same)

@@ -1,4 +1,4 @@
-"""All protocols on a network that is right about the test set only, so that mixed-up data sets show."""
+"""All protocols with an oracle whose scores are offset per data set, so that mixed-up data sets are detected."""
 
 import dataclasses
 
@@ -10,11 +10,11 @@ from siamjax import evaluation
 from siamjax.data.dataset import part_of
 from siamjax.decision import Decision
 from siamjax.evaluation import Measure, Skipped, Subject, evaluators, one_shot
-from siamjax.evaluation import drawn as asked
+from siamjax.evaluation import drawn as draws
 
 
 class Oracle:
-    """Embeddings are identities; equal ones score high, with an offset that differs between the data sets."""
+    """Embeddings are (identity, offset of the data set); scores are 1 (same identity) or -1, plus the offset."""
 
     def score_pairs(self, embeddings, pairs):
         same = embeddings[pairs[:, 0], 0] == embeddings[pairs[:, 1], 0]
@@ -36,25 +36,25 @@ def datasets(drawn):
 
 
 def subject(datasets, offsets, decision=None):
-    """`offsets`: what is added to the scores of each data set."""
+    """A subject whose scores are shifted by `offsets` for each data set."""
     embeddings = {
         part: np.stack([dataset.label.astype(np.float32), np.full(len(dataset), offsets[part], np.float32)], 1)
         for part, dataset in datasets.items()
     }
-    pairs = asked.pairs(CONFIG, datasets)
+    pairs = draws.pairs(CONFIG, datasets)
     if decision is None:
-        decision = asked.decision(Oracle(), datasets["validation"], embeddings["validation"], pairs["validation"])
+        decision = draws.decision(Oracle(), datasets["validation"], embeddings["validation"], pairs["validation"])
     data = ml_collections.ConfigDict(dict(name="glyphs"))
     return Subject(Oracle(), decision, CONFIG, data, datasets, embeddings, pairs)
 
 
 def outcomes(subject):
-    return {one.name: one for one in evaluation.run(subject)}
+    return {outcome.name: outcome for outcome in evaluation.run(subject)}
 
 
-def test_every_protocol_is_run_or_says_why_not(datasets):
+def test_every_protocol_is_run_or_skipped_with_a_reason(datasets):
     found = outcomes(subject(datasets, {"validation": 0.0, "test": 0.0}))
-    right = [name for name, one in found.items() if isinstance(one, Measure) and one.table == "accuracy"]
+    right = [name for name, row in found.items() if isinstance(row, Measure) and row.table == "accuracy"]
     assert right == [
         "verification",
         "within_alphabet_4way_1shot",
@@ -71,14 +71,14 @@ def test_every_protocol_is_run_or_says_why_not(datasets):
 
 
 def test_the_threshold_comes_from_the_validation_pairs(datasets):
-    """Where validation scores are 5 higher, its threshold calls every test pair different: half of them rightly."""
+    """With validation scores 5 higher, its threshold judges every test pair different; half of them are."""
     shifted = subject(datasets, {"validation": 5.0, "test": 0.0})
     assert outcomes(shifted)["verification"].value == 0.5
     pairs = evaluators.pair_scores(shifted)
     assert pairs.decision.same(pairs.scores + 5).tolist() == pairs.same.tolist()
 
 
-def test_without_validation_data_pairs_are_judged_by_a_decision_that_is_given(datasets):
+def test_without_validation_data_the_given_decision_judges_pairs(datasets):
     del datasets["validation"]
     given = subject(datasets, {"test": 0.0}, Decision(threshold=2.0, slope=1.0, even=2.0))
     found = outcomes(given)
@@ -88,10 +88,10 @@ def test_without_validation_data_pairs_are_judged_by_a_decision_that_is_given(da
     )
 
 
-def test_trials_between_groups_take_the_larger_set_where_there_is_one(datasets):
+def test_trials_between_groups_use_the_few_shot_data_if_there_is_any(datasets):
     datasets["few_shot"] = datasets["test"]
     judged = subject(datasets, {"validation": 0.0, "test": 0.0, "few_shot": 0.0})
-    judged.embeddings["few_shot"][:, 0] = 0  # All alike: only ties.
+    judged.embeddings["few_shot"][:, 0] = 0  # Equal embeddings give only ties.
     found = outcomes(judged)
     assert found["between_5way_1shot"].value == 0
     assert found["within_alphabet_4way_1shot"].value == 1
@@ -102,8 +102,8 @@ def test_a_part_that_is_too_small_is_named_with_a_remedy(drawn):
     with pytest.raises(
         one_shot.TooFewImages, match="the validation data is too small: 2-way .*found 0. .*folder.folds"
     ):
-        asked.trials(CONFIG, single)
+        draws.trials(CONFIG, single)
     with pytest.raises(
         ValueError, match="cannot draw pairs to verify from the test data: .* Give identities a second image"
     ):
-        asked.pairs(CONFIG, {"validation": drawn, "test": single})
+        draws.pairs(CONFIG, {"validation": drawn, "test": single})

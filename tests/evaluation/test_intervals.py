@@ -1,4 +1,4 @@
-"""Intervals over units: they hold in simulated worlds where units differ, and equal resampling done by hand."""
+"""Intervals over units: coverage in simulations where units differ, and equality with explicit resampling."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ WORLDS = 150
 
 
 def alphabets(rng, count):
-    """The chance of a right answer in each alphabet."""
+    """The probability of a right answer in each alphabet."""
     return scipy.special.expit(1.5 + rng.normal(size=count))
 
 
 def pairs_of_people(rng, people, count):
-    """Scores whose levels depend on the people, as (scores, same, identities); same above 0."""
+    """(scores, same, identities), with scores whose level depends on the people; the threshold is 0."""
     same = np.arange(count) % 2 == 0
     first = rng.integers(people, size=count)
     second = np.where(same, first, (first + rng.integers(1, people, size=count)) % people)
@@ -26,25 +26,25 @@ def pairs_of_people(rng, people, count):
     return level + rng.normal(size=count), same, np.stack([first, second], 1)
 
 
-def holds(interval, truth):
+def covers(interval, truth):
     return interval[0] <= truth <= interval[1]
 
 
 @pytest.mark.parametrize("units", [3, 6, 20])
-def test_the_interval_over_alphabets_holds_the_truth_and_that_over_trials_does_not(units):
+def test_the_interval_over_alphabets_covers_the_truth_and_the_one_over_trials_does_not(units):
     rng = np.random.default_rng(units)
     truth, held = alphabets(rng, 200_000).mean(), np.zeros(2)
     for _ in range(WORLDS):
         right = rng.random((units, 500)) < alphabets(rng, units)[:, None]
         got = accuracy("", right, 0, "alphabets", np.indices(right.shape)[0])
         over_trials = scipy.stats.binomtest(int(right.sum()), right.size).proportion_ci(method="wilson")
-        held += holds(got.interval, truth), holds(over_trials, truth)
+        held += covers(got.interval, truth), covers(over_trials, truth)
     assert held[0] / WORLDS > 0.86 and held[1] / WORLDS < 0.4
 
 
 @pytest.mark.parametrize("people,ways", [(6, 6), (20, 5)])
-def test_the_interval_over_people_holds_the_truth_of_identification(people, ways):
-    """People are points; who is near another is taken for him, so that the trials of both go wrong."""
+def test_the_interval_over_people_covers_the_truth_of_identification(people, ways):
+    """People are points; neighbours are confused with each other, so that trials of both fail."""
     rng = np.random.default_rng(ways)
 
     def identify(trials):
@@ -58,14 +58,14 @@ def test_the_interval_over_people_holds_the_truth_of_identification(people, ways
 
     truth = np.mean([identify(200)[0].mean() for _ in range(2000)])
     held = [
-        holds(accuracy("", right, 0, "", unit).interval, truth)
+        covers(accuracy("", right, 0, "", unit).interval, truth)
         for right, unit in (identify(600) for _ in range(WORLDS))
     ]
     assert np.mean(held) > 0.86
 
 
 @pytest.mark.parametrize("people", [6, 30])
-def test_the_intervals_over_people_hold_the_truth(people):
+def test_the_intervals_over_people_cover_the_truth(people):
     rng = np.random.default_rng(people)
     scores, same, _ = pairs_of_people(rng, 100_000, 400_000)
     truth = {"accuracy": np.mean((scores > 0) == same), **verification.measures(scores, same)}
@@ -73,15 +73,15 @@ def test_the_intervals_over_people_hold_the_truth(people):
     for _ in range(WORLDS):
         scores, same, identities = pairs_of_people(rng, people, 400)
         got = verification.intervals_of(scores, same, identities, scores > 0)
-        held = {name: count + holds(got[name] or (0, 1), truth[name]) for name, count in held.items()}
+        held = {name: count + covers(got[name] or (0, 1), truth[name]) for name, count in held.items()}
         right = int(np.sum((scores > 0) == same))
-        over_pairs += holds(scipy.stats.binomtest(right, 400).proportion_ci(method="wilson"), truth["accuracy"])
+        over_pairs += covers(scipy.stats.binomtest(right, 400).proportion_ci(method="wilson"), truth["accuracy"])
     assert all(count / WORLDS > 0.86 for count in held.values()), held
     assert over_pairs / WORLDS < 0.88
 
 
-def test_the_intervals_of_pairs_are_those_of_pairs_that_are_there_so_often():
-    """Each resample made by hand: a pair of two people comes in all combinations of their copies, a same pair once."""
+def test_weighted_pairs_give_the_intervals_of_repeated_pairs():
+    """Explicit resampling: a different pair is repeated for each combination of copies, a same pair for each copy."""
     scores, same, identities = pairs_of_people(np.random.default_rng(0), 8, 300)
     scores = np.round(scores, 1)  # many ties
     resampled = []
@@ -92,11 +92,11 @@ def test_the_intervals_of_pairs_are_those_of_pairs_that_are_there_so_often():
     got = verification.intervals_of(scores, same, identities, scores > 0)
     for name, value in verification.measures(scores, same).items():
         values = np.array([figures[name] for figures in resampled if name in figures])
-        if name != "tar_at_far_0.01":  # left out by hand where a resample has fewer than 100 different pairs
+        if name != "tar_at_far_0.01":  # missing in explicit resamples with fewer than 100 different pairs
             np.testing.assert_allclose(got[name], intervals.around(value, values, 8), rtol=1e-9, err_msg=name)
 
 
-def test_nothing_is_said_of_too_few_units_or_where_nothing_differs():
+def test_there_is_no_interval_for_too_few_units_or_without_differences():
     right = np.arange(1000) % 10 > 0
     assert accuracy("", right, 0, "alphabets", np.arange(1000) % 2).interval is None
     few = accuracy("", right, 0, "alphabets", np.arange(1000) % 3)
@@ -106,7 +106,7 @@ def test_nothing_is_said_of_too_few_units_or_where_nothing_differs():
     assert set(verification.intervals_of(scores, same, identities, scores > 0).values()) == {None}
 
 
-def test_values_that_are_no_numbers_are_left_out_and_the_same_figures_come_again():
+def test_intervals_ignore_nan_and_are_reproducible():
     rng = np.random.default_rng(0)
     values, unit = rng.random(300), rng.integers(10, size=300)
     got = intervals.of_mean(values, unit)

@@ -1,4 +1,4 @@
-"""Fabricated runs in the layout of all_runs.zip; the archive itself is not to be had everywhere."""
+"""Synthetic runs in the layout of all_runs.zip, as the archive itself may not be available."""
 
 import io
 import shutil
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("packing", ["folder", "folder above", "zip", "zip with folder"])
-def test_runs_are_read_from_every_packing(folder, tmp_path, packing):
+def test_runs_are_read_from_an_archive_or_folder(folder, tmp_path, packing):
     manual_dir = {"folder": folder, "folder above": folder.parent}.get(packing, tmp_path)
     if "zip" in packing:
         base = {"zip": "", "zip with folder": "all_runs/"}[packing]
@@ -55,7 +55,7 @@ def test_runs_are_read_from_every_packing(folder, tmp_path, packing):
         np.testing.assert_array_equal(ink[trials.query[run]], ink[trials.support[run, trials.answer[run], 0]])
 
 
-def test_what_is_missing_or_wrong_is_named(folder, tmp_path):
+def test_missing_or_wrong_files_are_named(folder, tmp_path):
     broken = tmp_path / "all_runs"
     shutil.copytree(folder, broken)
     labels = broken / "run07" / "class_labels.txt"
@@ -75,7 +75,7 @@ def test_what_is_missing_or_wrong_is_named(folder, tmp_path):
         official_runs.load(tmp_path / "all_runs.zip", size=28)
 
 
-def test_without_files_or_network_it_says_where_to_put_them(tmp_path, monkeypatch):
+def test_without_files_or_internet_the_error_says_where_to_put_them(tmp_path, monkeypatch):
     monkeypatch.setattr(official_runs, "ADDRESS", "http://127.0.0.1:9/all_runs.zip")
     with pytest.raises(FileNotFoundError, match="all_runs.zip not found in .*--config.data.manual_dir=FOLDER"):
         official_runs.find(str(tmp_path), tmp_path / "cache")

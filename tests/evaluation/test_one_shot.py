@@ -20,10 +20,10 @@ def test_within_group_trials_follow_kochs_protocol(drawn):
         met[int(drawn.group[support[0]])] += 1
     assert max(met.values()) - min(met.values()) <= 1 and set(met) == {0, 1, 2}
     places = np.bincount(trials.answer[:, 0], minlength=4)
-    assert places.min() >= 3  # The answer has no favourite place.
+    assert places.min() >= 3  # The position of the answer is random.
 
 
-def test_alphabets_with_too_few_characters_are_left_out(drawn):
+def test_alphabets_with_too_few_characters_are_ignored(drawn):
     trials = one_shot.within_group(drawn, trials=60, ways=6, seed=0)
     assert set(drawn.group[trials.support.ravel()]) == {0, 2}
     with pytest.raises(one_shot.TooFewImages, match="9-way"):
@@ -70,7 +70,7 @@ def test_trials_can_be_taken_from_some_groups_only(drawn):
         one_shot.within_group(drawn, trials=80, ways=4, seed=0, among=("nowhere",))
 
 
-def test_a_source_for_every_image_is_no_burden():
+def test_as_many_sources_as_images_need_little_memory():
     number = np.arange(100_000, dtype=np.int32)
     images = np.broadcast_to(np.zeros(1, np.uint8), (100_000, 1, 1, 1))
     lone = Dataset(images, number % 10, 0 * number, number, ("digits",))

@@ -1,4 +1,4 @@
-"""Open-set figures against a loop over all galleries' queries, and where they are known."""
+"""Open-set figures, compared with a loop over all queries, and in simple cases."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def people(identities, spread, seed, images=5):
     return np.stack([centre[one] for one in label]) + spread * rng.normal(size=(len(label), 8)), label
 
 
-def test_people_who_are_well_apart_are_all_found_and_no_stranger_is_accepted():
+def test_well_separated_people_are_all_found_and_no_stranger_is_accepted():
     embeddings, label = people(9, 0.01, 0)
     got = open_set.measures(score, embeddings, label, Decision(-0.2, 1.0, -0.2), seed=0)
     perfect = {"dir": 1, "wrongly_named": 0, "strangers_accepted": 0, "dir_at_far_0.1": 1, "dir_at_far_0.01": 1}
@@ -28,7 +28,7 @@ def test_people_who_are_well_apart_are_all_found_and_no_stranger_is_accepted():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_figures_equal_a_loop_over_the_queries_that_were_asked(seed):
+def test_figures_equal_a_loop_over_the_queries(seed):
     embeddings, label = people(8, 0.9, seed)
     of = {tuple(row): one for row, one in zip(embeddings, label, strict=True)}
     asked = []

@@ -10,7 +10,7 @@ def points(seed, n=300):
     return x, x[:, 0] - 2 * x[:, 1] + 0.01 * x[:, 2]
 
 
-def test_what_is_linear_in_the_embeddings_is_found_and_what_is_not_in_them_is_not():
+def test_linear_targets_are_predicted_and_random_ones_are_not():
     (x, value), (y, other) = points(0), points(1)
     assert probe.measures(x, value, y, other)["linear"] > 0.99
     by_sign = probe.measures(x, value > 0, y, other > 0)
@@ -22,14 +22,14 @@ def test_what_is_linear_in_the_embeddings_is_found_and_what_is_not_in_them_is_no
     assert probe.measures(x, noise[:300], y, noise[300:])["linear"] < 0.6
 
 
-def test_a_ring_is_for_neighbours_and_not_for_lines():
+def test_neighbours_predict_a_ring_and_linear_models_do_not():
     (x, _), (y, _) = points(3, 800), points(4)
     inside = [np.hypot(*z[:, :2].T) < 1.2 for z in (x, y)]
     got = probe.measures(x[:, :2], inside[0], y[:, :2], inside[1])
     assert got["knn"] > 0.9 > 0.65 > got["linear"]
 
 
-def test_arrays_that_do_not_fit_are_refused():
+def test_arrays_of_other_shapes_are_refused():
     x, value = points(0)
     with pytest.raises(
         ValueError, match=r"test: expected embeddings \[n, d\] and targets \[n\], found \(300, 4\), \(9,\)"

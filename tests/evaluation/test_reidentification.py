@@ -1,4 +1,4 @@
-"""MAP@5 with "new" as an answer, against a loop over lists, and a threshold that is fitted."""
+"""MAP@5 with "new" as an answer, compared with a loop over lists, and the fitted threshold."""
 
 import numpy as np
 import pytest
@@ -27,35 +27,35 @@ def draw(seed, known=12, images=3, queries=60, spread=1.2):
 
 
 def by_lists(scores, query_label, label, threshold):
-    """Each query's score, from the list of answers itself."""
+    """The score of each query, from its list of answers."""
     found = []
     for row, right in zip(scores, query_label, strict=True):
         best = {identity: row[label == identity].max() for identity in np.unique(label)}
         answers = sorted(best, key=lambda identity: -best[identity])
         place = sum(best[identity] > threshold for identity in answers)
         answers.insert(place, "new")
-        wanted = right if right in best else "new"
-        place = answers.index(wanted)
+        answer = right if right in best else "new"
+        place = answers.index(answer)
         found.append(1 / (place + 1) if place < 5 else 0)
     return found
 
 
 @pytest.mark.parametrize("threshold", [-100.0, 2.0, 5.0, 9.0, 100.0])
-def test_the_score_is_that_of_the_list_of_answers(threshold):
+def test_scores_equal_those_of_explicit_lists(threshold):
     queries, query_label, gallery, label = draw(0)
     found = reidentification.answers(products, queries, query_label, gallery, label, block=7)
     expected = by_lists(queries @ gallery.T, query_label, label, threshold)
     np.testing.assert_allclose(reidentification.map_at_5(found, threshold), expected)
 
 
-def test_the_threshold_is_the_best_there_is():
+def test_the_fitted_threshold_is_the_best():
     found = reidentification.answers(products, *draw(1))
     fitted = reidentification.map_at_5(found, reidentification.fit_threshold(found)).mean()
     every = [reidentification.map_at_5(found, threshold).mean() for threshold in np.linspace(-20, 40, 400)]
     assert fitted >= max(every) - 1e-9 and fitted > min(every)
 
 
-def test_measures_judge_test_queries_by_the_threshold_of_validation():
+def test_measures_use_the_threshold_of_the_validation_queries():
     queries, query_label, gallery, label = draw(2, spread=0.05, queries=200)
     embeddings = {"gallery": gallery, "validation": queries[:100], "test": queries[100:]}
     labels = {"gallery": label, "validation": query_label[:100], "test": query_label[100:]}
@@ -67,7 +67,7 @@ def test_measures_judge_test_queries_by_the_threshold_of_validation():
     assert figures["map_at_5"] > 0.97 and figures["rank_1_of_known"] == 1
     assert figures["map_at_5_all_new"] == np.mean(labels["test"] >= 12)
     constant = means(lambda a, b: np.zeros((len(a), len(b))), embeddings, labels)
-    # Ties are no hits: who answers the same to all is no better than "new" alone.
+    # Ties are not hits: constant scores are no better than always answering "new".
     assert constant["map_at_5"] == constant["map_at_5_all_new"] and constant["rank_1_of_known"] == 0
     with pytest.raises(ValueError, match="the gallery has 4 identities"):
         reidentification.answers(products, queries, query_label, gallery[:12], label[:12])

@@ -21,7 +21,7 @@ def clusters(seed, identities=12, spread=1.4):
 
 def by_loops(queries, query_label, gallery, gallery_label, own):
     """The definitions, one query at a time."""
-    sums, asked = np.zeros(6), 0
+    sums, counted = np.zeros(6), 0
     for number, (query, label) in enumerate(zip(queries, query_label, strict=True)):
         ranked = sorted(
             (np.linalg.norm(query - image), other)
@@ -32,17 +32,17 @@ def by_loops(queries, query_label, gallery, gallery_label, own):
         count = names.count(label)
         if not count:
             continue
-        asked += 1
+        counted += 1
         precision = [names[: k + 1].count(label) / (k + 1) for k in range(count) if names[k] == label]
         distinct = list(dict.fromkeys(names))
         whale = 1 / (1 + distinct.index(label)) if distinct.index(label) < 5 else 0
         recalls = [label in names[:k] for k in (1, 5, 10)]
         sums += [*recalls, names[:count].count(label) / count, sum(precision) / count, whale]
-    return sums / asked
+    return sums / counted
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_measures_equal_their_definitions_whatever_the_block(block):
+def test_measures_equal_their_definitions_for_any_block(block):
     points, label = clusters(0)
     got = means(nearer, points, label, block=block)
     np.testing.assert_allclose(list(got.values()), by_loops(points, label, points, label, True), rtol=1e-12)
@@ -51,24 +51,24 @@ def test_measures_equal_their_definitions_whatever_the_block(block):
     np.testing.assert_allclose(list(got.values()), by_loops(others, other_label, points, label, False), rtol=1e-12)
 
 
-def test_the_whole_matrix_is_never_asked_for():
+def test_scores_are_computed_in_blocks():
     points, label = clusters(2)
-    asked = []
+    rows = []
 
     def score(a, b):
-        asked.append(len(a))
+        rows.append(len(a))
         return nearer(a, b)
 
     means(score, points, label, block=8)
-    assert max(asked) == 8
+    assert max(rows) == 8
 
 
-def test_a_network_that_tells_nothing_apart_finds_nothing():
+def test_constant_embeddings_find_nothing():
     label = np.repeat(np.arange(10), 2)
     assert set(means(nearer, np.zeros((20, 3)), label).values()) == {0.0}
 
 
-def test_queries_that_nothing_can_answer_do_not_count():
+def test_queries_without_their_identity_in_the_gallery_do_not_count():
     points, label = np.array([[0.0], [0.1], [5.0]]), np.array([1, 1, 2])
     assert set(means(nearer, points, label).values()) == {1.0}
     with pytest.raises(ValueError, match="no query has an image of its identity in the gallery"):

@@ -4,7 +4,7 @@ import pytest
 from siamjax.evaluation import calibration, verification
 
 
-def test_pairs_to_verify_are_half_the_same_and_never_one_image_twice(drawn):
+def test_half_of_the_pairs_are_same_pairs_and_none_is_of_one_image(drawn):
     pairs, same = verification.draw_pairs(drawn, pairs=300, across_groups=False, seed=2)
     assert same.sum() == 150
     assert (pairs[:, 0] != pairs[:, 1]).all()
@@ -30,8 +30,8 @@ def test_measures_equal_their_definitions(seed):
     tar = np.array([(scores[same] > threshold).mean() for threshold in thresholds])
     assert got["tar_at_far_0.1"] == tar[far <= 0.1].max()
     assert got["tar_at_far_0.01"] == tar[far <= 0.01].max()
-    assert "tar_at_far_0.001" not in got  # not one of 280 different pairs
-    # As dense a curve as one likes, made of straight lines between the points.
+    assert "tar_at_far_0.001" not in got  # less than one of 280 different pairs
+    # A dense curve, interpolated linearly between the points.
     fine = np.linspace(0, 1, 200_001)
     misses = 1 - np.interp(fine, far[::-1], tar[::-1])
     np.testing.assert_allclose(got["eer"], fine[np.argmin(np.abs(misses - fine))], atol=2e-5)
@@ -45,8 +45,8 @@ def test_perfect_and_useless_scores():
     assert (useless["auc"], useless["eer"], useless["tar_at_far_0.1"]) == (0.5, 0.5, 0)
 
 
-def test_folds_are_judged_by_the_threshold_of_the_others():
-    """Two folds with opposite thresholds: each is wrong by the other's."""
+def test_folds_use_the_threshold_of_the_other_folds():
+    """Two folds with opposite thresholds: each is all wrong with the threshold of the other."""
     scores, same = np.array([0.0, 1, 2, 3, 10, 11, 12, 13]), np.array([0, 0, 1, 1, 0, 0, 1, 1], bool)
     fold = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     assert verification.folds(scores, same, fold) == (0.5, 0.0)

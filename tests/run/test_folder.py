@@ -1,4 +1,4 @@
-"""Where figures belong, by what differs from the run's own configuration."""
+"""Where figures are stored, depending on the settings that differ from those of the run."""
 
 import json
 
@@ -24,13 +24,13 @@ def evaluated(config, workdir):
     return str(folder.relative_to(workdir))
 
 
-def test_the_runs_own_figures_are_its_own_wherever_prepared_data_lies(run):
+def test_figures_are_stored_in_the_run_wherever_prepared_data_is_stored(run):
     config, workdir = run
     config.data.data_dir, config.data.stream, config.train.steps = "elsewhere", True, 7
     assert evaluated(config, workdir) == "."
 
 
-def test_each_other_data_or_setting_has_a_folder_of_its_own(run, tmp_path):
+def test_other_data_and_settings_have_their_own_folders(run, tmp_path):
     config, workdir = run
     config.data.folder.path = str(tmp_path / "two" / "people")
     assert evaluated(config, workdir) == "evaluations/people"
@@ -43,7 +43,7 @@ def test_each_other_data_or_setting_has_a_folder_of_its_own(run, tmp_path):
     assert evaluated(config, workdir) == "evaluations/omniglot"
 
 
-def test_settings_that_an_older_version_did_not_have_are_no_difference(run):
+def test_settings_that_an_older_version_lacked_do_not_count_as_different(run):
     config, workdir = run
     saved = json.loads((workdir / "config.json").read_text())
     del saved["evaluation"]["copies"], saved["data"]["glyphs"]

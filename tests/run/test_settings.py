@@ -14,16 +14,16 @@ def stored(config):
     return json.loads(config.to_json())
 
 
-def test_a_default_is_the_functions_own():
+def test_defaults_come_from_the_functions():
     config = settings.default()
     assert stored(config.loss) == {"name": "cross_entropy"} | json.loads(json.dumps(objectives.loss_options()))
     assert config.head.aligned.scale == 14 and config.encoder.conv.pooled == (2, 3, 4)
 
 
-def test_every_number_has_a_range_of_its_own_kind_and_every_pattern_is_used():
+def test_every_range_pattern_applies_to_a_setting():
     numbers = [key for key, value in settings.flat(stored(settings.default())).items() if type(value) in (int, float)]
     used = {next(p for p in settings.RANGES if fnmatch.fnmatchcase(key, p)) for key in numbers}
-    # What has a margin of None is a number only where it is given.
+    # Settings that default to None are not in `numbers`.
     assert set(settings.RANGES) - used <= {"loss.*.epsilon"}
 
 
@@ -42,7 +42,7 @@ def test_every_number_has_a_range_of_its_own_kind_and_every_pattern_is_used():
         ("head.distance.scale", -1.0, "head.distance.scale=-1.0 must be in"),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_its_key(key, value, message):
+def test_values_out_of_range_are_refused_with_their_key(key, value, message):
     config = settings.default()
     part, name = key.rsplit(".", 1) if "." in key else ("", key)
     target = config
@@ -53,14 +53,14 @@ def test_what_is_out_of_range_is_refused_by_its_key(key, value, message):
         settings.check(config)
 
 
-def test_copies_need_something_that_distorts():
+def test_copies_need_an_augmentation():
     config = settings.default()
     config.augment.name, config.evaluation.copies = "none", 2
     with pytest.raises(ValueError, match="evaluation.copies=2 needs an augmentation"):
         settings.check(config)
 
 
-def test_a_configuration_from_before_a_setting_gets_its_default():
+def test_settings_missing_in_an_older_configuration_get_their_defaults():
     before = stored(settings.default())
     before["train"]["steps"] = 7
     del before["loss"]["info_nce"], before["data"]["variants"], before["augment"]["photo"]
@@ -69,7 +69,7 @@ def test_a_configuration_from_before_a_setting_gets_its_default():
     assert [change.key for change in settings.changes(settings.default(), config)] == ["train.steps"]
 
 
-def test_what_is_no_configuration_of_ours_is_refused():
+def test_unknown_settings_and_wrong_types_are_refused():
     with pytest.raises(ValueError, match="data.planet is not a setting of this version"):
         settings.read({"data": {"planet": "mars"}})
     with pytest.raises(ValueError, match="not a configuration of this version"):

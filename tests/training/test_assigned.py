@@ -16,7 +16,7 @@ from siamjax.training.step import stepper, update
 
 
 def long_tail():
-    """Thirty identities, a pattern each, with one to four noisy images."""
+    """Thirty identities with one pattern each and one to four noisy images."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(30), [1] * 12 + [2] * 8 + [3] * 6 + [4] * 4).astype(np.int32)
     images = rng.integers(0, 256, (30, 12, 12, 1))[label] + rng.normal(0, 25, (len(label), 12, 12, 1))
@@ -36,7 +36,7 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def made(config):
+def training_parts(config):
     train = long_tail()
     config.train.validate_every = every = 2 * -(-2 * len(train) // 16)
     model = parts.make_model(config)
@@ -61,8 +61,8 @@ def steps(take, current, first, count):
     return current, losses
 
 
-def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(made):
-    taker, start, every = made
+def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(training_parts):
+    taker, start, every = training_parts
     key = jax.random.key(5)
     between, _ = steps(taker(key, 0), parallel.replicate(start), 0, every)
     saved = parallel.first(between)
@@ -72,14 +72,14 @@ def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(made):
     jax.tree.map(np.testing.assert_array_equal, parallel.first(after), parallel.first(resumed))
 
 
-def test_training_on_assigned_pairs_learns_to_verify(made):
-    taker, start, every = made
+def test_training_on_assigned_pairs_learns_to_verify(training_parts):
+    taker, start, every = training_parts
     _, losses = steps(taker(jax.random.key(5), 0), parallel.replicate(start), 0, 12 * every)
     assert np.mean(losses[-every:]) < 0.6 * np.mean(losses[:4])
 
 
-def test_validation_must_coincide_with_the_start_of_a_plan(config, made):
-    _, _, every = made
+def test_validation_must_coincide_with_the_start_of_a_plan(config, training_parts):
+    _, _, every = training_parts
     config = config.copy_and_resolve_references()
     config.train.validate_every = every + 1
     with pytest.raises(ValueError, match=rf"train.validate_every={every + 1} must be a multiple of {every}, the steps"):
@@ -89,11 +89,11 @@ def test_validation_must_coincide_with_the_start_of_a_plan(config, made):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("data.turns", 4, "needs data.turns=1, and an even number"),
-        ("data.stream", True, "it needs data in memory"),
+        ("data.turns", 4, "needs data.turns=1 and an even batch.pairs; found 4"),
+        ("data.stream", True, "in memory: it cannot be used with"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(config, made, key, value, message):
+def test_settings_that_do_not_fit_are_refused(config, training_parts, key, value, message):
     config = config.copy_and_resolve_references()
     part, name = key.split(".")
     config[part].update({name: value})

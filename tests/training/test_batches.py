@@ -55,12 +55,12 @@ def expected(resident):
 
 
 def stream(images, first):
-    made = batches.streamed(SAMPLE, DISTORT, index=INDEX, read=images, images=16, key=KEY, first=first, last=6)
-    return stepper(UPDATE, made, KEY)
+    streamed = batches.streamed(SAMPLE, DISTORT, index=INDEX, read=images, images=16, key=KEY, first=first, last=6)
+    return stepper(UPDATE, streamed, KEY)
 
 
 @pytest.mark.parametrize("kind", ["array", "read"])
-def test_streamed_images_give_the_numbers_of_resident_ones_to_the_bit(expected, kind):
+def test_streamed_batches_are_bit_identical_to_resident_ones(expected, kind):
     read = []
 
     def fetch(numbers):
@@ -69,9 +69,9 @@ def test_streamed_images_give_the_numbers_of_resident_ones_to_the_bit(expected, 
 
     streamed = stream(IMAGES if kind == "array" else Images(fetch, IMAGES.shape), 0)
     current = start()
-    for number, wanted in enumerate(expected):
+    for number, step in enumerate(expected):
         current, metrics = streamed(current, number, 1)
-        jax.tree.map(np.testing.assert_array_equal, (parallel.first(current), parallel.first(metrics)), wanted)
+        jax.tree.map(np.testing.assert_array_equal, (parallel.first(current), parallel.first(metrics)), step)
     assert kind == "array" or read == [16] * 6
 
 
@@ -81,8 +81,8 @@ def test_a_stream_resumes_from_any_step(expected):
     jax.tree.map(np.testing.assert_array_equal, (parallel.first(current), parallel.first(metrics)), expected[5])
 
 
-def test_an_unreadable_image_stops_the_run_with_its_own_error(expected):
-    """At the step that needs it; those before it are taken."""
+def test_an_unreadable_image_stops_the_run_with_its_error(expected):
+    """At the step that needs the image; the steps before it are taken."""
     read = []
 
     def broken(numbers):
@@ -100,14 +100,14 @@ def test_an_unreadable_image_stops_the_run_with_its_own_error(expected):
     jax.tree.map(np.testing.assert_array_equal, parallel.first(current), expected[taken - 1][0])
 
 
-def test_several_steps_at_once_are_the_same_steps(resident, expected):
+def test_several_steps_in_one_program_equal_single_steps(resident, expected):
     current, metrics = resident(start(), 0, 6)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, (parallel.first(current), parallel.first(metrics)), expected[5])
 
 
-def test_only_identities_that_are_variants_are_varied(expected):
-    """`with_variants` numbers them from 8 on; below, nothing changes."""
+def test_only_variants_are_distorted(expected):
+    """`with_variants` numbers variants from 8; the identities below stay unchanged."""
     first, doubled = expected[0][0], sampling.with_variants(INDEX)
     assert doubled.images.shape == (16,) and doubled.labels.tolist() == [8, 8]
     tables = {

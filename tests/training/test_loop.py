@@ -1,4 +1,4 @@
-"""The loop around the step: when it stops, and what it leaves; on a toy step that descends one number."""
+"""The training loop with a toy step: when it stops, and what it saves."""
 
 import types
 
@@ -56,19 +56,19 @@ def saved(tmp_path, which):
     return int(restored.step), progress
 
 
-def test_stops_when_validation_gains_no_more_and_keeps_the_best(tmp_path):
+def test_stops_when_validation_stops_improving_and_keeps_the_best(tmp_path):
     progress = run(tmp_path, config(), score=lambda step: {5: 0.2, 10: 0.6, 15: 0.5}.get(step, 0.6))
     assert progress == {"best_accuracy": 0.6, "best_step": 10, "without_gain": 3}
     assert saved(tmp_path, "best")[0] == 10
     assert saved(tmp_path, "latest")[0] == 25
 
 
-def test_keeping_the_last_takes_no_notice_of_validation(tmp_path):
+def test_keeping_the_last_checkpoint_ignores_validation(tmp_path):
     progress = run(tmp_path, config(keep="last"), score=lambda step: 1 / step)
     assert progress["best_step"] == saved(tmp_path, "best")[0] == saved(tmp_path, "latest")[0] == 40
 
 
-def test_of_averaged_weights_the_averages_are_kept_to_evaluate(tmp_path):
+def test_the_best_checkpoint_contains_the_averaged_weights(tmp_path):
     averaged = start().replace(average=({"w": jnp.float32(7.0)}, {}))
     checkpoints = Checkpoints(tmp_path)
     for which in ("best", "latest"):
@@ -81,7 +81,7 @@ def test_of_averaged_weights_the_averages_are_kept_to_evaluate(tmp_path):
     checkpoints.close()
 
 
-def test_a_resumed_run_remembers_how_long_it_gained_nothing(tmp_path):
+def test_a_resumed_run_counts_earlier_validations_without_improvement(tmp_path):
     run(tmp_path, config(steps=15), score=lambda step: 0.5 if step == 5 else 0.1)
     assert saved(tmp_path, "latest") == (15, {"best_accuracy": 0.5, "best_step": 5, "without_gain": 2})
     progress = run(tmp_path, config(), score=lambda step: 0.1)
@@ -89,14 +89,14 @@ def test_a_resumed_run_remembers_how_long_it_gained_nothing(tmp_path):
     assert saved(tmp_path, "latest")[0] == 20
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path):
+def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_is_not_saved(tmp_path):
     with pytest.raises(FloatingPointError, match="at step 13. Lower the optimizer's learning_rate.*new --workdir"):
         run(tmp_path, config(), score=lambda step: 0.1 * step, loss=lambda step: np.nan if step == 13 else 1.0)
     assert saved(tmp_path, "latest")[0] == saved(tmp_path, "best")[0] == 10
     assert [row["step"] for row in metrics.read(tmp_path / "metrics.csv")] == [5, 10]
 
 
-def test_metrics_go_on_after_the_checkpoint_and_keep_counting_time(tmp_path):
+def test_metrics_resume_after_the_checkpoint_and_keep_counting_time(tmp_path):
     first = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tensorboard", after=0)
     for step in (10, 20, 30):
         first.write(step, {"loss": 1.0 / step})
@@ -110,7 +110,7 @@ def test_metrics_go_on_after_the_checkpoint_and_keep_counting_time(tmp_path):
     assert rows[2]["seconds"] >= rows[1]["seconds"]
 
 
-def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
+def test_a_checkpoint_of_another_network_is_refused_with_the_difference(tmp_path):
     run(tmp_path, config(steps=5), score=lambda step: 0.5)
     checkpoints = Checkpoints(tmp_path)
     other = start().replace(params={"w": jnp.zeros(3)})
@@ -130,8 +130,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     checkpoints.close()
 
 
-def test_steps_sent_off_together_end_where_something_is_due(tmp_path, monkeypatch):
-    """On GPU and TPU: never past a row of metrics, a validation, or the end."""
+def test_steps_in_one_program_end_at_metrics_and_validations(tmp_path, monkeypatch):
+    """On GPU and TPU, a program never spans a row of metrics, a validation, or the end."""
     monkeypatch.setattr(parallel, "on_cpu", lambda: False)
     assert parallel.steps_at_once(10, 100) == 10 and parallel.steps_at_once(100, 1171) == 1
     assert parallel.steps_at_once(96, 480) == 32 and parallel.steps_at_once(40, 200) == 20

@@ -1,4 +1,4 @@
-"""Every loss that a configuration can name, with its defaults: it pulls identities together, and the head learns."""
+"""Every configurable loss with its defaults brings identities together, and the head learns to distinguish them."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from siamjax.training.types import Batch
 
 ON_EMBEDDINGS = sorted(objectives.BATCH_LOSSES)
 OPTIONS = objectives.loss_options()
-# Ten centres for each of five classes fill six dimensions: every item would have one of its own class nearby.
+# With ten centres for each of five classes in six dimensions, every item is near a centre of its class.
 OPTIONS["soft_triple"]["per_class"] = 1
 LABEL = jnp.array([0] * 6 + [1] * 3 + [2] * 4 + [3] * 5 + [4] * 2)
 BATCH = Batch(images=None, noise=None, label=LABEL, group=LABEL // 3)
@@ -53,7 +53,7 @@ def test_descent_on_free_embeddings_brings_identities_together(name):
 
     params, (loss, metrics) = descend(params)
     assert nearest_is_the_same(start) < 0.5
-    # The softmax over proxies is content once every item is nearest to its own class's proxy.
+    # A softmax over proxies only brings each item nearest to the proxy of its class.
     assert nearest_is_the_same(params["embeddings"]) >= (0.7 if name in objectives.PROXY_LOSSES else 1)
     assert loss[-1] < loss[0]
     assert metrics["pair_accuracy"][-1] > 0.7 > metrics["pair_accuracy"][0]
@@ -95,11 +95,11 @@ def test_ranking_compares_each_positives_logit_with_those_of_its_anchors_negativ
         if a != p and label[a] == label[p]
     ]
     np.testing.assert_allclose(value, np.mean(expected), rtol=1e-5)
-    assert of_head["head"]["bias"] != 0  # of which the ranking knows nothing
+    assert of_head["head"]["bias"] != 0  # the ranking does not depend on it
 
 
 @pytest.mark.parametrize("name", objectives.PAIR_LOSSES)
-def test_a_pair_loss_moves_the_batchs_pairs(name):
+def test_a_pair_loss_moves_the_pairs_of_the_batch(name):
     """Same pairs move closer and different ones apart, and the head learns to distinguish them."""
     head = heads.make("distance")
     objective = configured(name, head, mode="pairs")
@@ -133,7 +133,7 @@ def test_defaults_are_those_of_the_functions():
 
 
 def test_the_head_does_not_shorten_the_encoders_steps():
-    """However large the head's gradient, a step of the optimizer moves the encoder equally."""
+    """The step of the encoder does not depend on the size of the head's gradient."""
     params = {"encoder": jnp.ones(3), "head": jnp.ones(2)}
     transform = optimizers.make("adamw", {}, epoch_steps=10, steps=100)
 

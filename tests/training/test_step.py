@@ -1,4 +1,4 @@
-"""The training step: the same on any number of devices, with either way of making batches."""
+"""The training step gives the same numbers on any number of devices, in both batch modes."""
 
 import functools
 
@@ -20,7 +20,7 @@ DISTORT = functools.partial(augment.affine, probability=0.5, rotation=10.0, shea
 
 @pytest.fixture(scope="module")
 def dataset():
-    """4 groups of 4 patterns, 6 noisy images of each: 16×16."""
+    """4 groups of 4 patterns with 6 noisy images of 16×16 pixels each."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(16, dtype=np.int32), 6)
     patterns = rng.uniform(size=(16, 4, 4)).repeat(4, axis=1).repeat(4, axis=2)
@@ -91,7 +91,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, 
 
 @pytest.mark.parametrize("mode", ["pairs", "cross_entropy"])
 def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, mode):
-    """Against plain, unsharded differentiation of the first batch, written out here; the second batch is another."""
+    """Compared with unsharded differentiation of the first batch; the second batch is a different one."""
     step, sample, start = make_step(mode)
     kept = step.keywords
     index = jax.tree.map(jnp.asarray, sampling.make_index(dataset))
@@ -131,14 +131,14 @@ def test_training_learns_to_distinguish_new_images(dataset):
     assert history[-1]["pair_accuracy"][0] > 0.9
 
 
-def test_the_average_follows_the_weights_and_does_not_steer_them(dataset, single_device):
+def test_the_average_follows_the_weights_and_does_not_change_them(dataset, single_device):
     step, sample, start = make_step("cross_entropy")
     start = start.replace(average=(start.params, start.batch_stats))
     end, _ = run(functools.partial(step, average=0.5), sample, start, dataset, devices=1, steps=3)
     expected, _ = single_device["cross_entropy"]
     for got, plain in zip(jax.tree.leaves(end.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(np.asarray(got), np.asarray(plain), rtol=1e-5, atol=1e-6)
-    # 1/10, 2/11, 3/12 of what was there before is kept in the first three steps.
+    # The decay of the first three steps is 1/10, 2/11, 3/12.
     weights = [start.params["head"]["weight"]]
     for steps in (1, 2, 3):
         weights.append(
