@@ -10,10 +10,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-import chex
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -23,6 +21,7 @@ from siamjax import files, heads, parallel
 from siamjax.data import SOURCES, Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
+from siamjax.network._programs import checked_numbers, copy_program, programs
 from siamjax.progress import Progress
 from siamjax.run import Run, parts, settings
 from siamjax.training.state import Model
@@ -32,7 +31,7 @@ Metric = Literal["l2", "cosine"]
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
 _FILE = "network.safetensors"
-_SHIPPED = pathlib.Path(__file__).parent / "weights"
+_SHIPPED = pathlib.Path(__file__).parents[1] / "weights"
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -114,8 +113,8 @@ class Network:
         }
         self._decisions = dict(decisions or {})
         self._decision = self._decisions.get(copies)
-        self._chunk, self._programs = chunk, _programs(model)
-        self._embed_copy = _copy_program(model, distort)
+        self._chunk, self._programs = chunk, programs(model)
+        self._embed_copy = copy_program(model, distort)
 
     @classmethod
     def load(
@@ -322,7 +321,7 @@ class Network:
         pairs = np.asarray(pairs)
         if pairs.ndim != 2 or pairs.shape[1] != 2:
             raise ValueError(f"pairs: found shape {list(pairs.shape)}, expected [p, 2]: two image numbers per pair")
-        pairs = _numbers(pairs, len(embeddings), "pairs")
+        pairs = checked_numbers(pairs, len(embeddings), "pairs")
         if not len(pairs):
             return np.zeros(0, np.float32)
         arguments = self.variables["head"], parallel.padded(embeddings)
@@ -353,7 +352,10 @@ class Network:
           ValueError: a number is out of range.
         """
         _, ways, shots = support.shape
-        numbers = (_numbers(query, len(embeddings), "query"), _numbers(support, len(embeddings), "support"))
+        numbers = (
+            checked_numbers(query, len(embeddings), "query"),
+            checked_numbers(support, len(embeddings), "support"),
+        )
         chunk = max(1, 2**25 // (query.shape[1] * ways * shots * embeddings.shape[1]))
         arguments = self.variables["head"], parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
@@ -395,60 +397,3 @@ def _stored(path):
         raise ValueError(f"{path} is damaged, or of another version ({error}); save the network again") from error
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     return config, tree["params"], tree.get("batch_stats", {}), decisions
-
-
-def _numbers(numbers, count, name):
-    """`numbers` as int32, checked to be in 0..count-1, as JAX would silently clip them."""
-    numbers = np.asarray(numbers)
-    if not numbers.size:
-        return numbers.astype(np.int32)
-    if not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"{name}: found {numbers.dtype}, expected image numbers, integers 0 to {count - 1}")
-    outside = numbers[(numbers < 0) | (numbers >= count)]
-    if len(outside):
-        raise ValueError(
-            f"{name}: found image number {outside[0]}, but the {count} images are numbered 0 to {count - 1}"
-        )
-    return numbers.astype(np.int32)
-
-
-@functools.lru_cache(maxsize=8)
-def _copy_program(model, distort):
-    """Like "embed" in `_programs`, for distorted images: (variables, key), images -> embeddings."""
-
-    def embed_copy(arguments, images):
-        variables, key = arguments
-        keys = jnp.broadcast_to(key, (len(images),))
-        return model.encoder.apply(variables, distort(keys, images.astype(jnp.float32) / 255), train=False)
-
-    return embed_copy
-
-
-@functools.lru_cache(maxsize=8)
-def _programs(model):
-    """The evaluation functions of a model. Cached, as each function object is compiled once."""
-
-    def embed(variables, images: chex.Array) -> chex.Array:
-        return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
-
-    def pairs(arguments, numbers):
-        params, embeddings = arguments
-        return model.head.apply({"params": params}, embeddings[numbers[:, 0]], embeddings[numbers[:, 1]])
-
-    def all_pairs(arguments, gallery):
-        params, queries = arguments
-        return model.head.apply({"params": params}, gallery, queries, method="all_pairs")
-
-    def trials(arguments, numbers):
-        params, embeddings = arguments
-
-        def one_run(query, support):
-            ways, shots = support.shape
-            logits = model.head.apply(
-                {"params": params}, embeddings[query], embeddings[support.ravel()], method="all_pairs"
-            )
-            return logits.reshape(len(query), ways, shots).mean(axis=2)
-
-        return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
-
-    return {"embed": embed, "pairs": pairs, "all": all_pairs, "trials": trials}
