@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,9 @@ class Decision:
 
     def probability(self, scores: npt.ArrayLike) -> np.ndarray:
         """The probability of "same": scores float [n] -> float64 [n], 0..1."""
-        return scipy.special.expit(self.slope * (np.asarray(scores, np.float64) - self.even))
+        logits = self.slope * (np.asarray(scores, np.float64) - self.even)
+        with np.errstate(invalid="ignore"):  # NaN in, NaN out.
+            return np.exp(-np.logaddexp(0, -logits))  # Importing SciPy's `expit` takes a quarter of a second.
 
     def moved(self, threshold: float | None = None, far: float | None = None) -> "Decision":
         """A copy with another `threshold`, or with the one for the false accept rate `far` of single pairs, 0..1.
