@@ -73,12 +73,13 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
         verification["decision_without_copies"] = dataclasses.asdict(fitted)
     subject = evaluation.Subject(evaluated, decision, config.evaluation, config.data, datasets, embeddings, pairs)
     outcomes = list(evaluation.run(subject))
-    page = _page(subject)
+    # All processes score together; only the main one writes.
+    page, scored_pairs = _page(subject), evaluators.pair_scores(subject)
     if parallel.is_main_process():
         _write(config, figures, outcomes)
         _show(config, run, figures, outcomes, progress)
         about = run.about(config, "test", int(trained.step))
-        report.pictures(figures.report, about, datasets["test"], evaluators.pair_scores(subject), outcomes, page)
+        report.pictures(figures.report, about, datasets["test"], scored_pairs, outcomes, page)
         # Written last, as it marks the evaluation of this step as complete.
         figures.write_verification(verification | _other_figures(outcomes) | {"step": int(trained.step)})
 

@@ -136,7 +136,9 @@ def test_flags_that_do_not_fit_together_are_refused(place):
 
 
 def test_a_process_with_a_different_configuration_is_refused_with_the_difference(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "from_main", lambda function: {**function(), "seed": 9})  # Process 0 has seed 9.
+    there = quickstart.get_config()
+    there.seed = 9
+    monkeypatch.setattr(parallel, "from_main", lambda function: there.to_json())  # What process 0 has.
     with pytest.raises(ValueError, match="process 0 runs a different configuration: seed is 9 there, 0 here"):
         train(quickstart.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
