@@ -151,7 +151,7 @@ def _show(config, run, figures, outcomes, progress):
         if overlap:
             report.note(overlap)
     for table, title in _TITLES.items():
-        shown = [row for row in _of(outcomes, table) if row.name != "log_loss"]
+        shown = [row for row in _of(outcomes, table) if row.is_share]
         if shown:
             bounds = {row.name: row.interval for row in shown} if table != "open_set" else None
             values = {row.name: row.value for row in shown}
@@ -171,8 +171,8 @@ def _other_figures(outcomes):
     pairs, searched, strangers = (
         _of(outcomes, *tables) for tables in (("pairs",), ("retrieval", "reidentification"), ("open_set",))
     )
-    bounds: dict[str, Any] = {"over": "identities", "units": pairs[0].units}
-    bounds["test"] = {row.name: row.interval for row in pairs if row.name != "log_loss"}
+    bounds: dict[str, Any] = {"over": "identities", "units": pairs[0].units if pairs else 0}
+    bounds["test"] = {row.name: row.interval for row in pairs if row.is_share}
     if searched:
         bounds["retrieval"] = {row.name: row.interval for row in searched}
     tables = {"test": pairs, "retrieval": searched, "open_set": strangers}

@@ -97,12 +97,14 @@ def pictures(
       about: names the run and the data.
       dataset: the test data.
       pairs: its pairs and their scores.
-      outcomes: the figures; pictures show AUC, EER and log loss.
+      outcomes: the figures; pictures show AUC, EER and log loss. Without these, only trials.png is drawn.
       page: trials on the test data and their scores float [r, q, ways]; None for no trials.png.
     """
     measures = {row.name: row.value for row in outcomes if isinstance(row, Measure) and row.table == "pairs"}
     if page:
         trials(folder, about, dataset, *page)
+    if not measures:
+        return
     _verification(folder, about, pairs, measures)
     _worst_pairs(folder, about, dataset, pairs)
     _reliability(folder, about, pairs, measures["log_loss"])

@@ -42,7 +42,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     # Nothing is written before here, so that a configuration that cannot run leaves no files.
     parallel.from_main(lambda: run.check_identities(datasets))
     start = training.start
-    if config.train.start and not run.checkpoints.exists():
+    if config.train.start and parallel.from_main(lambda: not run.checkpoints.exists()):
         start = _started_from(config.train.start, start)
     parallel.from_main(lambda: run.start(config, datasets))
     progress, complete = _train(config, run, training, start)
@@ -92,7 +92,7 @@ def _started_from(place: str, start: state.State) -> state.State:
     """`start` with the weights of the network in `place`."""
     try:
         network = Network.load(place, copies=0)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"train.start={place!r}: {error}") from error
     encoder = network.variables["encoder"]
     params = {"encoder": encoder["params"], "head": network.variables["head"]}

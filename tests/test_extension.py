@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -82,7 +83,7 @@ def added(monkeypatch):
     monkeypatch.setitem(heads.HEADS, "dot", Dot)
     monkeypatch.setitem(objectives.BATCH_LOSSES, "centred", centred)
     monkeypatch.setitem(EVALUATORS, "brightness", brightness)
-    names = ("verification", "within_group", "brightness")
+    names = ("within_group", "brightness")
     source = Source(load, title=lambda config: "dots", evaluators=lambda config: names)
     monkeypatch.setitem(SOURCES, "dots", source)
     monkeypatch.setattr(cli, "GROUPS", [*cli.GROUPS, count_command])
@@ -93,22 +94,30 @@ def test_additions_are_configured_trained_and_evaluated_like_built_in_parts(adde
     assert config.encoder.flat.gain == 1.0 and config.head.dot.scale == 1.0 and config.loss.centred.strength == 0.5
     config.data.name, config.data.size = "dots", 16
     config.encoder.update(name="flat", embedding=8)
-    config.encoder.flat.gain, config.loss.centred.strength = 2.0, 0.25
+    config.encoder.flat.gain, config.loss.centred.strength = 0.5, 0.25
     config.head.name, config.loss.name = "dot", "centred"
     config.batch.update(identities=8, per_identity=2, per_group=8)
     config.train.update(steps=4, validate_every=4, log_every=4)
     config.evaluation.update(ways=10, trials=100, validation_trials=100, pairs=200)
     train(config, tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert list(results) == ["verification", "within_alphabet_10way_1shot", "brightness"]
+    assert list(results) == ["within_alphabet_10way_1shot", "brightness"]
     assert results["brightness"]["accuracy"] == pytest.approx(dots(20, 2).images.mean() / 255)
     network = Network.load(tmp_path / "run")
-    assert network.model.encoder.gain == 2.0 and isinstance(network.model.head, Dot)
+    assert network.model.encoder.gain == 0.5 and isinstance(network.model.head, Dot)
 
 
 def test_a_loss_can_be_passed_as_a_function():
     objective = objectives.make(centred, heads.WeightedL1())
     assert objective.init(None, 8) == {}
+
+
+@pytest.mark.parametrize(
+    "name,mode", [("contrastive", "pairs"), ("soft_triple", "identities"), ("ntxent", "identities")]
+)
+def test_a_loss_given_by_name_has_the_defaults_of_its_function(name, mode):
+    objective = objectives.make(name, heads.WeightedL1(), mode=mode, identities=3)
+    assert ("proxies" in objective.init(jax.random.key(0), 8)) == (name == "soft_triple")
 
 
 def test_an_added_command_runs(added, capsys):

@@ -54,7 +54,10 @@ def test_a_saved_network_is_the_same_network(network, drawing, tmp_path, precisi
     assert again.decision == network.decision and again.inputs == network.inputs
     assert (again.fingerprint == network.fingerprint) == (precision == "float32")
     assert Network.load(tmp_path / "saved", copies=3).decision.threshold == 0.5
-    assert Network.load(tmp_path / "saved", threshold=9.0).decision.threshold == 9.0
+    moved = Network.load(tmp_path / "saved", threshold=9.0)
+    assert moved.decision.threshold == 9.0
+    moved.save(tmp_path / "moved")
+    assert Network.load(tmp_path / "moved").decision == moved.decision
 
 
 def test_a_damaged_file_is_named(network, tmp_path):

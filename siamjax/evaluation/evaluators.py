@@ -51,7 +51,7 @@ def _verification(subject):
     for name, value in verification.measures(test.scores, test.same).items():
         yield Measure(name, value, bounds[name], count, seed, "identities", units, "pairs")
     loss = calibration.log_loss(test.decision.probability(test.scores), test.same)
-    yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs")
+    yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs", is_share=False)
 
 
 def _open_set(subject):

@@ -31,6 +31,7 @@ class Measure:
       over: the independent units: "identities", "alphabets" or "runs".
       units: the number of units.
       table: the table that shows it.
+      is_share: whether the value is a share 0..1, which tables show in per cent.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Measure:
     over: str = "identities"
     units: int = 0
     table: Table = "accuracy"
+    is_share: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,45 +22,17 @@ from siamjax.data import SOURCES, Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
 from siamjax.network._programs import checked_numbers, copy_program, programs
+from siamjax.network._types import Answer, Inputs, Metric
 from siamjax.progress import Progress
 from siamjax.run import Run, parts, settings
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
-
-Metric = Literal["l2", "cosine"]
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
 _FILE = "network.safetensors"
 _SHIPPED = pathlib.Path(__file__).parents[1] / "weights"
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """The images that a network takes: `shape` is (h, w, c); `invert` says whether image files are inverted."""
-
-    shape: tuple[int, int, int]
-    invert: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """Whether two images show the same identity.
-
-    Attributes:
-      same: whether the score is above the threshold.
-      score: the output of the head, higher for more similar.
-      threshold: of the network's decision.
-      distance: Euclidean distance of the two embeddings.
-      probability: calibrated probability of "same", 0..1.
-    """
-
-    same: bool
-    score: float
-    threshold: float
-    distance: float
-    probability: float
 
 
 class Network:
@@ -171,7 +143,7 @@ class Network:
             place=str(folder.resolve()) if folder.is_dir() else str(place),
         )
         if threshold is not None or far is not None:
-            network._decision = network.decision.moved(threshold, far)
+            network._decisions[network.copies] = network._decision = network.decision.moved(threshold, far)
         return network
 
     def save(self, folder: str | os.PathLike[str], precision: Literal["float32", "float16"] = "float32") -> None:
@@ -212,10 +184,13 @@ class Network:
           ValueError: no decision was fitted for this number of copies.
         """
         if self._decision is None:
-            fitted = f"; it has one for copies={min(self._decisions)}" if self._decisions else ""
+            name = self.place or "the network"
+            fitted = " or ".join(f"copies={copies}" for copies in sorted(self._decisions))
+            remedies = [f"load it with {fitted}"] if fitted else []
+            if self.settings and self.copies in (0, self.settings.evaluation.copies) and Run(name).is_started:
+                remedies.append(f"evaluate the run (again): python launch.py --mode evaluate --workdir {name}")
             raise ValueError(
-                f"{self.place or 'the network'} has no threshold for copies={self.copies}{fitted}. Evaluate the run "
-                f"(again): python launch.py --mode evaluate --workdir {self.place or 'RUN'}"
+                f"{name} has no threshold for copies={self.copies}; {', or '.join(remedies) or 'give it decisions'}"
             )
         return self._decision
 

@@ -18,7 +18,6 @@ from siamjax import files, parallel
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.run import settings
-from siamjax.training.checkpoint import Checkpoints
 from siamjax.training.state import Model, State, create
 
 Json = dict[str, Any]
@@ -63,7 +62,7 @@ class Figures:
 
     def are_of(self, step: int) -> bool:
         """Whether the evaluation is complete and of the checkpoint at `step`."""
-        return bool(self.results) and self.verification.get("step") == step
+        return self.verification.get("step") == step
 
     def decisions(self, own_copies: int) -> dict[int, Decision]:
         """The fitted decisions by number of copies; `own_copies` is the number in the run's configuration.
@@ -197,6 +196,8 @@ class Run:
           FileNotFoundError: there is no checkpoint.
           ValueError: it is of another model, or damaged.
         """
+        from siamjax.training.checkpoint import Checkpoints  # Orbax takes a fifth of a second to import.
+
         parallel.from_main(self.check_trained)
         like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
         checkpoints = Checkpoints(self.checkpoints, read_only=True)
@@ -220,13 +221,13 @@ class Run:
         name = re.sub(r"[^\w.,=+-]", "_", ",".join(parts.values()))[:100]
         for number in itertools.count(1):
             figures = Figures(self.folder / "evaluations" / (name if number == 1 else f"{name}-{number}"))
-            if not figures.config or not _differing(figures.config, config):
+            if not figures.config or not _differing(settings.read(figures.config), config):
                 return figures
         raise AssertionError("unreachable")
 
     def differences(self, config: ConfigDict) -> Json:
         """The settings of `config` that affect figures and differ from the run's: key -> value in `config`."""
-        return _differing(self.saved, config)
+        return _differing(self.settings, config)
 
     def title(self, config: ConfigDict, step: int) -> str:
         """The title of a table: run, step, which checkpoint that is, and data."""
@@ -247,19 +248,18 @@ def _of_data(keys):
 
 
 def _differing(before, config):
-    """{key: value in `config`} of settings that affect figures and differ; settings missing in `before` are ignored."""
-    before, after = _judged(before), _judged(json.loads(config.to_json()))
-    return {key: after.get(key) for key, value in before.items() if value != after.get(key)}
+    """{key: value in `config`} of settings that affect figures and differ."""
+    old, new = (_judged(each) for each in (before, config))
+    return {key: new.get(key) for key in sorted({**old, **new}) if old.get(key) != new.get(key)}
 
 
-def _judged(tree):
+def _judged(config):
     """Key -> value of the settings that affect figures; the path of the data is absolute."""
-    values = settings.flat(tree)
-    source = SOURCES[values["data.name"]]
+    source = SOURCES[config.data.name]
     places = {"data.stream", *source.places}
-    path = source.path(settings.read(tree).data)
+    values = settings.flat(json.loads(config.to_json()))
     kept = {key: value for key, value in values.items() if key.startswith(_JUDGED) and key not in places}
-    return kept | {"data.folder.path": path}
+    return kept | {"data.folder.path": source.path(config.data)}
 
 
 def _read(path) -> Any:

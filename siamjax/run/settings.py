@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from siamjax import augment, encoders, heads, optimizer, parallel
+from siamjax.choices import choose
 from siamjax.data import SOURCES
 from siamjax.options import options
 from siamjax.training import objectives
@@ -203,6 +204,9 @@ RANGES = {
     "optimizer.*": "[0, inf)",
     "evaluation.copies": "[0, inf)",
     "evaluation.ways": "[2, inf)",
+    "encoder.width": "[1, inf)",
+    "encoder.embedding": "[1, inf)",
+    "encoder.*.*": "(-inf, inf)",  # of an encoder's own
     "*": "[1, inf)",
 }
 # The possible values of settings with a few choices.
@@ -259,8 +263,10 @@ def read(saved: dict[str, Any]) -> ConfigDict:
     """Reads a saved configuration; settings that it lacks, because they are newer, have their defaults.
 
     Raises:
-      ValueError: a key is unknown, or a value has the wrong type.
+      ValueError: a key or the source of data is unknown, or a value has the wrong type.
     """
+    if not isinstance(saved, dict):
+        raise ValueError(f"not a configuration, but {saved!r}; restore the file")
     config = default()
     unknown = sorted(flat(saved).keys() - flat(json.loads(config.to_json())).keys())
     if unknown:
@@ -271,6 +277,7 @@ def read(saved: dict[str, Any]) -> ConfigDict:
         raise ValueError(
             f"not a configuration of this version of siamjax ({error}); use the version that saved it"
         ) from error
+    choose("data.name", config.data.name, SOURCES)
     return config
 
 

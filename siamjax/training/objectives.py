@@ -79,7 +79,7 @@ def make(
         return _objective(functools.partial(on_embeddings, head, loss=loss, across_groups=across_groups))
     known = (*HEAD_LOSSES, *BATCH_LOSSES, *PROXY_LOSSES, *PAIR_LOSSES)
     choose("name", loss, dict.fromkeys(known))
-    of_pairs, given = mode in ("pairs", "assigned"), dict(options or {})
+    of_pairs, given = mode in ("pairs", "assigned"), loss_options().get(loss, {}) | dict(options or {})
     if loss == "cross_entropy" and of_pairs:
         return _objective(functools.partial(on_pairs, head))
     if loss == "cross_entropy":

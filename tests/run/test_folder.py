@@ -43,12 +43,23 @@ def test_other_data_and_settings_have_their_own_folders(run, tmp_path):
     assert evaluated(config, workdir) == "evaluations/omniglot"
 
 
-def test_settings_that_an_older_version_lacked_do_not_count_as_different(run):
+def test_settings_that_an_older_version_lacked_have_their_defaults(run):
     config, workdir = run
     saved = json.loads((workdir / "config.json").read_text())
     del saved["evaluation"]["copies"], saved["data"]["glyphs"]
     (workdir / "config.json").write_text(json.dumps(saved))
-    assert evaluated(config, workdir) == "."
+    assert evaluated(Run(workdir).settings, workdir) == "."
+    assert config.evaluation.copies == 8 and evaluated(config, workdir) == "evaluations/evaluation.copies=8"
+
+
+@pytest.mark.parametrize(
+    "content,message", [("null", "not a configuration"), ('{"data": {"name": "gone"}}', "data.name='gone'")]
+)
+def test_a_configuration_that_cannot_be_read_is_named(run, content, message):
+    _, workdir = run
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        _ = Run(workdir).settings
 
 
 def test_titles_name_the_run_its_checkpoint_and_the_data(run):
