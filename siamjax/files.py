@@ -1,29 +1,124 @@
 """User files: written completely or not at all, read as tables, and named in messages."""
 
 import csv
+import io
 import os
 import pathlib
+import re
+import secrets
+import stat
 import unicodedata
+import zipfile
 from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+# Control characters, which move a terminal's cursor or change its colours, and those that change the order of letters.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_NO_TEXT = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
+def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
     """Writes a file that appears under its name only once it is complete on disk; creates its folder if needed.
+
+    A device or a pipe is written to as it is. Links are never followed: a link at `path` is replaced by the file.
+
+    Args:
+      path: of the file.
+      content: of the file.
+      private: whether only its owner may read it, whatever the umask says.
 
     Raises:
       OSError: it cannot be written (the disk is full, ...); names the file, and leaves nothing half-written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    if _is_special(path):
+        with path.open("wb") as file:
+            file.write(content)
+        return
+    # Of its own name, so that two writers of one file do not write into one another's.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("wb") as file:
+        number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        with open(number, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _is_special(path):
+    """Whether a path is a device, a pipe, or the output of this process by its name, such as /dev/stdout."""
+    if str(path).startswith(("/dev/", "/proc/")):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def opened(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file to read. Pipes and devices are refused: reading from them may never end.
+
+    Raises:
+      OSError: it cannot be opened; FileNotFoundError if there is none.
+      ValueError: it is not a regular file.
+    """
+    # O_NONBLOCK: a pipe would be waited for.
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{shown(path)} not found") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"{shown(path)} is not a regular file, but a folder, a pipe or a device; name a file")
+    return open(number, "rb")
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """The content of a regular file; see `opened`."""
+    with opened(path) as file:
+        return file.read()
+
+
+def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """The content of a file in a zip, never more than `most` bytes, whatever the zip says about its size.
+
+    Raises:
+      KeyError: there is no such file.
+      ValueError: it has more bytes.
+      BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error: it is damaged, or cannot be read.
+    """
+    with archive.open(name) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{shown(name)} has more than {most} bytes")
+    return content
+
+
+def arrays(path: str | os.PathLike, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Arrays in an .npz file, as `numpy.savez` writes it; those of `optional` may be missing.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, is not such a file, or lacks an array; says why, but does not name the file.
+    """
+    with opened(path) as file:
+        try:
+            sizes = [info.file_size for info in zipfile.ZipFile(file).infolist()]
+            # Arrays are stored as they are: what would need more memory than the file has bytes is not ours.
+            if sum(sizes) > os.fstat(file.fileno()).st_size:
+                raise ValueError("it is compressed")
+            file.seek(0)
+            with np.load(file) as content:
+                return {name: content[name] for name in (*names, *(set(optional) & set(content.files)))}
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # Whatever a damaged zip or array makes zipfile, zlib and NumPy raise.
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -57,7 +152,7 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
 
 def _rows(path):
     """(place, values) of each row of a CSV file that has a value."""
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with io.TextIOWrapper(opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, strict=True, skipinitialspace=True)
         while True:
             where = f"{shown(path)}, line {reader.line_num + 1}"
@@ -77,12 +172,16 @@ def _rows(path):
 
 
 def shown(value: object) -> str:
-    """A name for messages: bytes that are not UTF-8 are replaced."""
-    return os.fsencode(str(value)).decode("utf-8", "replace")
+    """A name for messages: bytes that are not UTF-8 are replaced, and control characters are written as "\\x1b"."""
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    # Bytes of a path that are not in the system's encoding are among the surrogates; others are no text at all.
+    text = _NO_TEXT.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def named(value: object) -> str:
     """The name of an identity or group: as `shown`, in Unicode's composed form (NFC), so that both ways to write "é"
     are one name."""
-    text = str(value)
-    return text if text.isascii() else unicodedata.normalize("NFC", shown(text))
+    return unicodedata.normalize("NFC", shown(value))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from siamjax.data import Dataset
-from siamjax.data.images import opened, upright
+from siamjax.data.images import upright
 from siamjax.evaluation import Measure, PairScores, Skipped, one_shot
 from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
@@ -293,15 +293,15 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
       matches: `gallery.Match` each, best first.
       path: where the picture is stored.
     """
-    with opened(query) as image:
-        pictures = [(np.asarray(upright(image, "RGB", 400)), "query")]
+    with upright(query, "RGB", 400) as image:
+        pictures = [(np.asarray(image), "query")]
     for match in matches:
         # Images enrolled on another machine have no thumbnail here, but the file may exist.
         place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.exists()), None)
         image = np.full((96, 96, 3), 230, np.uint8)
         if place:
-            with opened(place) as thumbnail:
-                image = np.asarray(upright(thumbnail, "RGB", 200))
+            with upright(place, "RGB", 200) as thumbnail:
+                image = np.asarray(thumbnail)
         pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)

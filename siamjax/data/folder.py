@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import types
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import filelock
 import numpy as np
@@ -22,9 +22,9 @@ from ml_collections import ConfigDict
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File, find
-from siamjax.data.images import read, refusal
+from siamjax.data.images import PIXELS, read, refusal
 from siamjax.data.types import Datasets, Source, Tell
-from siamjax.files import named, shown
+from siamjax.files import named, opened, shown
 from siamjax.progress import Progress
 
 _AT_ONCE = 1024  # images that are read before they are written
@@ -37,7 +37,7 @@ class Preparation:
 
     Attributes:
       cache: folder for prepared images.
-      size, channels, invert: see `images.read`.
+      size, channels, invert, pixels: see `images.read`.
       skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
     """
 
@@ -46,6 +46,7 @@ class Preparation:
     channels: int = 1
     invert: bool = False
     skip_unreadable: bool = False
+    pixels: int = PIXELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def prepare(place: str | os.PathLike, how: Preparation, tell: Tell = print) -> P
         [file.path for file in files],
         how,
         describe=lambda number: dataclasses.astuple(files[number])[1:],
-        content=lambda number: _content(files[number].path),
+        content=lambda number: opened(files[number].path),
         fingerprints=[f"{fingerprint(file.path)} {file}" for file in files],
         name=shown(place),
         tell=tell,
@@ -90,7 +91,7 @@ def prepare_images(
     how: Preparation,
     *,
     describe: Callable[[int], tuple[str, str, str]],
-    content: Callable[[int], bytes],
+    content: Callable[[int], BinaryIO],
     fingerprints: list[str],
     name: str,
     tell: Tell,
@@ -101,21 +102,23 @@ def prepare_images(
       paths: names of the images.
       how: how to prepare them.
       describe: number of an image -> its identity, group and source; called only if the cache lacks the images.
-      content: number of an image -> content of its file; likewise.
+      content: number of an image -> its file, opened; likewise.
       fingerprints: of the files that store the images; part of the cache key.
       name: of the data set, for the report.
       tell: called with each line of the report.
     """
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
-    key = [3, how.size, how.channels, how.invert, how.skip_unreadable, fingerprints]
+    key = [3, how.size, how.channels, how.invert, how.skip_unreadable and how.pixels, fingerprints]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 
     def load(number):
-        data = content(number)
-        image = read(paths[number], how.size, how.channels, how.invert, data)
+        with content(number) as file:
+            image = read(paths[number], how.size, how.channels, how.invert, file, how.pixels)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         identity, group, source = describe(number)
-        return image, [named(identity), named(group), source, hashlib.sha256(data).hexdigest(), int(image.max())]
+        return image, [named(identity), named(group), source, digest, int(image.max())]
 
     if not (folder / "files.json").exists():
         _write(folder, len(paths), load, how.skip_unreadable, tell)
@@ -145,12 +148,6 @@ def fingerprint(path: str | os.PathLike) -> str:
     except OSError as error:
         return f"{place} {error.strerror}"
     return f"{place} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-
-
-def _content(path: pathlib.Path) -> bytes:
-    if not path.is_file():  # A broken link, or a pipe, which would block.
-        raise FileNotFoundError(f"{shown(path)} not found, or not a file")
-    return path.read_bytes()
 
 
 def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> None:
@@ -312,7 +309,7 @@ def preparation(config: ConfigDict) -> Preparation:
     """How `config`, the `data` part of a configuration, prepares images."""
     own = config.folder
     cache = pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax"
-    return Preparation(cache, config.size, own.channels, own.invert, own.skip_unreadable)
+    return Preparation(cache, config.size, own.channels, own.invert, own.skip_unreadable, own.pixels)
 
 
 def _load(config: ConfigDict, train: bool) -> Datasets:

@@ -1,25 +1,29 @@
-"""Image files as arrays: any file that Pillow reads, upright, in 8 bits, and resized to fit into a square."""
+"""Image files as arrays: upright, in 8 bits, and resized to fit into a square."""
 
+import contextlib
 import functools
 import io
 import os
-from collections.abc import Collection
+import threading
+import warnings
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from siamjax import files
 from siamjax.files import shown
 
+PIXELS = 50_000_000  # the most that are decoded of an image, and of all images at a time; four or eight bytes each
+_STRIP = 2**20  # pixels that are converted at a time
+_BIG = 2**24  # bytes of a file from which on it is read alone: some decoders read all of it first
+_alone = threading.Lock()
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # at more pixels than `PIXELS`
+
+# What Pillow decodes by itself, and within the size that the file states: it would start Ghostscript for EPS.
+_FORMATS = "PNG JPEG GIF BMP DIB PPM TIFF WEBP AVIF JPEG2000 TGA PCX SGI QOI FITS HEIF".split()
 _PLUGIN_ENDINGS = (".heic", ".heif", ".hif")  # read by the package pillow-heif
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 @functools.cache
@@ -35,7 +39,7 @@ def _register_plugin() -> bool:
 def endings() -> frozenset[str]:
     """The endings of readable image files, such as ".png"; HEIC needs the package pillow-heif."""
     _register_plugin()
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in _FORMATS)
 
 
 def hint(missing: Collection[str]) -> str:
@@ -43,50 +47,37 @@ def hint(missing: Collection[str]) -> str:
     return "; to read HEIC: pip install pillow-heif" if set(_PLUGIN_ENDINGS).intersection(missing) else ""
 
 
-def opened(file: str | os.PathLike | BinaryIO) -> Image.Image:
-    """Opens an image file as `Image.open` does, and HEIC if the package pillow-heif is installed."""
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        # The package takes 0.2 s to import: it is imported only for files that Pillow alone cannot read.
-        if not _register_plugin():
-            raise
-        return Image.open(file)
-
-
 def read(
-    path: str | os.PathLike, size: int, channels: int, invert: bool = False, content: bytes | None = None
+    path: str | os.PathLike,
+    size: int,
+    channels: int,
+    invert: bool = False,
+    file: BinaryIO | None = None,
+    pixels: int = PIXELS,
 ) -> np.ndarray:
     """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
 
     It is rotated according to its EXIF data; transparent parts become white; other types become 8 bits, see `upright`.
 
     Args:
-      path: the file, of any kind that Pillow reads.
+      path: the file, of any kind in `endings`, by its content.
       size: side in pixels.
       channels: 1 for grey, 3 for colour.
       invert: for dark ink on white paper, so that paper is black like the border.
-      content: of the file, if it has been read already.
+      file: its content, if it is open already.
+      pixels: see `upright`.
 
     Raises:
-      ValueError: the file is not an image, is damaged, has more pixels than Pillow considers safe, or values that
-        cannot be interpreted, see `upright`.
+      FileNotFoundError: there is no such file.
+      ValueError: see `upright`.
     """
-    try:
-        with opened(path if content is None else io.BytesIO(content)) as image:
-            image = upright(image, "L" if channels == 1 else "RGB", 2 * size)
-    except FileNotFoundError:
-        raise
-    except _DAMAGED as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = hint({os.path.splitext(path)[1].lower()}) if unknown else f": {shown(error)}"
-        raise ValueError(f"{shown(path)} cannot be read as an image{reason}") from error
-    if invert:
-        image = ImageOps.invert(image)
-    longest = max(image.size)
-    width, height = (max(1, round(side / longest * size)) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
-    square = Image.new(image.mode, (size, size))
+    with upright(path, "L" if channels == 1 else "RGB", 2 * size, file, pixels) as image:
+        if invert:
+            image = ImageOps.invert(image)
+        longest = max(image.size)
+        width, height = (max(1, round(side / longest * size)) for side in image.size)
+        resized = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
+    square = Image.new(resized.mode, (size, size))
     square.paste(resized, (round((size - width) / 2), round((size - height) / 2)))
     return np.asarray(square, np.uint8).reshape(size, size, channels)
 
@@ -99,33 +90,122 @@ def refusal(unreadable: list[str], count: int, skip: str) -> str:
     return f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}{remedy}"
 
 
-def upright(image: Image.Image, mode: str, least: int) -> Image.Image:
-    """An opened image in 8 bits, rotated according to its EXIF data; transparent parts become white.
+@contextlib.contextmanager
+def upright(
+    path: str | os.PathLike, mode: str, least: int, file: BinaryIO | None = None, pixels: int = PIXELS
+) -> Iterator[Image.Image]:
+    """An image file in 8 bits, rotated according to its EXIF data; transparent parts become white.
 
     Integers are scaled by their type: 0 is black, and the largest value of the type white (4095 for 12 bits, 32767 for
     int16). Floating-point numbers are in 0..1 if none exceeds 1, else in 0..255 or 0..65535, whichever is the first to
     include them all.
 
+    Large images wait for one another: with many threads, too, memory holds `PIXELS` at a time.
+
     Args:
-      image: the opened image.
+      path: the file, a regular one.
       mode: "L" or "RGB".
-      least: pixels per side that are enough, so that Pillow may decode it smaller.
+      least: pixels per side that are enough, so that a JPEG is decoded smaller.
+      file: its content, if it is open already.
+      pixels: the most that are decoded; a progressive JPEG is decoded whole.
 
     Raises:
-      ValueError: values are negative, NaN or infinite; or the largest floating-point number is above 1, but less than a
-        sixteenth of 255 or of 65535, so that the range is unclear.
+      FileNotFoundError: there is no such file.
+      ValueError: it is not a regular file, not an image or of another format, damaged or too large; values are
+        negative, NaN or infinite; or the largest floating-point number is above 1, but less than a sixteenth of 255 or
+        of 65535, so that the range is unclear.
     """
+    with contextlib.ExitStack() as stack:
+        file = file or stack.enter_context(files.opened(path))
+        try:
+            bytes_ = file.seek(0, os.SEEK_END)
+            if bytes_ > 8 * pixels:
+                raise ValueError(f"it has {bytes_:,} bytes; expected at most {8 * pixels:,}")
+            if bytes_ > _BIG:
+                stack.enter_context(_alone)
+            image = _opened(file)  # Not entered: the stack would keep all of it until the end.
+            stack.enter_context(_reserved(_drafted(image, mode, least, pixels)))
+            image = _converted(image, mode)
+        except Exception as error:  # Whatever a damaged file makes Pillow's decoders raise.
+            unknown = isinstance(error, UnidentifiedImageError)
+            about = shown(error) or type(error).__name__
+            reason = hint({os.path.splitext(path)[1].lower()}) if unknown else f": {about}"
+            raise ValueError(f"{shown(path)} cannot be read as an image{reason}") from error
+        yield image
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        # The package takes 0.2 s to import: it is imported only for files that Pillow alone cannot read.
+        if not _register_plugin():
+            raise
+        return Image.open(file, formats=_FORMATS)
+
+
+def _drafted(image: Image.Image, mode: str, least: int, pixels: int) -> int:
+    """Has a JPEG decoded no larger than needed. The number of pixels that decoding takes; ValueError above `pixels`."""
+    whole = image.width * image.height
     image.draft(mode, (least, least))
+    count = whole if image.info.get("progressive") else image.width * image.height
+    if not count:
+        raise ValueError("it has no pixels")
+    if count > pixels:
+        raise ValueError(f"it has {count:,} pixels, expected at most {pixels:,}: make it smaller")
+    if any(tile[0] == "fits_gzip" for tile in getattr(image, "tile", ())):
+        raise ValueError("it is compressed FITS, whose size is not known beforehand: decompress it")
+    return count
+
+
+_room, _taken = threading.Condition(), [0]
+
+
+@contextlib.contextmanager
+def _reserved(pixels: int) -> Iterator[None]:
+    """Waits until images of at most `PIXELS` are decoded at once, or this one alone."""
+    with _room:
+        _room.wait_for(lambda: not _taken[0] or _taken[0] + pixels <= PIXELS)
+        _taken[0] += pixels
+    try:
+        yield
+    finally:
+        with _room:
+            _taken[0] -= pixels
+            _room.notify_all()
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """An opened image, decoded, upright and in `mode`: strip by strip, so that it is not copied as a whole."""
     kind = _kind(image)
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    white = _white(image, kind) if kind else None
+    if image.width * image.height <= _STRIP:
+        return _strip(image, kind, white, mode)
+    done = Image.new(mode, image.size)
+    for box in _strips(image):
+        done.paste(_strip(image.crop(box), kind, white, mode), box[:2])
+    return done
+
+
+def _strip(
+    image: Image.Image, kind: tuple[np.dtype, int | None, bool] | None, white: float | None, mode: str
+) -> Image.Image:
     if kind:
-        image = _in_8_bits(image, *kind)
+        image = _in_8_bits(image, kind, white)
     if image.mode in ("LAB", "La"):  # Pillow converts these to one mode only.
         image = image.convert("RGB" if image.mode == "LAB" else "LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert(mode)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
 
 
 def _kind(image: Image.Image) -> tuple[np.dtype, int | None, bool] | None:
@@ -145,10 +225,17 @@ def _kind(image: Image.Image) -> tuple[np.dtype, int | None, bool] | None:
     return np.dtype(f"{'i' if signed else 'u'}{width // 8}"), 2**bits - 1, exchanged
 
 
-def _in_8_bits(image: Image.Image, dtype: np.dtype, white: int | None, exchanged: bool) -> Image.Image:
+def _values(image: Image.Image, dtype: np.dtype) -> np.ndarray:
     values = np.asarray(image)
-    values = values.astype(values.dtype.newbyteorder("=")).view(dtype)
-    least, largest = values.min(), values.max()
+    return values.astype(values.dtype.newbyteorder("=")).view(dtype)
+
+
+def _white(image: Image.Image, kind: tuple[np.dtype, int | None, bool]) -> float:
+    """The value of white in an image of more than 8 bits; raises ValueError if it is unclear, see `upright`."""
+    dtype, white, _ = kind
+    parts = (_values(image.crop(box), dtype) for box in _strips(image))
+    extremes = np.array([[part.min(), part.max()] for part in parts])
+    least, largest = extremes.min(), extremes.max()
     if not (least >= 0 and np.isfinite(largest)):
         raise ValueError(f"its values are {least} to {largest}; expected none below 0, no NaN and no infinity")
     if white is None:
@@ -157,6 +244,13 @@ def _in_8_bits(image: Image.Image, dtype: np.dtype, white: int | None, exchanged
             raise ValueError(
                 f"its largest value is {largest:g}: scale it, so that black is 0 and white is 1, 255 or 65535"
             )
+    return white
+
+
+def _in_8_bits(image: Image.Image, kind: tuple[np.dtype, int | None, bool], white: float | None) -> Image.Image:
+    dtype, _, exchanged = kind
+    values = _values(image, dtype)
+    assert white is not None
     grey = (values.astype(np.float64) * (255 / white)).round().astype(np.uint8)
     grey = 255 - grey if exchanged else grey
     if isinstance(image.info.get("transparency"), int):

@@ -1,5 +1,6 @@
 """Any data set with images and labels that TFDS knows by name, prepared like a folder of images."""
 
+import io
 import pathlib
 from typing import Any
 
@@ -62,7 +63,7 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
         [pathlib.Path(path) for path in paths],
         how,
         describe=describe,
-        content=lambda number: record(number)[names.image],
+        content=lambda number: io.BytesIO(record(number)[names.image]),
         fingerprints=[str(dict(names)), *map(folder.fingerprint, files)],
         name=names.name,
         tell=tell,

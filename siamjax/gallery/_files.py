@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siamjax.data.images import opened, refusal, upright
+from siamjax.data.images import refusal, upright
 from siamjax.network import Network
 
 _THUMBNAIL = 96  # pixels
@@ -36,8 +36,7 @@ def refused(errors: list[Exception], count: int) -> Exception:
 
 
 def _thumbnail(path):
-    with opened(path) as image:
-        image = upright(image, "RGB", 2 * _THUMBNAIL)
+    with upright(path, "RGB", 2 * _THUMBNAIL) as image:
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=85)

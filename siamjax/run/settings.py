@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_dict
 
 from siamjax import augment, encoders, heads, optimizer, parallel
 from siamjax.choices import choose
-from siamjax.data import SOURCES
+from siamjax.data import SOURCES, images
 from siamjax.options import options
 from siamjax.training import objectives
 
@@ -92,6 +92,7 @@ def _data():
     data.folder.channels = 1  # 1 for grey, 3 for colour
     data.folder.invert = False  # for dark ink on white paper: makes paper 0
     data.folder.skip_unreadable = False  # whether to skip files that are damaged or not images
+    data.folder.pixels = images.PIXELS  # the most pixels that are decoded of an image; larger ones are unreadable
     data.folder.folds = 5  # equal parts that the identities are split into
     data.folder.fold = 0  # the part for test; the next one is for validation, the others for training
     data.folder.by = "identity"  # or "group": the unit that is never split between parts
@@ -165,6 +166,7 @@ RANGES = {
     "data.size": "[1, inf)",
     "data.glyphs.joined": "[0, inf)",
     "data.glyphs.share": "[0, 1)",
+    "data.folder.pixels": "[1, inf)",
     "data.folder.folds": "[3, inf)",
     "data.folder.fold": "[0, inf)",
     "batch.assigned.block": "[2, inf)",
