@@ -19,6 +19,8 @@ PIXELS = 50_000_000  # the most that are decoded of an image, and of all images 
 _STRIP = 2**20  # pixels that are converted at a time
 _BIG = 2**24  # bytes of a file from which on it is read alone: some decoders read all of it first
 _alone = threading.Lock()
+# Memory of larger blocks goes back to the system when it is freed; each thread would keep its own for later.
+Image.core.set_block_size(2**26)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # at more pixels than `PIXELS`
 
 # What Pillow decodes by itself, and within the size that the file states: it would start Ghostscript for EPS.
