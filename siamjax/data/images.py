@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import os
 import threading
 import warnings
@@ -24,7 +23,24 @@ Image.core.set_block_size(2**26)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # at more pixels than `PIXELS`
 
 # What Pillow decodes by itself, and within the size that the file states: it would start Ghostscript for EPS.
-_FORMATS = "PNG JPEG GIF BMP DIB PPM TIFF WEBP AVIF JPEG2000 TGA PCX SGI QOI FITS HEIF".split()
+_FORMATS = [
+    "PNG",
+    "JPEG",
+    "GIF",
+    "BMP",
+    "DIB",
+    "PPM",
+    "TIFF",
+    "WEBP",
+    "AVIF",
+    "JPEG2000",
+    "TGA",
+    "PCX",
+    "SGI",
+    "QOI",
+    "FITS",
+    "HEIF",
+]
 _PLUGIN_ENDINGS = (".heic", ".heif", ".hif")  # read by the package pillow-heif
 
 
