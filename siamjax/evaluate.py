@@ -1,6 +1,7 @@
 """Evaluates the best or last checkpoint of a run on validation and test data: figures, tables and pictures."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from siamjax import data, evaluation, network, parallel, report
 from siamjax.data import SOURCES, Dataset
+from siamjax.decision import Decision
 from siamjax.evaluation import Measure, Skipped, drawn, evaluators, one_shot
 from siamjax.run import Figures, Run, parts, settings
 
@@ -34,7 +36,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     parallel.from_main(run.check_trained)
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: run.check_identities(datasets))
-    figures = parallel.from_main(lambda: run.figures_of(config))
+    figures = Figures(pathlib.Path(parallel.from_main(lambda: str(run.figures_of(config).folder))))
     if figures != run.figures and parallel.is_main_process():
         differing = ", ".join(run.differences(config))
         report.note(f"{differing} differ(s) from the run's training: figures are stored in {figures.folder}")
@@ -62,7 +64,8 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
     if "validation" in datasets:
         decision = drawn.decision(evaluated, datasets["validation"], embeddings["validation"], pairs["validation"])
     else:
-        decision = parallel.from_main(lambda: _decision_of(run, copies))
+        saved = parallel.from_main(lambda: json.dumps(dataclasses.asdict(_decision_of(run, copies))))
+        decision = Decision.read(json.loads(saved))
     verification: dict[str, Any] = {"decision": dataclasses.asdict(decision)}
     if copies and "validation" in datasets:
         without_copies = network.Network(model, *weights, inputs=inputs)

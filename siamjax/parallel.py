@@ -5,12 +5,12 @@ Training state and data are replicated: every array carries a leading axis of lo
 and writes the run folder, and `from_main` passes on to the others what it found there.
 """
 
+import builtins
 import contextlib
 import faulthandler
 import functools
 import math
 import os
-import pickle
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import jax
 import jax.flatten_util
 import numpy as np
+from flax import serialization
 from jax import lax
 from jax.experimental import multihost_utils
 
@@ -217,23 +218,38 @@ def is_main_process() -> bool:
 def from_main(function: Callable[[], T]) -> T:
     """What `function()` returns or raises on the main process, on all of them; only the main one calls it.
 
-    All processes must call this. The outcome is sent as a pickle.
+    All processes must call this. Values are dicts and lists of numbers, texts, arrays and None: what is sent cannot run
+    code. An error arrives as the built-in exception that it is or derives from.
     """
     if jax.process_count() == 1:
         return function()
-    value = error = None
+    value, error, sent = None, None, b""
     if is_main_process():
         try:
             value = function()
+            sent = serialization.msgpack_serialize({"value": value})
         except Exception as raised:
             error = raised
-    outcome = np.frombuffer(pickle.dumps((value, error)), np.uint8)
-    size = multihost_utils.broadcast_one_to_all(np.uint32(len(outcome)))
-    outcome = multihost_utils.broadcast_one_to_all(outcome if is_main_process() else np.zeros(size, np.uint8))
-    value, error = pickle.loads(outcome.tobytes())
+            sent = serialization.msgpack_serialize({"error": _described(raised)})
+    content = np.frombuffer(sent, np.uint8)
+    size = multihost_utils.broadcast_one_to_all(np.uint32(len(content)))
+    content = multihost_utils.broadcast_one_to_all(content if is_main_process() else np.zeros(size, np.uint8))
+    if not is_main_process():
+        received = serialization.msgpack_restore(content.tobytes())
+        value = received.get("value")
+        if "error" in received:
+            kind, message = received["error"]
+            error = getattr(builtins, kind)(message)
     if error is not None:
         raise error
-    return value
+    return value  # type: ignore
+
+
+def _described(error):
+    """The name of the closest built-in exception that is made from a message, and the message."""
+    kinds = [kind for kind in type(error).__mro__ if kind.__module__ == "builtins"]
+    kind = ValueError if isinstance(error, UnicodeError) else kinds[0]
+    return [kind.__name__, str(error).encode(errors="replace").decode()]
 
 
 def main_first(function: Callable[[], T]) -> T:

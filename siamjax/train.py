@@ -110,9 +110,10 @@ def _train(config, run, training, start):
     """Trains to the end; returns (progress, whether training was already complete)."""
     checkpoints = Checkpoints(run.checkpoints)
     try:
-        restored, progress = checkpoints.restore("latest", start) or (start, loop.NEW_RUN)
+        restored, progress = checkpoints.resume(start, report.note) or (start, loop.NEW_RUN)
         first = int(restored.step)
-        checkpoints.forget_after(first)
+        if first and not progress["best_step"]:
+            progress = loop.keep(checkpoints, parallel.replicate(restored), progress, training.validate)
         if loop.finished(config.train, first, progress):
             parallel.from_main(lambda: report.note(f"{run.folder}: training is complete, at step {first}"))
             return progress, True

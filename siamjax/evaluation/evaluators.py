@@ -126,14 +126,18 @@ def _official_runs(subject):
 
     data = subject.data
     cache = pathlib.Path(data.data_dir or "~/tensorflow_datasets").expanduser() / "downloads" / "omniglot"
+
+    def load():
+        images, trials = official_runs.load(official_runs.find(data.manual_dir, cache), data.size)
+        return {"images": images, **vars(trials)}
+
     try:
         # All processes must agree on whether the archive was found.
-        images, trials = parallel.from_main(
-            lambda: official_runs.load(official_runs.find(data.manual_dir, cache), data.size)
-        )
+        found = parallel.from_main(load)
     except (FileNotFoundError, ValueError) as error:
         yield Skipped("official_runs", str(error))  # Only this protocol needs the archive.
         return
+    images, trials = found["images"], one_shot.Trials(found["support"], found["query"], found["answer"])
     embeddings = subject.network.embed(images, "embedding official runs")
     right = one_shot.right(subject.network.score_trials(embeddings, trials.query, trials.support), trials.answer)
     yield accuracy("official_runs", right, None, "runs", np.indices(right.shape)[0])

@@ -79,14 +79,23 @@ def train(
                 if at_validation:
                     values["validation_one_shot"] = accuracy = validate(state)
                     progress = _judge(progress, accuracy, number, config.keep == "last")
+                # A checkpoint is never ahead of the metrics.
+                log.write(number, values)
+                if at_validation:
                     _save(checkpoints, state, progress, number)
                     best = f", best {progress['best_accuracy']:.1%}" if config.keep == "best" else ""
                     score = f", validation {accuracy:.1%}{best}"
                     bar.print(_line(number, values))
                 bar.note(speed + score)
-                log.write(number, values)
                 clock, counted = time.monotonic(), number
             bar.advance(count)
+    return progress
+
+
+def keep(checkpoints: Checkpoints, state: State, progress: dict, validate: Callable[[State], float]) -> dict:
+    """Saves replicated `state` as the best checkpoint, where there is none; returns the progress with its accuracy."""
+    progress = {**progress, "best_accuracy": validate(state), "best_step": int(parallel.first(state.step))}
+    checkpoints.save("best", state, progress)
     return progress
 
 
@@ -96,9 +105,9 @@ def finished(config: ConfigDict, step: int, progress: dict) -> bool:
 
 
 def _save(checkpoints, state, progress, step):
+    checkpoints.save("latest", state, progress)
     if progress["best_step"] == step:
         checkpoints.save("best", state, progress)
-    checkpoints.save("latest", state, progress)
 
 
 def _line(step, values):

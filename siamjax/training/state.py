@@ -1,5 +1,6 @@
 """The state that training steps update, and the model that it belongs to."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -41,6 +42,27 @@ class State:
     def judged(self) -> tuple[Any, Any]:
         """The (params, batch_stats) to evaluate: their EMA if there is one."""
         return self.average or (self.params, self.batch_stats)
+
+    def evaluated(self) -> "State":
+        """What evaluation needs: the weights to evaluate of encoder and head, and the step."""
+        params, batch_stats = self.judged()
+        params = {part: tree for part, tree in params.items() if part != "loss"}
+        return self.replace(params=params, batch_stats=batch_stats, opt_state=(), average=None)  # type: ignore
+
+    def resumed(self, best: "State") -> "State":
+        """This initial state with the weights and the step of `best`, an `evaluated` state.
+
+        Schedules of the optimizer are at that step; its moments, and the parameters of the loss, are initial.
+        """
+
+        def schedules(path, _):
+            return getattr(path[-1], "tuple_name", "") != "ScaleByAdamState"
+
+        state = dataclasses.replace(self, step=best.step)
+        with contextlib.suppress(KeyError):  # An optimizer without schedules.
+            counted = optax.tree.set(self.opt_state, schedules, count=jnp.asarray(best.step))
+            state = dataclasses.replace(state, opt_state=counted)
+        return from_weights(state, best.params, best.batch_stats)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3, 4, 5))

@@ -30,7 +30,7 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
         return current.replace(step=number), parallel.replicate({k: jnp.float32(v) for k, v in values.items()})
 
     checkpoints = Checkpoints(tmp_path)
-    restored, progress = checkpoints.restore("latest", start()) or (start(), loop.NEW_RUN)
+    restored, progress = checkpoints.resume(start(), print) or (start(), loop.NEW_RUN)
     log = MetricsLog(tmp_path / "metrics.csv", tmp_path / "tensorboard", after=int(restored.step))
     try:
         return loop.train(
