@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,33 @@ class Decision:
 
         Raises:
           KeyError, TypeError: a field is missing or unknown.
+          ValueError: a value is out of its range.
         """
         if "even" not in saved:
-            return cls(saved["threshold"], min(saved["below"], saved["above"]), saved["threshold"])
+            fields = {"slope": min(saved["below"], saved["above"]), "even": saved["threshold"]}
+            saved = {"threshold": saved["threshold"], "false_accepts": None, **fields}
         accepts = saved["false_accepts"]
         if accepts is not None:
             accepts = FalseAccepts(**accepts | {key: tuple(accepts[key]) for key in ("accepted", "threshold")})
+            _check_accepts(accepts)
+        for name in ("threshold", "slope", "even"):
+            if not isinstance(saved[name], int | float) or not math.isfinite(saved[name]):
+                raise ValueError(f"{name}={saved[name]!r} must be a finite number")
+        if saved["slope"] < 0:
+            raise ValueError(f"slope={saved['slope']} must not be negative")
         return cls(**{**saved, "false_accepts": accepts})
+
+
+def _check_accepts(accepts):
+    """Raises ValueError unless numbers of accepted pairs increase and their thresholds fall."""
+    numbers, thresholds = np.array(accepts.accepted), np.array(accepts.threshold, np.float64)
+    whole = np.issubdtype(numbers.dtype, np.integer) and numbers.shape == thresholds.shape and numbers.ndim == 1
+    if not whole or not numbers.size or not np.all(np.isfinite(thresholds)):
+        raise ValueError("false_accepts must hold a finite threshold for each number of accepted pairs")
+    if (
+        np.any(np.diff(numbers) <= 0)
+        or np.any(np.diff(thresholds) > 0)
+        or numbers[0] < 0
+        or numbers[-1] > accepts.pairs
+    ):
+        raise ValueError("false_accepts must hold increasing numbers of accepted pairs, and falling thresholds")

@@ -31,8 +31,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: the configuration does not fit the checkpoint or the data.
     """
     run = Run(workdir)
-    settings.check_processes(config)
     settings.check(config)
+    settings.check_processes(config)
     parallel.from_main(run.check_trained)
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     parallel.from_main(lambda: run.check_identities(datasets))

@@ -1,6 +1,7 @@
 """Exports a trained network to files that need no siamjax: StableHLO programs, weights, and a card describing them."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ from siamjax import files
 from siamjax.network import Network
 
 _PLATFORMS = ("cpu", "cuda")
+_FILES = {"encoder.stablehlo", "head.stablehlo", "weights.safetensors", "card.json"}
+_SUMS = "SHA256SUMS"
 
 
 def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -24,7 +27,8 @@ def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> p
     - `encoder.stablehlo`: images uint8 [b, h, w, c] -> embeddings float32 [b, d], for any b, on CPU and CUDA;
     - `head.stablehlo`: embeddings float32 [b, d] and [b, d] -> scores float32 [b];
     - `weights.safetensors`: the weights of both, by their Flax names;
-    - `card.json`: shape and preprocessing of the images, threshold and calibration of scores, and the configuration.
+    - `card.json`: shape and preprocessing of the images, threshold and calibration of scores, and the configuration;
+    - `SHA256SUMS`: digests of the other four; `sha256sum -c SHA256SUMS` compares them.
 
     `jax.export.deserialize(bytes).call(...)` runs the programs; it needs the package flatbuffers. The export does not
     average over distorted copies (`evaluation.copies`); threshold and calibration were fitted without them, too.
@@ -56,14 +60,33 @@ def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> p
     pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
     comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
     tree = flax.traverse_util.flatten_dict(variables, sep="/")
-    files.write(place / "encoder.stablehlo", bytes(encoder.serialize()))
-    files.write(place / "head.stablehlo", bytes(comparer.serialize()))
-    files.write(
-        place / "weights.safetensors", safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()})
-    )
     card["embeddings"] = {"shape": ["b", embeddings.shape[1]], "dtype": "float32"}
-    files.write(place / "card.json", json.dumps(card, indent=2).encode())
+    written = {
+        "encoder.stablehlo": bytes(encoder.serialize()),
+        "head.stablehlo": bytes(comparer.serialize()),
+        "weights.safetensors": safetensors.numpy.save({name: np.asarray(x) for name, x in tree.items()}),
+        "card.json": json.dumps(card, indent=2).encode(),
+    }
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in written.items())
+    for name, content in (written | {_SUMS: sums.encode()}).items():
+        files.write(place / name, content)
     return place
+
+
+def check(folder: str | os.PathLike[str]) -> None:
+    """Compares the files that `export` wrote to `folder` with their digests, as `sha256sum -c SHA256SUMS` does.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a file is damaged; the message names it.
+    """
+    place = pathlib.Path(folder).expanduser()
+    lines = [line.split("  ") for line in (place / _SUMS).read_bytes().decode(errors="replace").splitlines()]
+    if any(len(line) != 2 for line in lines) or {line[1] for line in lines} != _FILES:
+        raise ValueError(f"{place / _SUMS} is damaged: expected a digest of each of {', '.join(sorted(_FILES))}")
+    for digest, name in lines:
+        if hashlib.sha256((place / name).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{place / name} differs from its digest in {_SUMS}; export the network again")
 
 
 def _card(network):

@@ -33,17 +33,24 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
       FloatingPointError: training diverged.
     """
     run = Run(workdir)
+    settings.check(config)
     settings.check_processes(config)
     parallel.from_main(lambda: run.check_resumable(config))
-    settings.check(config)
     datasets = parallel.main_first(lambda: data.load(config.data))
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
     training = _prepare(config, datasets)
-    # Nothing is written before here, so that a configuration that cannot run leaves no files.
-    parallel.from_main(lambda: run.check_identities(datasets))
     start = training.start
-    if config.train.start and parallel.from_main(lambda: not run.checkpoints.exists()):
+    if config.train.start and parallel.from_main(lambda: not run.has_checkpoint):
         start = _started_from(config.train.start, start)
+    # Nothing is written before here, so that a configuration that cannot run leaves no files.
+    with run.locked():
+        # Another training may have begun in the meantime.
+        parallel.from_main(lambda: run.check_resumable(config))
+        _train_and_evaluate(config, run, training, start, datasets)
+
+
+def _train_and_evaluate(config, run, training, start, datasets):
+    parallel.from_main(lambda: run.check_identities(datasets))
     parallel.from_main(lambda: run.start(config, datasets))
     progress, complete = _train(config, run, training, start)
     about = run.about(config, "training and validation")

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from siamjax import files, heads, parallel
+from siamjax import digests, files, heads, parallel
 from siamjax.data import SOURCES, Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
@@ -170,10 +170,9 @@ class Network:
         }
         arrays = flax.traverse_util.flatten_dict(tree, sep="/")
         decisions = {copies: dataclasses.asdict(decision) for copies, decision in self._decisions.items()}
-        content = safetensors.numpy.save(
-            {name: np.asarray(value, precision) for name, value in arrays.items()},
-            metadata={"config": config.to_json(), "decisions": json.dumps(decisions)},
-        )
+        arrays = {name: np.asarray(value, precision) for name, value in arrays.items()}
+        texts = {"config": config.to_json(), "decisions": json.dumps(decisions)}
+        content = safetensors.numpy.save(arrays, metadata={**texts, "digest": _digest(arrays, texts)})
         files.write(pathlib.Path(folder).expanduser() / _FILE, content)
 
     @property
@@ -364,7 +363,13 @@ def _stored(path):
     try:
         with safetensors.safe_open(path, framework="np") as file:
             saved = file.metadata()
-            tree = {name: file.get_tensor(name).astype(np.float32) for name in file.offset_keys()}
+            arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
+        if not {"config"} <= saved.keys() <= {"config", "decisions", "digest"}:
+            raise ValueError(f"found {', '.join(sorted(saved))}")
+        digest = saved.pop("digest", None)
+        if digest not in (None, _digest(arrays, saved)):
+            raise ValueError("its content differs from its digest")
+        tree = {name: array.astype(np.float32) for name, array in arrays.items()}
         config = settings.read(json.loads(saved["config"]))
         decisions = json.loads(saved.get("decisions", "{}"))
         decisions = {int(copies): Decision.read(decision) for copies, decision in decisions.items()}
@@ -372,3 +377,8 @@ def _stored(path):
         raise ValueError(f"{path} is damaged, or of another version ({error}); save the network again") from error
     tree = flax.traverse_util.unflatten_dict(tree, sep="/")
     return config, tree["params"], tree.get("batch_stats", {}), decisions
+
+
+def _digest(arrays, texts):
+    """Of names and arrays, and of names and texts."""
+    return digests.of(part for items in (texts, arrays) for name in sorted(items) for part in (name, items[name]))

@@ -1,5 +1,6 @@
 """The folder of a run: its file names and their content."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -7,20 +8,22 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import jax
 import optax
 from ml_collections import ConfigDict
 
-from siamjax import files, parallel
+from siamjax import digests, files, parallel
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.run import settings
 from siamjax.training.state import Model, State, create
 
 Json = dict[str, Any]
+_ROW = {"accuracy", "ci95", "trials", "seed"}  # of results.json
 # The settings that figures depend on, apart from the weights.
 _JUDGED = ("data.", "augment.", "encoder.", "head.", "evaluation.")
 
@@ -39,17 +42,36 @@ class Figures:
     @property
     def config(self) -> Json:
         """The evaluated configuration; {} if there is none."""
-        return _read(self.folder / "results_config.json") or {}
+        return self._read("results_config.json")
 
     @property
     def results(self) -> Json:
         """Protocol -> accuracy, interval, trials and seed; {} before an evaluation."""
-        return _read(self.folder / "results.json") or {}
+        results = self._read("results.json")
+        if not all(isinstance(row, dict) and row.keys() >= _ROW for row in results.values()):
+            raise ValueError(
+                f"{self.folder / 'results.json'} is damaged (expected {', '.join(sorted(_ROW))}); {self._again}"
+            )
+        return results
 
     @property
     def verification(self) -> Json:
         """Decisions, and figures of pairs, retrieval and open-set identification; {} before an evaluation."""
-        return _read(self.folder / "verification.json") or {}
+        return self._read("verification.json")
+
+    @property
+    def _again(self):
+        run = self.folder.parent.parent if self.folder.parent.name == "evaluations" else self.folder
+        return f"evaluate the run again: python launch.py --mode evaluate --workdir {run}"
+
+    def _read(self, name):
+        return _read(self.folder / name, self._again)
+
+    @property
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """The files of the figures, in the order in which they are written."""
+        names = ("results_config.json", "results.json", "verification.json")
+        return tuple(self.folder / name for name in names)
 
     def write(self, config: ConfigDict, results: Json) -> None:
         """Stores accuracies and the configuration that they belong to; `write_verification` must follow."""
@@ -58,7 +80,7 @@ class Figures:
 
     def write_verification(self, verification: Json) -> None:
         """Stores the last file of an evaluation, which marks it as complete."""
-        _write(self.folder / "verification.json", verification)
+        _write_sealed(self.folder / "verification.json", verification)
 
     def are_of(self, step: int) -> bool:
         """Whether the evaluation is complete and of the checkpoint at `step`."""
@@ -70,15 +92,13 @@ class Figures:
         Raises:
           ValueError: the file is damaged.
         """
+        saved = self.verification
         try:
-            saved = self.verification
             fitted = {0: saved.get("decision_without_copies"), own_copies: saved.get("decision")}
             return {copies: Decision.read(decision) for copies, decision in fitted.items() if decision}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{self.folder / 'verification.json'} is damaged, or of another version ({error}); evaluate the run "
-                f"again: python launch.py --mode evaluate --workdir {self.folder}"
-            ) from error
+            path = self.folder / "verification.json"
+            raise ValueError(f"{path} is damaged, or of another version ({error}); {self._again}") from error
 
 
 class Run:
@@ -104,6 +124,11 @@ class Run:
         """Whether a training has stored its configuration in the folder."""
         return self._config.is_file()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the folder has a complete checkpoint."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*/*"))
+
     @functools.cached_property
     def saved(self) -> Json:
         """The configuration as saved, without settings that are newer than the run.
@@ -114,7 +139,7 @@ class Run:
         """
         if not self.is_started:
             raise FileNotFoundError(f"{self._config} not found; pass the folder of a run (--workdir of the training)")
-        return _read(self._config)
+        return _read(self._config, "restore it from a copy, or use another --workdir")
 
     @functools.cached_property
     def settings(self) -> ConfigDict:
@@ -124,8 +149,9 @@ class Run:
           FileNotFoundError: there is no saved configuration.
           ValueError: it is damaged, or of a newer version.
         """
+        saved = self.saved
         try:
-            return settings.read(self.saved)
+            return settings.read(saved)
         except ValueError as error:
             raise ValueError(f"{self._config}: {error}") from error
 
@@ -140,6 +166,7 @@ class Run:
             reason = "is not writable" if parent.is_dir() else "is a file"
             raise ValueError(f"--workdir {self.folder}: {parent} {reason}; choose another folder")
         if not self.is_started:
+            self._check_new()
             return
         # Streaming gives the same numbers.
         ignored = ("data.stream", *SOURCES[self.settings.data.name].places)
@@ -152,13 +179,52 @@ class Run:
                 f"--config.train.start={self.folder}"
             )
 
+    def _check_new(self):
+        """Refuses a folder that holds files of a run, or files that a run would replace, without a configuration."""
+        ours = (self.checkpoints, self.metrics, self._identities, *self.figures.files)
+        found = next((path for path in ours if path.exists() or path.is_symlink()), None)
+        if found is not None:
+            raise ValueError(
+                f"{found} exists, but {self._config} does not: restore that file from a copy if this is a run's folder "
+                "(after an evaluation, results_config.json is one); otherwise use a new --workdir"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other trainings out of the folder, which is created if needed; the lock of a killed one is released.
+
+        Raises:
+          ValueError: another process trains in this folder.
+        """
+        lock = filelock.FileLock(self.folder / ".lock", timeout=0)
+
+        def acquire():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except filelock.Timeout as error:
+                raise ValueError(
+                    f"--workdir {self.folder}: another training runs in this folder; wait for its end, or use a new "
+                    "--workdir"
+                ) from error
+
+        parallel.from_main(acquire)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def check_identities(self, datasets: Mapping[str, Dataset]) -> None:
         """Refuses validation or test data with identities that were trained on.
 
         Raises:
           ValueError: the message names the first such identity.
         """
-        trained = set(map(files.named, (_read(self._identities) or {}).get("train", [])))
+        remedy = "restore it from a copy, or delete it if no identity was added to the data or removed"
+        names = _read(self._identities, remedy).get("train", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f'{self._identities} is damaged (expected a list of names as "train"); {remedy}')
+        trained = set(map(files.named, names))
         for part in datasets.keys() & {"validation", "test"}:
             moved = sorted(trained & set(datasets[part].names))
             if moved:
@@ -170,10 +236,10 @@ class Run:
 
     def start(self, config: ConfigDict, datasets: Mapping[str, Dataset]) -> None:
         """Stores the configuration, and the names of the identities in each part of the data."""
-        _write(self._config, json.loads(config.to_json()))
+        _write_sealed(self._config, json.loads(config.to_json()))
         names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
         if names:
-            _write(self._identities, names)
+            _write_sealed(self._identities, names)
 
     def check_trained(self) -> None:
         """Raises FileNotFoundError if the run has no folder of checkpoints."""
@@ -262,15 +328,36 @@ def _judged(config):
     return kept | {"data.folder.path": source.path(config.data)}
 
 
-def _read(path) -> Any:
-    """The content of a JSON file; None if it does not exist."""
+def _read(path, remedy) -> Json:
+    """The content of a JSON file, which must be an object; {} if it does not exist.
+
+    Raises:
+      ValueError: it is damaged; the message ends with `remedy`.
+    """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, found {str(content)[:40]!r}")
     except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or use another --workdir") from error
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
+    if content.pop("digest", digest := _digest(content)) != digest:
+        raise ValueError(
+            f"{path} is damaged, or was edited: its content differs from its digest; {remedy}. If the edit is yours, "
+            'remove the entry "digest"'
+        )
+    return content
+
+
+def _digest(content):
+    return digests.of([json.dumps({key: content[key] for key in content.keys() - {"digest"}}, sort_keys=True)])
 
 
 def _write(path, content):
     files.write(path, f"{json.dumps(content, indent=2)}\n".encode())
+
+
+def _write_sealed(path, content):
+    """Writes a JSON object with a digest of it, which `_read` compares."""
+    _write(path, {**content, "digest": _digest(content)})

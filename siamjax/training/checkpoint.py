@@ -124,7 +124,8 @@ class Checkpoints:
             tell(f"{error}: moved to {self._set_aside(which, step)}")
         if latest is None:
             state, progress = best
-            tell(f"{self._folder / 'latest'} is lost: resuming from best/{int(state.step)}, without the optimizer's state")
+            place = self._folder / "latest"
+            tell(f"{place} is lost: resuming from best/{int(state.step)}, without the optimizer's state")
             return start.resumed(state), progress
         if damaged:
             tell(f"resuming from latest/{int(latest[0].step)}")
