@@ -34,7 +34,7 @@ def drawn(count, seed=0):
     centres = np.random.default_rng(1).normal(size=(10_000, DIMENSION))
     embeddings = (centres[identity] + 0.2 * rng.normal(size=(count, DIMENSION))).astype(np.float32)
     return embeddings * rng.uniform(0.5, 2, (count, 1)).astype(np.float32), [
-        Enrolled(f"i{person}", f"{number}", f"thumbnails/{number}.jpg") for number, person in enumerate(identity)
+        Enrolled(f"i{person}", f"{number}", f"thumbnails/{number:032x}.jpg") for number, person in enumerate(identity)
     ]
 
 
@@ -143,7 +143,7 @@ def copied(images, copies):
     return (
         different,
         different[number],
-        [Enrolled(f"i{one}", f"{position}", f"thumbnails/{one}.jpg") for position, one in enumerate(number)],
+        [Enrolled(f"i{one}", f"{position}", f"thumbnails/{one:032x}.jpg") for position, one in enumerate(number)],
     )
 
 
@@ -224,16 +224,18 @@ def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, s
         arrays = {name: file[name] for name in ("numbers", "embeddings", "columns")}
     np.savez(part, **arrays)
     old = _index.make(faiss, arrays["numbers"], embeddings, "cosine", "hnsw")
-    (tmp_path / index["lookup"]["file"]).rename(tmp_path / "lookup-old.faiss")
-    faiss.write_index(old, str(tmp_path / "lookup-old.faiss"))
-    index["lookup"] = {"file": "lookup-old.faiss", "kind": "hnsw", "last": len(images) - 1}
+    former = tmp_path / f"lookup-{7:032x}.faiss"
+    (tmp_path / index["lookup"]["file"]).rename(former)
+    faiss.write_index(old, str(former))
+    index["lookup"] = {"file": former.name, "kind": "hnsw", "last": len(images) - 1}
+    del index["digest"]
     (tmp_path / "gallery.json").write_text(json.dumps(index))
     store = opened(tmp_path)
     for _ in range(2):
         for number, best in enumerate(store.best(different[:50], 10)):
             assert [image.identity for image in best.images] == [f"i{number}"] * 10
         add(store, different[:1], [Enrolled("i0", "new", "t")])
-    assert not (tmp_path / "lookup-old.faiss").exists() and store._index._searched[0].ntotal == 400
+    assert not former.exists() and store._index._searched[0].ntotal == 400
     assert len(opened(tmp_path)) == 8002
 
 
@@ -244,10 +246,10 @@ def test_a_failed_write_leaves_the_index_as_it_was(tmp_path, small, monkeypatch,
     add(store, embeddings[:600], images[:600])
     write = files.write
 
-    def full(path, content):
+    def full(path, content, private=False):
         if path.name.startswith(failing):
             raise OSError(28, "No space left on device", str(path))
-        write(path, content)
+        write(path, content, private)
 
     monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="No space left"):
@@ -279,13 +281,21 @@ def test_all_images_are_scored_if_the_head_is_not_a_metric(tmp_path, small):
     assert [int(image.path) for image in best.images] == np.argsort(distance)[:4].tolist()
 
 
-def test_a_damaged_index_is_named(tmp_path, small):
+def test_a_damaged_index_is_found_and_made_again_once_it_is_deleted(tmp_path, small):
     store = opened(tmp_path)
-    add(store, *drawn(400))
+    embeddings, images = drawn(401)
+    add(store, embeddings[:400], images[:400])
     (path,) = tmp_path.glob("lookup-*")
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"lookup-\w+.faiss is damaged"):
-        opened(tmp_path)
+    whole = path.read_bytes()
+    for damaged in (whole[:1000], bytes([*whole[:9000], whole[9000] ^ 1, *whole[9001:]])):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"lookup-\w+.faiss is damaged: delete it, and the next image"):
+            opened(tmp_path)
+    path.unlink()
+    store = opened(tmp_path)
+    assert paths(store.best(embeddings[:2], 1)) == [["0"], ["1"]]
+    add(store, embeddings[400:], images[400:])
+    assert len(list(tmp_path.glob("lookup-*"))) == 1 and store._index._searched[0].ntotal == 401
 
 
 def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
@@ -295,10 +305,10 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     before = sorted(path.name for path in tmp_path.iterdir())
     write = files.write
 
-    def full(path, content):
+    def full(path, content, private=False):
         if path.name == "gallery.json":
             raise OSError(28, "No space left on device", str(path))
-        write(path, content)
+        write(path, content, private)
 
     monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="No space left on device"):

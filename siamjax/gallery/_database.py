@@ -1,6 +1,7 @@
 """A store for galleries that outgrow one machine: a table of LanceDB."""
 
 import contextlib
+import dataclasses
 import datetime
 import pathlib
 import unicodedata
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from siamjax import files
-from siamjax.gallery import _manifest
+from siamjax.gallery import _manifest, _own
 from siamjax.gallery._index import CANDIDATES, code_size, keys, score_each
 from siamjax.gallery._manifest import Manifest
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
@@ -59,10 +60,22 @@ class DatabaseStore:
         self._name = f"gallery_{manifest.fingerprint[:16]}"
         with self._reaching():
             self._database = lancedb.connect(manifest.database, read_consistency_interval=datetime.timedelta(0))
-            if self._open() is None and _manifest.read(folder) is not None:
-                raise FileNotFoundError(
-                    f"the database {manifest.database}, which holds the images of {folder}, was not found"
-                )
+            self._check_version(_manifest.read(folder))
+
+    def _check_version(self, stored):
+        """Refuses a database that was lost, or that has lost its latest changes since `stored` was written."""
+        if stored is None:
+            return
+        if self._open() is None:
+            raise FileNotFoundError(
+                f"the database {stored.database}, which holds the images of {self._folder}, was not found"
+            )
+        if self._table.version < stored.version:
+            raise ValueError(
+                f"the database {stored.database} has lost changes: it is at version {self._table.version}, and was at "
+                f"{stored.version}; restore it from a backup, or accept what it holds by naming a new folder for the "
+                "gallery: removed identities may be in it again"
+            )
 
     def _open(self) -> Any:
         """The table; None until something is enrolled, from any machine."""
@@ -100,10 +113,12 @@ class DatabaseStore:
             if stored is not None:
                 self._manifest.check_same(self._folder, stored)
             with self._reaching():
+                self._check_version(stored)
                 self._upgrade()
                 yield
-            if stored != self._manifest:
-                self._manifest.write(self._folder)
+                version = self._table.version if self._open() else 0
+            self._manifest = dataclasses.replace(self._manifest, version=version)
+            self._manifest.write(self._folder)
 
     def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
         hashes = keys(embeddings)
@@ -132,8 +147,7 @@ class DatabaseStore:
         self._complete(hashes, vectors)  # Another machine may have added a copy since.
         for start in range(0, len(found), 500):
             some = set(found[start : start + 500])
-            for name in some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")):
-                (self._folder / name).unlink(missing_ok=True)
+            _own.delete(self._folder, some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")))
         return len(found)
 
     def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:

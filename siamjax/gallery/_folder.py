@@ -5,17 +5,17 @@ import dataclasses
 import io
 import json
 import pathlib
-import uuid
-import zipfile
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from siamjax import files
-from siamjax.gallery import _manifest
+from siamjax.gallery import _manifest, _own
 from siamjax.gallery._index import Index, keys, score_each
 from siamjax.gallery._manifest import Manifest, Part
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
+
+_WHOLE = 10_000  # images of a part from which on it is not merged with later ones
 
 
 @dataclasses.dataclass
@@ -27,12 +27,20 @@ class _Images:
     embeddings: np.ndarray
     columns: dict[str, list[str]]
 
+    def last(self, count: int) -> "_Images":
+        """The last `count` of the images, at least one."""
+        columns = {name: values[-count:] for name, values in self.columns.items()}
+        return _Images(self.numbers[-count:], self.keys[-count:], self.embeddings[-count:], columns)
+
 
 class FolderStore:
     """Embeddings and names in the gallery's folder, all in memory once it is open; see `Store`.
 
     A file gets its name once it is complete, gallery.json last: a reader, or a process that is killed at any moment,
     finds the old gallery or the new one. A lock lets one process write at a time.
+
+    Images are added as a new part. Earlier parts of less than twice its size go into it, so that each part has at least
+    twice as many images as the next: n images, added one by one, are in log2(n) parts, and each was written as often.
     """
 
     def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer, metric: Metric | None):
@@ -71,17 +79,20 @@ class FolderStore:
             try:
                 yield
             except BaseException:
-                self._open()  # Files that are complete are valid; all others are deleted.
-                self._tidy()
+                self._open()  # Files that gallery.json names are valid; all others are deleted.
+                self._delete_unused()
                 raise
 
     def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
         first = self._manifest.next
         columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
         added = _Images(np.arange(first, first + len(images)), keys(embeddings), embeddings, columns)
-        part = self._write(added)
         self._images = _joined([self._images, added])
-        self._commit((*self._manifest.parts, part), first + len(images))
+        parts, count = list(self._manifest.parts), len(images)
+        while parts and parts[-1].images < min(2 * count, _WHOLE):
+            count += parts.pop().images
+        part = self._write(self._images.last(count))
+        self._commit((*parts, part), first + len(images))
 
     def remove(self, identity: str) -> int:
         old = self._images
@@ -94,7 +105,8 @@ class FolderStore:
             }
             self._images = _Images(old.numbers[left], old.keys[left], old.embeddings[left], columns)
             self._commit((self._write(self._images),) if left.any() else (), self._manifest.next)
-            self._tidy()
+            _own.delete(self._folder, set(old.columns["thumbnail"]) - set(self._images.columns["thumbnail"]))
+            self._delete_unused()
         return removed
 
     def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
@@ -122,23 +134,31 @@ class FolderStore:
         return Found(scores[order], [Enrolled(*(values[numbers[n]] for values in columns)) for n in order])
 
     def _load(self):
-        try:
-            self._load_parts()
-        except FileNotFoundError:
-            # A writer has replaced the parts since the manifest was read.
-            self._manifest = _manifest.read(self._folder) or self._new
-            self._load_parts()
+        while True:
+            try:
+                return self._load_parts()
+            except FileNotFoundError:
+                before, self._manifest = self._manifest, _manifest.read(self._folder) or self._new
+                if before != self._manifest:
+                    continue  # A writer has replaced the parts since the manifest was read.
+                index = self._manifest.index
+                if index is None or (self._folder / index.file).exists():
+                    raise
+                self._manifest = dataclasses.replace(self._manifest, index=None)  # It can be made again.
 
     def _load_parts(self):
-        self._images = _joined([_read(self._folder / part.file) for part in self._manifest.parts])
+        parts = [_read(self._folder, part) for part in self._manifest.parts]
+        if len(sizes := sorted({images.embeddings.shape[1] for images in parts})) > 1:
+            raise ValueError(f"{self._folder}: its parts are of different networks, with embeddings of {sizes}")
+        self._images = _joined(parts)
         self._index.open(self._images.keys, self._images.embeddings, self._manifest.index)
 
     def _write(self, images):
         buffer = io.BytesIO()
         columns = np.frombuffer(json.dumps(images.columns).encode(), np.uint8)
         np.savez(buffer, numbers=images.numbers, embeddings=images.embeddings, keys=images.keys, columns=columns)
-        name = f"part-{uuid.uuid4().hex}.npz"
-        files.write(self._folder / name, buffer.getvalue())
+        name = _own.part(buffer.getvalue())
+        files.write(self._folder / name, buffer.getvalue(), private=True)
         return Part(name, len(images.numbers))
 
     def _commit(self, parts, following):
@@ -147,18 +167,10 @@ class FolderStore:
         manifest = dataclasses.replace(self._new, parts=parts, next=following, index=index)
         manifest.write(self._folder)
         self._manifest = manifest
-        if index != old.index:
-            self._tidy()
+        _own.delete(self._folder, old.named() - manifest.named())
 
-    def _tidy(self):
-        """Deletes files that are no longer named: replaced parts and indexes, and what a killed writer left."""
-        used = {part.file for part in self._manifest.parts} | set(self._images.columns["thumbnail"])
-        if self._manifest.index:
-            used.add(self._manifest.index.file)
-        for pattern in ("part-*", "lookup-*", "thumbnails/*", "*.partial"):
-            for path in self._folder.glob(pattern):
-                if str(path.relative_to(self._folder)) not in used:
-                    path.unlink(missing_ok=True)
+    def _delete_unused(self):
+        _own.delete_unused(self._folder, self._manifest.named() | set(self._images.columns["thumbnail"]))
 
 
 def identities(folder: pathlib.Path) -> dict[str, int]:
@@ -178,8 +190,7 @@ def identities(folder: pathlib.Path) -> dict[str, int]:
     names = []
     try:
         for part in manifest.parts:
-            with _reading(folder / part.file) as file:
-                names += json.loads(file["columns"].tobytes())["identity"]
+            names += _read(folder, part).columns["identity"]
     except FileNotFoundError:
         if _manifest.read(folder) == manifest:
             raise
@@ -204,18 +215,21 @@ def _joined(groups):
     return _Images(numbers, hashes, embeddings, columns)
 
 
-def _read(path):
-    with _reading(path) as file:
-        embeddings = file["embeddings"]
-        hashes = file["keys"] if "keys" in file else keys(embeddings)  # An older siamjax wrote none.
-        return _Images(file["numbers"], hashes, embeddings, json.loads(file["columns"].tobytes()))
-
-
-@contextlib.contextmanager
-def _reading(path):
-    """The arrays in a file, which is named if it is damaged."""
+def _read(folder: pathlib.Path, part: Part) -> _Images:
+    """A part; raises ValueError if it is damaged, FileNotFoundError if it is missing."""
+    path = folder / part.file
     try:
-        with np.load(path) as file:
-            yield file
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        arrays = files.arrays(path, ("numbers", "embeddings", "columns"), ("keys",))
+        embeddings, numbers = arrays["embeddings"], arrays["numbers"]
+        if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
+            raise ValueError(f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, or not finite")
+        columns = json.loads(arrays["columns"].tobytes())
+        images = _Images(numbers, arrays.get("keys", keys(embeddings)), embeddings, columns)  # Older parts lack keys.
+        counts = {len(numbers), len(images.keys), len(embeddings), *(len(columns[name]) for name in COLUMNS)}
+        if counts != {part.images} or not all(isinstance(text, str) for name in COLUMNS for text in columns[name]):
+            raise ValueError(f"it has {sorted(counts)} images, expected {part.images}")
+        return images
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}, which gallery.json names, was not found; {_manifest.RESTORE}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {_manifest.RESTORE}") from error

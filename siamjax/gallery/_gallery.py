@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import Collection, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from siamjax import files
-from siamjax.gallery import _manifest
+from siamjax.gallery import _manifest, _own
 from siamjax.gallery._folder import FolderStore, missing
 from siamjax.gallery._manifest import Manifest
 from siamjax.gallery._types import Enrolled, Found, Identified, Match, Store
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from siamjax.network import Network
 
 _AT_ONCE = 10_000  # images that are read at a time
-# What a killed writer may leave in the folder of a gallery that it did not finish.
-_OWN = (".lock", "thumbnails", "part-*", "lookup-*", "*.partial")
 
 
 class Gallery:
@@ -140,7 +137,7 @@ class Gallery:
                 if isinstance(result, Exception):
                     unreadable[position] = result
                     continue
-                file = f"thumbnails/{hashlib.sha256(result[1]).hexdigest()[:32]}.jpg"
+                file = _own.thumbnail(result[1])
                 thumbnails[file] = result[1]
                 pixels.append(result[0])
                 path = files.shown(os.path.abspath(paths[position]))
@@ -150,8 +147,9 @@ class Gallery:
         if unreadable and not (skip_unreadable and images):
             raise _files.refused(list(unreadable.values()), len(paths))
         with self._store.changing():
+            _own.check_thumbnails(self.folder)
             for file, content in thumbnails.items():
-                files.write(self.folder / file, content)
+                files.write(self.folder / file, content, private=True)
             self._store.add(np.concatenate(embeddings), images)
         return {position: str(error) for position, error in unreadable.items()}
 
@@ -205,26 +203,23 @@ class Gallery:
         return [
             Match(
                 files.named(image.identity),
-                image.path,
+                files.shown(image.path),
                 float(score),
                 float(probability),
-                self.folder / image.thumbnail,
+                self.folder / (image.thumbnail if _own.is_thumbnail(image.thumbnail) else _own.THUMBNAILS),
             )
             for score, probability, image in zip(found.scores, probabilities, found.images, strict=True)
         ]
 
 
 def _check_new(folder, network):
-    """Refuses to make a gallery without a network, or among other files: a gallery deletes files with names like its
-    own that it does not use."""
+    """Refuses to make a gallery without a network, or among other files."""
     if network is None:
         raise FileNotFoundError(missing(folder))
-    if folder.is_dir():
-        foreign = {path.name for path in folder.iterdir()} - {path.name for own in _OWN for path in folder.glob(own)}
-        if foreign:
-            raise ValueError(
-                f"{folder} is no gallery and not empty ({min(foreign)!r}, ...); name a new folder for the gallery"
-            )
+    if others := _own.foreign(folder):
+        raise ValueError(
+            f"{folder} is no gallery and not empty ({files.shown(others[0])!r}, ...); name a new folder for the gallery"
+        )
 
 
 def _network(folder, stored, network, threshold, far):

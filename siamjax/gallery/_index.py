@@ -6,12 +6,12 @@ would link these with one another and with nothing else.
 
 import hashlib
 import pathlib
-import uuid
 from typing import Any
 
 import numpy as np
 
 from siamjax import files
+from siamjax.gallery import _own
 from siamjax.gallery._manifest import IndexFile
 from siamjax.gallery._types import Metric, Scorer
 
@@ -71,8 +71,9 @@ class Index:
             index.add_with_ids(for_metric(self._embeddings[self.first[missing]], self._metric), self._keys[missing])
         else:
             return file
-        file = IndexFile(f"lookup-{uuid.uuid4().hex}.faiss", kind)
-        files.write(self._folder / file.file, self._faiss.serialize_index(index))
+        content = self._faiss.serialize_index(index).tobytes()
+        file = IndexFile(_own.index(content), kind)
+        files.write(self._folder / file.file, content, private=True)
         self._opened = file.file, index
         return file
 
@@ -173,12 +174,11 @@ def read(faiss: Any, path: pathlib.Path) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: it is damaged.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} not found")
+    _own.check_index(path)
     try:
         return faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and enroll or remove an image") from error
 
 
 def for_metric(vectors: np.ndarray, metric: Metric) -> np.ndarray:

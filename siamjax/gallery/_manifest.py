@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,11 @@ import filelock
 import numpy as np
 
 from siamjax import files
+from siamjax.gallery import _own
 
 _FORMAT = 2
 _FILE = "gallery.json"
+RESTORE = "restore it from a backup, or enroll the images again into a new folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Manifest:
       parts: the files with embeddings and names, in a folder.
       next: the number that the next enrolled image gets, in a folder.
       index: the file to search, in a folder; None if there is none.
+      replaced: a file with an index of an older version, which is not used.
+      version: of the table after the last change from here, in a database.
     """
 
     network: str
@@ -51,6 +56,13 @@ class Manifest:
     parts: tuple[Part, ...] = ()
     next: int = 0
     index: IndexFile | None = None
+    replaced: str | None = None
+    version: int = 0
+
+    def named(self) -> set[str]:
+        """The names of the files of a gallery in a folder, except thumbnails."""
+        index = self.index.file if self.index else self.replaced
+        return {part.file for part in self.parts} | ({index} if index else set())
 
     def write(self, folder: pathlib.Path) -> None:
         """Replaces the file in `folder`; raises OSError if it cannot be written."""
@@ -64,7 +76,10 @@ class Manifest:
             content["parts"] = [dataclasses.asdict(part) for part in self.parts]
             content["next"] = self.next
             content["lookup"] = dataclasses.asdict(self.index) if self.index else None
-        files.write(folder / _FILE, json.dumps(content, indent=1).encode())
+        else:
+            content["version"] = self.version
+        content["digest"] = _digest(content)
+        files.write(folder / _FILE, json.dumps(content, indent=1).encode(), private=True)
 
     def check_same(self, folder: pathlib.Path, stored: "Manifest") -> None:
         """Raises ValueError unless the manifest `stored` in `folder` has this one's network and database."""
@@ -89,29 +104,66 @@ def read(folder: pathlib.Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']}, expected {_FORMAT}: enroll the images again")
-        index = content.get("lookup")
-        if index and "last" in index:
-            index = None  # Written by an older siamjax: it holds every copy of an image, and must be rebuilt.
-        return Manifest(
-            network=content["run"],
-            fingerprint=content["network"],
-            database=content["database"],
-            parts=tuple(Part(**part) for part in content.get("parts", ())),
-            next=content.get("next", 0),
-            index=IndexFile(**index) if index else None,
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, or of another version ({error})") from error
+        return _parsed(json.loads(files.read(path)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, or of another version ({error}); {RESTORE}") from error
+
+
+def _parsed(content: dict[str, Any]) -> Manifest:
+    if content["format"] != _FORMAT:
+        raise ValueError(f"format {content['format']}, expected {_FORMAT}")
+    if "digest" in content and content.pop("digest") != _digest(content):  # Older versions wrote none.
+        raise ValueError("its content has changed since; if you changed it, delete its line 'digest'")
+    database, index = content["database"], content.get("lookup")
+    keys = {"format", "run", "network", "database"}
+    keys |= {"parts", "next", "lookup"} if database is None else {"version"} & content.keys()
+    if content.keys() != keys:
+        raise ValueError(f"{', '.join(sorted(content.keys() ^ keys))} is missing or not known")
+    parts = tuple(Part(**part) for part in content.get("parts", ()))
+    if wrong := [name for name, ok in _names(parts, index) if not ok]:
+        raise ValueError(f"{wrong[0]!r} is not the name of a file of a gallery")
+    # An index of an older siamjax holds every copy of an image, and must be rebuilt.
+    replaced = index["file"] if index and "last" in index else None
+    return Manifest(
+        network=_text(content["run"]),
+        fingerprint=_text(content["network"]),
+        database=database if database is None else _text(database),
+        parts=parts,
+        next=_count(content.get("next", 0)),
+        index=IndexFile(**index) if index and not replaced else None,
+        replaced=replaced,
+        version=_count(content.get("version", 0)),
+    )
+
+
+def _names(parts: tuple[Part, ...], index: dict[str, Any] | None) -> Iterator[tuple[Any, bool]]:
+    """The names in gallery.json, and whether this gallery can have made them."""
+    yield from ((part.file, _own.is_part(part.file)) for part in parts)
+    if index:
+        yield index["file"], _own.is_index(index["file"])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a number of images or of a version")
+    return value
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Keeps other writers out of `folder`, which is created if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with filelock.FileLock(folder / _own.LOCK, mode=0o600):
         yield
 
 
