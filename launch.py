@@ -28,6 +28,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "run folder; default: runs/NAME f
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 if there are several; auto on a cluster")
 PROCESSES = flags.DEFINE_integer("processes", None, "number of processes of the training", lower_bound=1)
 PROCESS = flags.DEFINE_integer("process", None, "the number of this process, from 0", lower_bound=0)
+JOIN_TIMEOUT = flags.DEFINE_integer("join-timeout", 60, "seconds to wait for the other processes", lower_bound=1)
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "configuration file; default: that of the run folder, or configs/quickstart.py"
 )
@@ -74,7 +75,7 @@ def main(_: object) -> None:
     place = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     try:
         if place != (None, None, None):
-            parallel.start(*place)
+            parallel.start(*place, join_timeout=JOIN_TIMEOUT.value)
         run(CONFIG.value, pathlib.Path(str(WORKDIR.value)))
     except Exception as error:
         expected = isinstance(error, (ValueError, OSError, FloatingPointError, parallel.DeviceError))

@@ -35,6 +35,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     settings.check_processes(config)
     parallel.from_main(run.check_trained)
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
+    data.check_processes(datasets)
     parallel.from_main(lambda: run.check_identities(datasets))
     figures = Figures(pathlib.Path(parallel.from_main(lambda: str(run.figures_of(config).folder))))
     if figures != run.figures and parallel.is_main_process():

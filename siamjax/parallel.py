@@ -23,6 +23,7 @@ from flax import serialization
 from jax import lax
 from jax.experimental import multihost_utils
 
+from siamjax import rendezvous
 from siamjax.progress import Progress
 from siamjax.types import Device
 
@@ -34,25 +35,31 @@ _SMALL = 2**16  # elements; sending a smaller array costs little but latency
 DeviceError = jax.errors.JaxRuntimeError
 
 
-def start(coordinator: str | None, processes: int | None, process: int | None) -> None:
+def start(coordinator: str | None, processes: int | None, process: int | None, join_timeout: int = 60) -> None:
     """Joins this process to the others of a run; call it before anything uses a device.
 
     Args:
       coordinator: "HOST:PORT", where process 0 listens; or "auto", to read it from SLURM, a TPU pod or Open MPI.
       processes: how many there are; None with "auto".
       process: the number of this one, 0..processes - 1; None with "auto".
+      join_timeout: seconds to wait for the others.
 
     Raises:
-      ValueError: the three do not fit together, no cluster is found, or process 0 cannot listen there.
+      ValueError: the three do not fit together, no cluster is found, process 0 cannot listen there, or a process is
+        missing.
     """
     given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
     if coordinator == "auto" and processes is process is None:
         given = {}
     elif (
-        (coordinator is None or processes is None or process is None)
-        or not re.fullmatch(r".+:\d+", coordinator)
-        or process >= processes
+        coordinator is not None
+        and processes is not None
+        and process is not None
+        and re.fullmatch(r".+:\d+", coordinator)
+        and process < processes
     ):
+        rendezvous.meet(coordinator, processes, process, join_timeout)
+    else:
         raise ValueError(
             "several processes need --coordinator=HOST:PORT of process 0, --processes=N and --process=0..N-1; or "
             "--coordinator=auto alone, on SLURM, a TPU pod or Open MPI"
@@ -63,7 +70,7 @@ def start(coordinator: str | None, processes: int | None, process: int | None) -
     # Python's threads would bury.
     faulthandler.disable()
     try:
-        jax.distributed.initialize(**given, heartbeat_timeout_seconds=60)
+        jax.distributed.initialize(**given, initialization_timeout=join_timeout, heartbeat_timeout_seconds=60)
     except (ValueError, RuntimeError) as error:
         cause = "neither SLURM, a TPU pod nor Open MPI found; give HOST:PORT" if not given else "cannot start there"
         raise ValueError(f"--coordinator={coordinator}: {cause} ({error})") from error
@@ -210,6 +217,11 @@ def check_divisible(count: int, key: str) -> None:
         )
 
 
+def is_alone() -> bool:
+    """Whether there is only this process."""
+    return jax.process_count() == 1
+
+
 def is_main_process() -> bool:
     """Whether this process is the one that reads and writes the run folder, and prints."""
     return jax.process_index() == 0
@@ -221,7 +233,7 @@ def from_main(function: Callable[[], T]) -> T:
     All processes must call this. Values are dicts and lists of numbers, texts, arrays and None: what is sent cannot run
     code. An error arrives as the built-in exception that it is or derives from.
     """
-    if jax.process_count() == 1:
+    if is_alone():
         return function()
     value, error, sent = None, None, b""
     if is_main_process():
@@ -235,7 +247,7 @@ def from_main(function: Callable[[], T]) -> T:
     size = multihost_utils.broadcast_one_to_all(np.uint32(len(content)))
     content = multihost_utils.broadcast_one_to_all(content if is_main_process() else np.zeros(size, np.uint8))
     if not is_main_process():
-        received = serialization.msgpack_restore(content.tobytes())
+        received: Any = serialization.msgpack_restore(content.tobytes())
         value = received.get("value")
         if "error" in received:
             kind, message = received["error"]

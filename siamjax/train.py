@@ -37,6 +37,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     settings.check_processes(config)
     parallel.from_main(lambda: run.check_resumable(config))
     datasets = parallel.main_first(lambda: data.load(config.data))
+    data.check_processes(datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
     training = _prepare(config, datasets)
     start = training.start

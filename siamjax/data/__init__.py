@@ -1,7 +1,7 @@
 """Where images come from: every source loads `Dataset`s of the same form."""
 
-from siamjax.data.dataset import Dataset, Images
+from siamjax.data.dataset import Dataset, Images, check_processes
 from siamjax.data.sources import SOURCES, load
 from siamjax.data.types import Datasets, Source
 
-__all__ = ["SOURCES", "Dataset", "Datasets", "Images", "Source", "load"]
+__all__ = ["SOURCES", "Dataset", "Datasets", "Images", "Source", "check_processes", "load"]

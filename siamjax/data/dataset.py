@@ -1,10 +1,13 @@
 """The form of all data: images with identity, group and source, checked once on entry."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from siamjax import digests, parallel
+
+_BLOCK = 4096  # images that are read at a time for their digest
 _NUMBERED = ("label", "group", "source")
 
 
@@ -115,3 +118,31 @@ def checked(dataset: Dataset, name: str) -> Dataset:
     pairs = np.unique(np.stack([dataset.label, dataset.group], 1), axis=0)
     demand(len(pairs) == dataset.label.max() + 1, "all images of an identity must be in one group")
     return dataset
+
+
+def check_processes(datasets: Mapping[str, Dataset]) -> None:
+    """Refuses a process whose data differs from that of process 0; all processes must call this. It reads all images.
+
+    Raises:
+      ValueError: the message names the part of the data.
+    """
+    if parallel.is_alone():
+        return
+    own = {part: _digest(datasets[part]) for part in sorted(datasets)}
+    main = parallel.from_main(lambda: own)
+    differing = [part for part in sorted(main.keys() | own.keys()) if main.get(part) != own.get(part)]
+    if differing:
+        raise ValueError(
+            f"the {differing[0]} data differs from that of process 0, with equal settings: let all processes read the "
+            "same files, or copy them again"
+        )
+
+
+def _digest(dataset):
+    def parts():
+        yield from (*dataset.group_names, *dataset.names)
+        yield from (getattr(dataset, field) for field in _NUMBERED)
+        for start in range(0, len(dataset), _BLOCK):
+            yield dataset.images[np.arange(start, min(start + _BLOCK, len(dataset)))]
+
+    return digests.of(parts())

@@ -115,21 +115,20 @@ class Checkpoints:
                 self._managers["best"].delete(later)
         best, others = self._newest_whole("best", start.evaluated())
         damaged |= others
-        if latest is None and best is None:
-            if not damaged:
-                return None
+        if damaged and latest is best is None:
             first = next(iter(damaged.values()))
             raise ValueError(f"{first}; no other checkpoint can be read: restore a copy, or train in a new --workdir")
         for (which, step), error in damaged.items():
             tell(f"{error}: moved to {self._set_aside(which, step)}")
-        if latest is None:
-            state, progress = best
-            place = self._folder / "latest"
-            tell(f"{place} is lost: resuming from best/{int(state.step)}, without the optimizer's state")
-            return start.resumed(state), progress
-        if damaged:
-            tell(f"resuming from latest/{int(latest[0].step)}")
-        return latest[0], latest[1] | _best_left(latest, best)
+        if latest is not None:
+            if damaged:
+                tell(f"resuming from latest/{int(latest[0].step)}")
+            return latest[0], latest[1] | _best_left(latest, best)
+        if best is None:
+            return None
+        place, (state, progress) = self._folder / "latest", best
+        tell(f"{place} is lost: resuming from best/{int(state.step)}, without the optimizer's state")
+        return start.resumed(state), progress
 
     def _newest_whole(self, which, like):
         """(state, progress) of the newest `which` that can be read, or None; and the errors of later ones."""
@@ -200,7 +199,7 @@ class Checkpoints:
             ) from error
 
 
-def _from_main(read, like):
+def _from_main(read, like) -> Any:
     """What `read()` returns on the main process, (state structured as `like`, progress) or None, on all of them."""
 
     def packed():
