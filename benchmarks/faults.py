@@ -77,7 +77,81 @@ def checkpoints(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
             yield outcome(lambda which=which, like=like: content(which, like), expected)
 
 
-CAMPAIGNS: dict[str, Callable[[pathlib.Path], Iterator[Outcome]]] = {"checkpoints": checkpoints}
+def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
+    """One bit of prepared images: they are prepared again."""
+    from PIL import Image
+
+    from siamjax.data import folder as images
+
+    for number in range(12):
+        place = folder / "images" / str(number % 4)
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+
+    def content():
+        found = images.prepare(folder / "images", images.Preparation(folder / "cache", 16), tell=lambda line: None)
+        return found.files, found.images[np.arange(12)].tobytes()
+
+    expected = content()
+    for _ in flips(folder / "cache", count):
+        yield outcome(content, expected)
+
+
+def small_files(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
+    """One bit of config.json, identities.json or verification.json of a run."""
+    import dataclasses
+
+    from siamjax.data import Dataset
+    from siamjax.decision import Decision, FalseAccepts
+    from siamjax.run import Run, settings
+
+    none = np.zeros(0, np.int32)
+    parts = {part: Dataset(none, none, none, none, (), (part, "Zoë")) for part in ("train", "test")}
+    decision = Decision(0.53, 7.1, 0.53, FalseAccepts(100, 9, (0, 1, 5), (0.9, 0.7, 0.2)))
+    Run(folder).start(settings.default(), parts)
+    Run(folder).figures.write_verification({"step": 40, "decision": dataclasses.asdict(decision)})
+
+    def content():
+        run = Run(folder)
+        return run.settings.to_json(), run.identities, run.figures.are_of(40), run.figures.decisions(0)
+
+    expected = content()
+    for _ in flips(folder, count):
+        yield outcome(content, expected)
+
+
+def exports(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
+    """One bit of an exported network, against its digests."""
+    from siamjax import export
+
+    export.export("omniglot-fast", folder)
+    for _ in flips(folder, count):
+        yield outcome(lambda: export.check(folder), "noticed")
+
+
+def networks(folder: pathlib.Path, count: int = 300) -> Iterator[Outcome]:
+    """One bit of a saved network."""
+    from siamjax import Network
+
+    Network.load("omniglot-fast").save(folder)
+
+    def content():
+        network = Network.load(folder)
+        return network.fingerprint, network.decision
+
+    expected = content()
+    for _ in flips(folder, count):
+        yield outcome(content, expected)
+
+
+CAMPAIGNS: dict[str, Callable[[pathlib.Path], Iterator[Outcome]]] = {
+    "checkpoints": checkpoints,
+    "exports": exports,
+    "networks": networks,
+    "prepared": prepared,
+    "small_files": small_files,
+}
 
 
 def main() -> None:

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 import siamjax
+from benchmarks import faults
 from configs import default
 from siamjax import cli
 from siamjax.decision import Decision
-from siamjax.export import export
+from siamjax.export import check, export
 from siamjax.network import Network, inputs_of
 from siamjax.run import parts
 from siamjax.training import state
@@ -93,5 +94,9 @@ def test_a_shipped_network_verifies_enrolls_identifies_and_exports(drawing, tmp_
     (found,) = siamjax.Gallery(tmp_path / "gallery").identify(network.read([drawing]))
     assert found.identity == "mine"
     folder = export("omniglot-fast", tmp_path / "out")
+    check(folder)
+    for _ in faults.flips(folder, 20):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            check(folder)
     card = json.loads((folder / "card.json").read_text())
     assert card["images"]["shape"] == ["b", 28, 28, 1] and card["decision"]["threshold"] == network.decision.threshold

@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.utils import Size
 
+from siamjax import digests, files
 from siamjax.data import omniglot_archives as archives
 from siamjax.progress import Progress
 
@@ -134,6 +135,51 @@ def _ready(builder: Omniglot) -> bool:
     return pathlib.Path(builder.data_dir).exists() and builder.is_prepared()
 
 
+class Damaged(ValueError):
+    """The prepared data, in `folder`, cannot be read as it was written."""
+
+    def __init__(self, folder: pathlib.Path, error: object):
+        super().__init__(f"Omniglot: the prepared data in {folder} is damaged ({' '.join(str(error).split())[:100]})")
+        self.folder = folder
+
+
+def _builder(data_dir):
+    try:
+        return Omniglot(data_dir=data_dir or None)
+    except OSError:
+        raise
+    except Exception as error:  # Whatever TFDS raises on damaged descriptions of the data.
+        root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
+        raise Damaged(root / Omniglot.name / str(Omniglot.VERSION), error) from error
+
+
+def drawings(data_dir: str | None, manual_dir: str | None, splits: Collection[str], size: int) -> dict[str, np.ndarray]:
+    """The drawings of some splits of TFDS, see `decoded`; prepares Omniglot first where needed, or if it is damaged.
+
+    Args, raises: as in `prepare`.
+    """
+    try:
+        return _drawings(data_dir, manual_dir, splits, size)
+    except Damaged as error:
+        print(f"{error}: it is prepared again", flush=True)
+        aside = error.folder.with_name(f"damaged-{error.folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(error.folder, aside)
+        try:
+            return _drawings(data_dir, manual_dir, splits, size)
+        except BaseException:
+            shutil.rmtree(error.folder, ignore_errors=True)
+            os.rename(aside, error.folder)  # What is left of it may still serve other splits.
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _drawings(data_dir, manual_dir, splits, size):
+    prepared = prepare(data_dir, manual_dir)
+    return {split: decoded(prepared, split, size) for split in splits}
+
+
 def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omniglot:
     """Prepares Omniglot in `data_dir` unless it is prepared; removes what an interrupted preparation left.
 
@@ -146,9 +192,9 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
 
     Raises:
       FileNotFoundError: an archive is not in `manual_dir`, or the download failed.
-      ValueError: an archive is damaged, incomplete or not Omniglot.
+      ValueError: an archive is damaged, incomplete or not Omniglot; or the prepared data is.
     """
-    builder = Omniglot(data_dir=data_dir or None)
+    builder = _builder(data_dir)
     if _ready(builder):
         return builder
     if manual_dir:
@@ -156,7 +202,7 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
     target = pathlib.Path(builder.data_dir)
     with _alone(target.parent):
         # Another process may have prepared it in the meantime.
-        builder = Omniglot(data_dir=data_dir or None)
+        builder = _builder(data_dir)
         if not _ready(builder):
             for rest in [target, *target.parent.glob("incomplete.*")]:
                 shutil.rmtree(rest, ignore_errors=True)
@@ -178,10 +224,10 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
 def decoded(builder: Omniglot, split: str, size: int) -> np.ndarray:
     """All drawings of a split of TFDS: rows of "image" uint8 [size, size, 1], "label", "alphabet" and "drawer" int32.
 
-    They are stored decoded beside the prepared data, and mapped into memory.
+    They are stored decoded beside the prepared data, with a digest that is compared on opening, and mapped into memory.
 
     Raises:
-      ValueError: the prepared data is damaged.
+      Damaged: the prepared data is damaged.
     """
     folder = pathlib.Path(builder.data_dir)
     path = folder / "decoded" / f"{split}_{size}.npy"
@@ -191,20 +237,20 @@ def decoded(builder: Omniglot, split: str, size: int) -> np.ndarray:
     # A file that is unreadable or damaged is written again.
     with contextlib.suppress(OSError, ValueError, EOFError):
         rows = np.load(path, mmap_mode="r")
-        if rows.dtype == kind and len(rows) == builder.info.splits[split].num_examples:
+        if rows.dtype == kind and digests.of([rows]) == path.with_suffix(".sha256").read_text():
             return rows
     prepared: Any = builder  # TFDS's decorators hide the signatures of its methods.
+    rows = np.empty(archives.DRAWERS * sum(archives.ARCHIVES[split][1].values()), kind)
     try:
         source = prepared.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         records = source.__getitems__(range(len(source)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"Omniglot: the prepared data in {folder} is damaged: delete this folder and run again ({error})"
-        ) from error
-    rows = np.empty(len(records), kind)
-    rows["image"] = archives.decode([record["image"] for record in records], size)
-    for name in ("label", "alphabet", "drawer"):
-        rows[name] = [record[name] for record in records]
+        rows["image"] = archives.decode([record["image"] for record in records], size)
+        for name in ("label", "alphabet", "drawer"):
+            rows[name] = [record[name] for record in records]
+    except PermissionError:
+        raise
+    except Exception as error:  # Whatever TFDS and ArrayRecord raise on damaged data.
+        raise Damaged(folder, error) from error
     # Where nothing can be written, it is decoded on every call.
     with contextlib.suppress(OSError), _alone(path.parent):
         partial = path.with_suffix(".partial")
@@ -215,5 +261,6 @@ def decoded(builder: Omniglot, split: str, size: int) -> np.ndarray:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+        files.write(path.with_suffix(".sha256"), digests.of([rows]).encode())
         return np.load(path, mmap_mode="r")
     return rows

@@ -19,6 +19,7 @@ import filelock
 import numpy as np
 from ml_collections import ConfigDict
 
+from siamjax import digests
 from siamjax.choices import choose
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File, find
@@ -120,9 +121,11 @@ def prepare_images(
         identity, group, source = describe(number)
         return image, [named(identity), named(group), source, digest, int(image.max())]
 
-    if not (folder / "files.json").exists():
-        _write(folder, len(paths), load, how.skip_unreadable, tell)
-    rows = json.loads((folder / "files.json").read_text())
+    rows = _rows(folder)
+    if rows is None:
+        if folder.exists():
+            tell(f"{folder} is damaged: the images are prepared again")
+        rows = _write(folder, len(paths), load, how.skip_unreadable, tell)
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
     return Prepared(_stored(folder, (len(rows), how.size, how.size, how.channels)), files, how.invert)
@@ -134,8 +137,12 @@ def _stored(folder: pathlib.Path, shape: tuple[int, int, int, int]) -> Images:
         return _array_record().ArrayRecordReader(str(folder / "images.array_record"))
 
     def read_numbers(numbers):
-        records = reader().read([int(number) for number in np.asarray(numbers).ravel()])
-        return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, *shape[1:])
+        try:
+            records = reader().read([int(number) for number in np.asarray(numbers).ravel()])
+            return np.stack([np.frombuffer(record, np.uint8) for record in records]).reshape(-1, *shape[1:])
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{folder} is damaged ({reason}); delete it, and run the same command again") from error
 
     return Images(read_numbers, shape)
 
@@ -150,18 +157,44 @@ def fingerprint(path: str | os.PathLike) -> str:
     return f"{place} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
-def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> None:
-    """Reads in parallel, writes in order, and names the folder when it is complete; one process at a time."""
+def _rows(folder: pathlib.Path) -> list[list] | None:
+    """What files.json says of each image: [number, identity, group, source, digest of its file, largest value].
+
+    None if the images are not prepared, or damaged. Reading them all for the digest takes a second per gigabyte or two.
+    """
+    try:
+        saved = json.loads((folder / "files.json").read_text())
+        rows, digest = (saved["rows"], saved["digest"]) if isinstance(saved, dict) else (saved, None)
+        if digest not in (None, _digest(folder, rows)) or not rows or any(len(row) != 6 for row in rows):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rows
+
+
+def _digest(folder, rows):
+    with (folder / "images.array_record").open("rb") as file:
+        return digests.of([json.dumps(rows), hashlib.file_digest(file, "sha256").hexdigest()])
+
+
+def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> list[list]:
+    """Reads in parallel, writes in order, and names the folder when it is complete; one process at a time.
+
+    Returns what `_rows` does.
+    """
     partial = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
-        if (folder / "files.json").exists():
-            return
+        rows = _rows(folder)  # Another process may have written it in the meantime.
+        if rows is not None:
+            return rows
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
-            _fill(partial, count, load, skip_unreadable, tell)
+            rows = _fill(partial, count, load, skip_unreadable, tell)
+            shutil.rmtree(folder, ignore_errors=True)
             os.rename(partial, folder)
+            return rows
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -179,7 +212,7 @@ def _writing(place: pathlib.Path) -> Iterator[None]:
         raise OSError(f"images cannot be stored in {place.parent} ({error})") from error
 
 
-def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> None:
+def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> list[list]:
     def attempt(number):
         try:
             return load(number)
@@ -209,7 +242,9 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
         raise ValueError(refusal(unreadable, count, "--config.data.folder.skip_unreadable=True"))
     for line in unreadable:
         tell(f"skipped: {line}")
-    (partial / "files.json").write_text(json.dumps(rows))
+    content = {"rows": rows, "digest": _digest(partial, rows)}
+    (partial / "files.json").write_text(json.dumps(content))
+    return rows
 
 
 def _report(files: tuple[File, ...], rows: list[list], name: str, tell: Tell) -> None:

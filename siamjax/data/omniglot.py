@@ -107,17 +107,15 @@ def load(
         raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
     from siamjax.data import _omniglot_builder as builder  # TFDS takes a second to import.
 
-    prepared = builder.prepare(data_dir, manual_dir)
+    names = {"background"} if splits == "longtail" else {split for split, *_ in parts.values()}
+    drawings = builder.drawings(data_dir, manual_dir, sorted(names), size)
     if splits == "longtail":
-        everything = _dataset(builder.decoded(prepared, "background", size), tuple(BACKGROUND), _ALL, size, stream)
+        everything = _dataset(drawings["background"], tuple(BACKGROUND), _ALL, size, stream)
         return {
             part: checked(dataset, f"omniglot {splits} {part}")
             for part, dataset in _longtail.cut(everything).items()
             if train or part != "train"
         }
-    drawings = {
-        split: builder.decoded(prepared, split, size) for split in sorted({split for split, *_ in parts.values()})
-    }
     return {
         part: checked(
             _dataset(drawings[split], alphabets, drawers, size, stream and part == "train"), f"omniglot {splits} {part}"

@@ -214,17 +214,26 @@ class Run:
         finally:
             lock.release()
 
+    @property
+    def identities(self) -> dict[str, list[str]]:
+        """The names of the identities in each part of the data; {} if they have none.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
+        remedy = "restore it from a copy, or delete it if no identity was added to the data or removed"
+        names = _read(self._identities, remedy)
+        if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in names.values()):
+            raise ValueError(f"{self._identities} is damaged (expected lists of names); {remedy}")
+        return names
+
     def check_identities(self, datasets: Mapping[str, Dataset]) -> None:
         """Refuses validation or test data with identities that were trained on.
 
         Raises:
           ValueError: the message names the first such identity.
         """
-        remedy = "restore it from a copy, or delete it if no identity was added to the data or removed"
-        names = _read(self._identities, remedy).get("train", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f'{self._identities} is damaged (expected a list of names as "train"); {remedy}')
-        trained = set(map(files.named, names))
+        trained = {files.named(name) for name in self.identities.get("train", ())}
         for part in datasets.keys() & {"validation", "test"}:
             moved = sorted(trained & set(datasets[part].names))
             if moved:

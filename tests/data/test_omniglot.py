@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from siamjax.data import Images, omniglot
+from siamjax.data import _omniglot_builder as builder
 from siamjax.data import omniglot_archives as archives
 from siamjax.data._omniglot_builder import Omniglot, prepare
 from siamjax.data.omniglot_archives import find_archives, read_archive
@@ -357,21 +358,30 @@ def test_two_processes_prepare_at_once(omniglot_dirs, tmp_path):
     assert not leftovers(tmp_path)
 
 
-def test_a_damaged_prepared_data_set_is_named(omniglot_dirs, tmp_path):
+def test_a_damaged_prepared_data_set_is_prepared_again(omniglot_dirs, tmp_path, monkeypatch, capfd):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "siamjax_omniglot" / "1.0.0" / "decoded", ignore_errors=True)
-    [file] = tmp_path.glob("*/1.0.0/*evaluation*")
+    folder = tmp_path / "siamjax_omniglot" / "1.0.0"
+    shutil.rmtree(folder / "decoded", ignore_errors=True)
+    monkeypatch.setattr(archives, "ARCHIVES", SMALL)
+    [file] = folder.glob("*small1*")
     os.truncate(file, file.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"prepared data in .*siamjax_omniglot/1\.0\.0 is damaged: delete"):
-        omniglot.load(str(tmp_path), None, "koch", 28)
+    half = file.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        builder.drawings(str(tmp_path), str(tmp_path / "none"), ["small1"], 9)
+    assert file.read_bytes() == half
+    (drawings,) = builder.drawings(str(tmp_path), omniglot_dirs[1], ["small1"], 9).values()
+    assert len(drawings) == 2720 and not list(folder.parent.glob("damaged-*"))
+    assert "siamjax_omniglot/1.0.0 is damaged" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("left", [0, 1000])
+@pytest.mark.parametrize("left", [0, 1000, None])
 def test_a_damaged_file_of_decoded_drawings_is_written_again(omniglot_dirs, tmp_path, left):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)
     expected = omniglot.load(str(tmp_path), None, "small1", 9)["train"].images
     [file] = tmp_path.glob("*/1.0.0/decoded/small1_9.npy")
-    os.truncate(file, left)
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 4
+    file.write_bytes(content if left is None else content[:left])
     np.testing.assert_array_equal(omniglot.load(str(tmp_path), None, "small1", 9)["train"].images, expected)
     assert file.stat().st_size > 1000 and not list(file.parent.glob("*.partial"))
 

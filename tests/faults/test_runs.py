@@ -19,6 +19,12 @@ def test_no_flipped_bit_of_a_checkpoint_is_believed(tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("campaign,count", [("prepared", 30), ("small_files", 100)])
+def test_no_flipped_bit_of_prepared_images_or_small_files_is_believed(campaign, count, tmp_path):
+    counts = collections.Counter(faults.CAMPAIGNS[campaign](tmp_path, count))
+    assert counts["held"] == count, counts
+
+
 def start():
     params = {"encoder": {"w": jnp.arange(6.0)}, "head": {}, "loss": {"centre": jnp.ones(2)}}
     return state.State(jnp.zeros((), jnp.int32), params, {}, optax.adamw(optax.linear_schedule(1, 0, 9)).init(params))
