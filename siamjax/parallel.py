@@ -19,7 +19,6 @@ from typing import Any, TypeVar, TypeVarTuple
 import jax
 import jax.flatten_util
 import numpy as np
-from flax import serialization
 from jax import lax
 from jax.experimental import multihost_utils
 
@@ -235,6 +234,8 @@ def from_main(function: Callable[[], T]) -> T:
     """
     if is_alone():
         return function()
+    from flax import serialization  # It takes a third of a second to import.
+
     value, error, sent = None, None, b""
     if is_main_process():
         try:
