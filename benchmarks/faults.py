@@ -11,11 +11,17 @@ tests/faults/ runs short forms of some.
 import argparse
 import collections
 import pathlib
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Literal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from siamjax.gallery import Enrolled, Store
 
 Outcome = Literal["held", "silent", "failed"]
 
@@ -145,12 +151,181 @@ def networks(folder: pathlib.Path, count: int = 300) -> Iterator[Outcome]:
         yield outcome(content, expected)
 
 
+class _Scorer:
+    """The scores of a network with a distance head, without JAX, so that a process starts at once."""
+
+    def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        return -np.linalg.norm(embeddings[pairs[:, 0]] - embeddings[pairs[:, 1]], axis=1)
+
+    def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        return -np.linalg.norm(queries[:, None] - gallery, axis=2)
+
+
+def _store(folder: pathlib.Path, database: bool = False) -> "Store":
+    """The store of a gallery for embeddings of 16 components."""
+    from siamjax.gallery._database import DatabaseStore
+    from siamjax.gallery._folder import FolderStore
+    from siamjax.gallery._manifest import Manifest
+
+    manifest = Manifest("run", "0123456789abcdef", str(folder / "database") if database else None)
+    return (DatabaseStore if database else FolderStore)(folder, manifest, _Scorer(), "l2")
+
+
+def _images(numbers: Iterable[int], identity: str) -> "tuple[np.ndarray, list[Enrolled]]":
+    """Embeddings [n, 16] that follow from their numbers, and their records."""
+    from siamjax.gallery import Enrolled
+
+    embeddings = np.stack([np.random.default_rng(number).normal(size=16) for number in numbers])
+    images = [Enrolled(identity, str(number), f"thumbnails/{number:032x}.jpg") for number in numbers]
+    return embeddings.astype(np.float32), images
+
+
+def _filled(folder: pathlib.Path, database: bool = False) -> None:
+    """A gallery of ten identities, enrolled one by one, of which one was removed."""
+    store = _store(folder, database)
+    for person in range(10):
+        with store.changing():
+            store.add(*_images(range(8 * person, 8 * person + 8), f"person {person}"))
+    with store.changing():
+        store.remove("person 3")
+
+
+def _answers(folder: pathlib.Path, database: bool = False) -> object:
+    """What a gallery that is opened anew answers."""
+    store = _store(folder, database)
+    queries, _ = _images(range(0, 80, 5), "")
+    found = store.best(queries, 3)
+    return store.identities(), [list(zip(one.images, one.scores.round(3).tolist(), strict=True)) for one in found]
+
+
+def gallery(folder: pathlib.Path, count: int = 500) -> Iterator[Outcome]:
+    """One bit of a gallery in a folder, its FAISS index included."""
+    from siamjax.gallery import _index
+
+    sizes = _index._ALL, _index._FLAT
+    _index._ALL, _index._FLAT = 10, 20  # An index from 20 images on, rather than 50,000.
+    try:
+        _filled(folder)
+        (folder / ".lock").unlink()
+        expected = _answers(folder)
+        for _ in flips(folder, count):
+            yield outcome(lambda: _answers(folder), expected)
+    finally:
+        _index._ALL, _index._FLAT = sizes
+
+
+def database(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
+    """One bit of a gallery in LanceDB."""
+    _filled(folder, True)
+    (folder / ".lock").unlink()
+    expected = _answers(folder, True)
+    for _ in flips(folder, count):
+        yield outcome(lambda: _answers(folder, True), expected)
+
+
+def _write_for_ever(folder: pathlib.Path, start: int) -> None:
+    store, number = _store(folder), start
+    print("ready", flush=True)
+    while True:
+        with store.changing():
+            store.add(*_images([number, number + 1], f"pair {number}"))
+        print(f"+{number}", flush=True)
+        if number % 3 == 0:
+            with store.changing():
+                store.remove(f"pair {number}")
+            print(f"-{number}", flush=True)
+        number += 1000
+
+
+def kills(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
+    """A process that enrolls and removes is killed; what it had reported done must be there, whole, and nothing else.
+
+    "silent": an image was lost, doubled or came back. The killed process has at most one change under way.
+    """
+    rng, held = np.random.default_rng(0), set()
+    for attempt in range(count):
+        code = f"import pathlib, benchmarks.faults as f; f._write_for_ever(pathlib.Path({str(folder)!r}), {attempt})"
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout and writer.stdout.readline() == "ready\n"
+            time.sleep(rng.uniform(0, 0.2))
+            writer.kill()
+            changes = [line for line in writer.stdout.read().split("\n")[:-1] if line]
+        for change in changes:
+            held = held | {change[1:]} if change[0] == "+" else held - {change[1:]}
+        following = int(changes[-1][1:]) + 1000 if changes else attempt
+        removing = changes and changes[-1][0] == "+" and int(changes[-1][1:]) % 3 == 0
+        other = held - {changes[-1][1:]} if removing else held | {str(following)}
+        found = _store(folder).identities()
+        names = {name.removeprefix("pair ") for name in found}
+        yield "held" if names in (held, other) and set(found.values()) <= {2} else "silent"
+        held = names
+
+
+def hostile(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
+    """Image files, tables, pair lists, embeddings and archives that are cut or changed in up to 20 places.
+
+    Formats without a checksum may give other pixels: no attempt counts as silent. One that takes over a minute fails.
+    """
+    rng = np.random.default_rng(0)
+    readers = _hostile_readers(folder)
+    for _ in range(count):
+        path, use = readers[rng.integers(len(readers))]
+        before = path.read_bytes()
+        content, first = bytearray(before), int(rng.choice([200, len(before)]))
+        for _ in range(int(rng.integers(1, 20))):
+            content[rng.integers(min(first, len(before)))] = rng.integers(256)
+        path.write_bytes(content[: rng.integers(len(content)) if rng.random() < 0.3 else None])
+        started = time.monotonic()
+        came = outcome(lambda path=path, use=use: use(path), None)
+        path.write_bytes(before)
+        yield "failed" if came == "failed" or time.monotonic() > started + 60 else "held"
+
+
+def _hostile_readers(folder: pathlib.Path) -> list[tuple[pathlib.Path, Callable[[pathlib.Path], object]]]:
+    from PIL import Image
+
+    from siamjax.cli import network
+    from siamjax.data import finding, images, pair_list
+
+    picture, readers = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)), []
+    for number, (ending, options) in enumerate(_KINDS):
+        path = folder / f"{number}.{ending}"
+        picture.save(path, **options)
+        readers.append((path, lambda path: images.read(path, 16, 1)))
+    names = ("0.jpg", "1.jpg")
+    texts = {
+        "table.csv": ("path,identity\n" + "".join(f'{name},"n, {name}"\n' for name in names), finding.find),
+        "pairs.csv": (f"path_a,path_b,same\n{','.join(names)},1\n{','.join(names)},0\n", pair_list.read),
+        "lfw.txt": ("1\t1\na\t1\t1\na\t1\ta\t1\n", pair_list.read),
+    }
+    (folder / "a").mkdir()
+    for name in (*names, "a/a_0001.jpg"):
+        picture.save(folder / name)
+    for name, (text, read) in texts.items():
+        (folder / name).write_text(text)
+        readers.append((folder / name, read))
+    np.savez(folder / "embeddings.npz", embeddings=np.ones((5, 4), np.float32), paths=np.array(list("abcde")))
+    readers.append((folder / "embeddings.npz", network._embeddings))
+    return readers
+
+
+_KINDS = [
+    *((ending, {}) for ending in ("png", "jpg", "gif", "bmp", "ppm", "tif", "webp", "tga", "pcx", "sgi", "qoi")),
+    ("jpg", {"progressive": True}),
+    ("tif", {"compression": "tiff_lzw"}),
+]
+
+
 CAMPAIGNS: dict[str, Callable[[pathlib.Path], Iterator[Outcome]]] = {
     "checkpoints": checkpoints,
     "exports": exports,
     "networks": networks,
     "prepared": prepared,
     "small_files": small_files,
+    "gallery": gallery,
+    "database": database,
+    "kills": kills,
+    "hostile": hostile,
 }
 
 

@@ -10,9 +10,10 @@ import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # Control characters, which move a terminal's cursor or change its colours, and those that change the order of letters.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -78,10 +79,13 @@ def opened(path: str | os.PathLike) -> BinaryIO:
     return open(number, "rb")
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """The content of a regular file; see `opened`."""
+def read(path: str | os.PathLike, most: int = 2**30) -> bytes:
+    """The content of a regular file; see `opened`. Raises ValueError, too, if it has more than `most` bytes."""
     with opened(path) as file:
-        return file.read()
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{shown(path)} has more than {most} bytes")
+    return content
 
 
 def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -99,13 +103,15 @@ def member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return content
 
 
-def arrays(path: str | os.PathLike, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def arrays(path: str | os.PathLike, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> "dict[str, np.ndarray]":
     """Arrays in an .npz file, as `numpy.savez` writes it; those of `optional` may be missing.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is damaged, is not such a file, or lacks an array; says why, but does not name the file.
     """
+    import numpy as np  # Commands that need no array start without it.
+
     with opened(path) as file:
         try:
             sizes = [info.file_size for info in zipfile.ZipFile(file).infolist()]

@@ -10,6 +10,7 @@ In your own training program, call `tune()` before importing jax, or set what `s
 """
 
 import hashlib
+import io
 import os
 import pathlib
 import platform
@@ -51,8 +52,13 @@ def _processor():
 def tune() -> None:
     """Makes the settings, and restarts the program for the one that is read only when a process starts.
 
+    Characters that the terminal's encoding lacks are escaped from here on, rather than an error.
+
     A program that is not a file (a notebook, standard input) is not restarted: it continues without large pages.
     """
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     added = settings(os.environ)
     os.environ.update(added)
     if "GLIBC_TUNABLES" in added and (sys.argv[0] == "-c" or os.path.isfile(sys.argv[0])) and not _interactive():

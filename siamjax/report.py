@@ -1,5 +1,6 @@
 """Reports of figures: tables on the terminal, and pictures in a folder."""
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import rich.table
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from siamjax import files
 from siamjax.data import Dataset
 from siamjax.data.images import upright
 from siamjax.evaluation import Measure, PairScores, Skipped, one_shot
@@ -297,7 +299,7 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
         pictures = [(np.asarray(image), "query")]
     for match in matches:
         # Images enrolled on another machine have no thumbnail here, but the file may exist.
-        place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.exists()), None)
+        place = next((path for path in (match.thumbnail, pathlib.Path(match.path)) if path.is_file()), None)
         image = np.full((96, 96, 3), 230, np.uint8)
         if place:
             with upright(place, "RGB", 200) as thumbnail:
@@ -312,8 +314,9 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
             image, title = pictures.pop(0)
             axis.imshow(image)
             axis.set_title(title, fontsize=8, parse_math=False)
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, format="png")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=100, format="png")
+    files.write(pathlib.Path(path), content.getvalue())
 
 
 def _cell(image, frame, ink):

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from siamjax import __version__, host
+from siamjax import __version__, files, host
 from siamjax.cli import gallery, network
 
 _ABOUT = """CHECKPOINT is the run folder of a training (`launch.py --workdir`), or the name of a network that comes with
@@ -30,18 +30,37 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of the output has stopped, such as `| head`. Python would flush the rest at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, as shells report it.
-    except (ValueError, OSError, ImportError) as error:
-        print(f"siamjax {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "there is not enough memory"
+        print(f"siamjax {options.command}: {files.shown(reason)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(f"siamjax {options.command}: interrupted", file=sys.stderr)
         return 130
     return status
 
 
 def command() -> None:
     """The entry point of the installed command `siamjax`."""
-    host.tune()
-    sys.exit(main())
+    sys.unraisablehook = _unraisable
+    try:
+        host.tune()
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("siamjax: interrupted", file=sys.stderr)
+        status = 130
+    if status == 130:
+        os._exit(status)  # Threads that still compute would be waited for, and another interrupt be a traceback.
+    sys.exit(status)
+
+
+def _unraisable(error):
+    """An interrupt during a callback of the garbage collector would be printed and forgotten."""
+    if not isinstance(error.exc_value, KeyboardInterrupt):
+        return sys.__unraisablehook__(error)
+    print("siamjax: interrupted", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _parser():

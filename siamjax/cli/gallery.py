@@ -78,7 +78,7 @@ def _enroll(options):
         added = {name: identities.count(name) for name in names}
         return print(json.dumps({"added": added, **left_out, "holds": total}))
     listed = f" ({', '.join(names)})" if len(names) <= 5 else ""
-    print(
+    images.say(
         f"{gallery.folder}: {len(identities)} images of {len(names)} identities{listed} added; it holds {len(gallery)} "
         f"images of {len(gallery.identities())} identities"
     )
@@ -128,9 +128,9 @@ def _answer(path, identified, error):
 def _print_answers(answers):
     for path, identified, error in answers:
         if error is None:
-            print(f"{path}: {identified.identity or 'unknown'}")
+            images.say(f"{path}: {identified.identity or 'unknown'}")
             for match in identified.ranked:
-                print(f"  {100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}")
+                images.say(f"  {100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}")
 
 
 def _search(options):
@@ -145,9 +145,11 @@ def _search(options):
     if options.json:
         return print(json.dumps([_row(match) for match in matches]))
     for match in matches:
-        print(f"{100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}  {match.path}")
+        images.say(
+            f"{100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}  {match.path}"
+        )
     if options.output:
-        print(f"wrote {options.output}")
+        images.say(f"wrote {options.output}")
 
 
 def _remove(options):
@@ -156,7 +158,7 @@ def _remove(options):
     removed = Gallery(options.gallery, options.checkpoint).remove(options.identity)
     if options.json:
         return print(json.dumps({"identity": options.identity, "removed": removed}))
-    print(f"{options.gallery}: {removed} images of {options.identity} removed")
+    images.say(f"{options.gallery}: {removed} images of {options.identity} removed")
 
 
 def _list(options):
@@ -166,7 +168,7 @@ def _list(options):
     if options.json:
         return print(json.dumps(counts))
     for identity, count in counts.items():
-        print(f"{count:6d}  {identity}")
+        images.say(f"{count:6d}  {identity}")
 
 
 def _row(match):

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from siamjax import files
+
 if TYPE_CHECKING:
     from siamjax.network import Network
 
@@ -25,7 +27,12 @@ def find(paths: list[str], identity: str | None = "") -> tuple[list[str], list[s
 
 def note(message: str) -> None:
     """Prints a line on standard error, apart from the answers."""
-    print(message, file=sys.stderr)
+    print(files.shown(message), file=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Prints a line with names, which may have characters that control a terminal."""
+    print(files.shown(message))
 
 
 def _listed():
@@ -52,5 +59,5 @@ def read(command: str, network: "Network", paths: list[str]) -> Iterator[list[tu
             part = list(pool.map(one, paths[start : start + _AT_ONCE]))
             for _, _, error in part:
                 if error:
-                    print(f"siamjax {command}: {error}", file=sys.stderr)
+                    note(f"siamjax {command}: {error}")
             yield part

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 from siamjax import files
@@ -73,7 +72,7 @@ def _embed(options):
     if options.json:
         print(json.dumps({"output": options.output, "images": len(paths), "components": embeddings.shape[1]}))
     else:
-        print(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
+        images.say(f"{options.output}: {len(paths)} embeddings of {embeddings.shape[1]} components")
     return 2 if unreadable else 0
 
 
@@ -85,13 +84,7 @@ def _probe(options):
 
     place = pathlib.Path(options.targets)
     rows = list(files.table(place, ("path", "target"), "path,target[,group]"))
-    try:
-        with np.load(options.embeddings) as file:
-            embeddings, paths = file["embeddings"], file["paths"].tolist()
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{options.embeddings} is not a file of `siamjax embed` ({error}); write one with siamjax embed -o"
-        ) from error
+    embeddings, paths = _embeddings(options.embeddings)
     number, chosen, targets = {path: number for number, path in enumerate(paths)}, [], []
     groups = []
     for where, row in rows:
@@ -114,6 +107,25 @@ def _probe(options):
     report.figures(figures, f"{len(chosen)} images, five folds; {'R²' if options.regression else 'accuracy'}")
 
 
+def _embeddings(place):
+    """The embeddings [n, d] and the n paths in a file of `siamjax embed`."""
+    import numpy as np
+
+    try:
+        found = files.arrays(place, ("embeddings", "paths"))
+        embeddings, paths = found["embeddings"], found["paths"]
+        if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or not np.isfinite(embeddings).all():
+            raise ValueError(f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, or not finite")
+        if paths.dtype.kind != "U" or paths.shape != embeddings.shape[:1]:
+            raise ValueError(f"{len(embeddings)} embeddings, and paths {paths.dtype} {list(paths.shape)}")
+        return embeddings, paths.tolist()
+    except ValueError as error:
+        raise ValueError(
+            f"{files.shown(place)} is not a file of `siamjax embed`, or damaged ({error}); write one with siamjax "
+            "embed -o"
+        ) from error
+
+
 def _verify(options):
     from siamjax.network import Network
 
@@ -123,7 +135,7 @@ def _verify(options):
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:
-        print(
+        images.say(
             f"{'same' if answer.same else 'different'}: probability of same {100 * answer.probability:.1f} %, "
             f"score {answer.score:.3f} (same above {answer.threshold:.3f}), distance {answer.distance:.3f}"
         )
@@ -162,9 +174,9 @@ def _pairs(options):
         return print(json.dumps(figures | {"threshold": threshold} | counts))
     report.figures(figures, f"{len(scores)} pairs of {options.list}; accuracy at the threshold of the run")
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    print(f"at the threshold {threshold:.3f}: {told}")
+    images.say(f"at the threshold {threshold:.3f}: {told}")
     if options.output:
-        print(f"wrote {options.output}")
+        images.say(f"wrote {options.output}")
 
 
 def _write_scores(output, pairs, scores, decision):
@@ -184,4 +196,4 @@ def _export(options):
     if options.json:
         return print(json.dumps({str(path): path.stat().st_size for path in written}))
     for path in written:
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        images.say(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

@@ -20,7 +20,8 @@ _BIG = 2**24  # bytes of a file from which on it is read alone: some decoders re
 _alone = threading.Lock()
 # Memory of larger blocks goes back to the system when it is freed; each thread would keep its own for later.
 Image.core.set_block_size(2**26)
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # at more pixels than `PIXELS`
+# Of damaged tags in files that are readable; and of files with more than `PIXELS`, which are refused.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # What Pillow decodes by itself, and within the size that the file states: it would start Ghostscript for EPS.
 _FORMATS = [

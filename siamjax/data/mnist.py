@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from siamjax import files
 from siamjax.data import download, glyphs
 from siamjax.data.dataset import Dataset, checked
 from siamjax.data.types import Datasets, Source
@@ -16,6 +17,15 @@ ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FILES = {
     "validation": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", 60_000),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", 10_000),
+}
+
+
+# Bytes and sha256 of the files, as TFDS has published them.
+_OFFICIAL = {
+    "train-images-idx3-ubyte.gz": (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+    "train-labels-idx1-ubyte.gz": (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+    "t10k-images-idx3-ubyte.gz": (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+    "t10k-labels-idx1-ubyte.gz": (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
 }
 
 
@@ -67,8 +77,9 @@ def _numbers(
     """The bytes of one of MNIST's files after a header of `header` bytes, uint8."""
     path = _find(folder, cache, name)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        with files.opened(path) as file:
+            # No more than it should have: a few bytes can unpack to many.
+            content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(header + np.prod(shape) + 1)
         return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(
@@ -85,7 +96,8 @@ def _find(folder: pathlib.Path | None, cache: pathlib.Path, name: str) -> pathli
         raise FileNotFoundError(f"{folder} has neither {name} nor {name}.gz; download them to it from {ADDRESS}")
     path = cache / f"{name}.gz"
     try:
-        download.fetch(ADDRESS + path.name, path, timeout=30)
+        size, sha256 = _OFFICIAL[path.name]
+        download.fetch(ADDRESS + path.name, path, timeout=30, size=size, sha256=sha256)
     except download.FAILURES as error:
         raise FileNotFoundError(
             f"{path} not found, and cannot be downloaded from {ADDRESS} ({error}); put MNIST's four files into a "

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from siamjax import files
+
 DRAWERS = 20
 SIDE = 105
 
@@ -85,9 +87,13 @@ ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/"
 
 _DRAWING = re.compile(r"([^/]+)/character(\d+)/\d+_(\d+)\.png$")
 _PROBLEMS_SHOWN = 8
+_LARGEST = 2**20  # bytes of a drawing; official ones have a few hundred
 
 # What zipfile and Pillow raise on damaged data; zipfile raises RuntimeError on passwords and unknown methods.
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile)
+DAMAGE = (
+    *(OSError, ValueError, EOFError, RuntimeError, SyntaxError, MemoryError, struct.error, zlib.error),
+    *(KeyError, zipfile.BadZipFile, Image.DecompressionBombError),
+)
 
 # Drawings of an archive: (alphabet, number of the character, number of the drawer) -> PNG, 8 bits, paper 255.
 Drawings = dict[tuple[str, int, int], bytes]
@@ -132,11 +138,11 @@ def find_archives(folder: str | pathlib.Path) -> dict[str, pathlib.Path]:
 def _members(path: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     if path.is_dir():
         for file in path.rglob("*.png"):
-            yield file.relative_to(path.parent).as_posix(), file.read_bytes
+            yield file.relative_to(path.parent).as_posix(), lambda file=file: files.read(file, _LARGEST)
         return
-    with zipfile.ZipFile(path) as archive:
+    with files.opened(path) as file, zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
-            yield name, lambda name=name: archive.read(name)
+            yield name, lambda name=name: files.member(archive, name, _LARGEST)
 
 
 def _checked_png(data: bytes) -> bytes:
@@ -147,10 +153,10 @@ def _checked_png(data: bytes) -> bytes:
             image.verify()
     except UnidentifiedImageError:
         raise ValueError("not a PNG file") from None
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=["png"]) as image:
+        if image.size != (SIDE, SIDE):
+            raise ValueError(f"expected {SIDE}x{SIDE} pixels, found {image.size[0]}x{image.size[1]}")
         pixels = image.convert("L")
-    if pixels.size != (SIDE, SIDE):
-        raise ValueError(f"expected {SIDE}x{SIDE} pixels, found {pixels.size[0]}x{pixels.size[1]}")
     shades = pixels.histogram()
     if shades[0] + shades[255] != SIDE * SIDE:
         raise ValueError("expected black and white only, found greys")
@@ -203,7 +209,7 @@ def read_archive(path: pathlib.Path, split: str) -> Drawings:
                 continue
             key = (match[1], int(match[2]), int(match[3]))
             if not (1 <= key[1] <= alphabets.get(key[0], 0) and 1 <= key[2] <= DRAWERS):
-                problems.append(f"{member} is not part of {name}")
+                problems.append(f"{files.shown(member)} is not part of {name}")
             elif key in drawings:
                 problems.append(f"{member} is a second drawing of one character by one drawer")
             else:
@@ -212,7 +218,7 @@ def read_archive(path: pathlib.Path, split: str) -> Drawings:
                     drawings[key] = _checked_png(read())
                 except DAMAGE as error:
                     problems.append(f"{member} cannot be used: {error}")
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         problems = [f"it cannot be opened as a zip, it may be truncated ({error})"]
     else:
         problems += _gaps(drawings.keys(), alphabets)

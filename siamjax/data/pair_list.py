@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from siamjax import files
 from siamjax.files import shown, table
 
 Row = tuple[str, str, str, bool, int]  # place in the list, for errors; two paths; same; fold
@@ -67,7 +68,7 @@ def _of_csv(path: pathlib.Path) -> list[Row]:
 
 
 def _of_lfw(path: pathlib.Path) -> list[Row]:
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    lines = files.read(path).decode("utf-8-sig", "surrogateescape").split("\n")
     head = lines[0].split()
     if len(head) not in (1, 2) or not all(word.isdecimal() for word in head):
         raise ValueError(f"{shown(path)}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
@@ -91,8 +92,8 @@ def _of_lfw(path: pathlib.Path) -> list[Row]:
                 f"{pairs} different ones. Restore the missing lines, or correct line 1"
             )
         names = (words[0], words[0 if same else 2])
-        files = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
-        rows.append((where, *files, same, fold))
+        paths = [f"{name}/{name}_{int(image):04d}.jpg" for name, image in zip(names, numbers, strict=True)]
+        rows.append((where, *paths, same, fold))
     if len(rows) != 2 * pairs * folds:
         raise ValueError(
             f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "

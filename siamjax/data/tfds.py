@@ -1,11 +1,14 @@
 """Any data set with images and labels that TFDS knows by name, prepared like a folder of images."""
 
 import io
+import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from siamjax import files
 from siamjax.choices import choose
 from siamjax.data import folder
 from siamjax.data.types import Datasets, Source, Tell
@@ -70,11 +73,38 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
     )
 
 
+def _check_features(names: ConfigDict, data_dir: str | None) -> None:
+    """Refuses a prepared data set whose features are not TFDS's own: TFDS would import any module that it names."""
+    import tensorflow_datasets as tfds
+
+    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    for path in (root / names.name.split(":")[0].split("/")[0]).rglob("features.json"):
+        try:
+            classes = list(_classes(json.loads(files.read(path))))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged ({error}); delete this folder, and prepare it again") from error
+        if foreign := [name for name in classes if not name.startswith("tensorflow_datasets.")]:
+            raise ValueError(
+                f"data.tfds.name={names.name!r}: {path} names {files.shown(foreign[0])!r}, which is not a feature of "
+                "TFDS, and would be imported; delete this folder, and prepare it again"
+            )
+
+
+def _classes(features: Any) -> Iterator[str]:
+    """The names of classes in a features.json."""
+    for key, value in features.items() if isinstance(features, dict) else enumerate(features):
+        if key in ("type", "pythonClassName", "python_class_name"):
+            yield str(value)
+        elif isinstance(value, dict | list):
+            yield from _classes(value)
+
+
 def _builder(names: ConfigDict, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     if not names.name:
         raise ValueError("data.tfds.name is empty: name a data set of TFDS")
+    _check_features(names, data_dir)
     try:
         tfds.disable_progress_bar()  # Its bars change their width with their text, on a terminal or not.
         builder: Any = tfds.builder(names.name, data_dir=data_dir)

@@ -4,16 +4,21 @@ Lake, Salakhutdinov, Tenenbaum: Human-level concept learning through probabilist
 https://github.com/brendenlake/omniglot.
 """
 
-import io
 import pathlib
+import re
 import zipfile
 
 import numpy as np
 
+from siamjax import files
 from siamjax.data import download
 from siamjax.data.omniglot_archives import DAMAGE, decode
 from siamjax.evaluation.one_shot import Trials
 
+# Bytes and sha256 of the official archive.
+_OFFICIAL = (352_787, "437c1eeab0af8484112e1b4cc0f3d541ec727f7c47b9b202da738af9dfd6c325")
+_LARGEST = 2**20  # bytes of a file in it; official ones have about a thousand
+_TEST = re.compile(r"run\d\d/test/item\d\d\.png")
 ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/one-shot-classification/all_runs.zip"
 RUNS, WAYS = 20, 20
 
@@ -35,18 +40,13 @@ def find(manual_dir: str, cache_dir: pathlib.Path) -> pathlib.Path:
         if place.is_file() or (place / "run01").is_dir():
             return place
     try:
-        download.fetch(ADDRESS, cached, timeout=10, check=_check_zip)
+        download.fetch(ADDRESS, cached, timeout=10, size=_OFFICIAL[0], sha256=_OFFICIAL[1])
     except download.FAILURES as error:
         raise FileNotFoundError(
             f"all_runs.zip not found in {manual_dir or cache_dir}, and cannot be downloaded from {ADDRESS} "
-            f"({type(error).__name__}); put it into a folder and pass that as --config.data.manual_dir=FOLDER"
+            f"({error}); put it into a folder and pass that as --config.data.manual_dir=FOLDER"
         ) from error
     return cached
-
-
-def _check_zip(content):
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise OSError("the download is not a zip file")
 
 
 def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
@@ -64,15 +64,16 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
     """
     try:
         root = zipfile.Path(place) if place.is_file() else place
-    except zipfile.BadZipFile as error:
+    except DAMAGE as error:
         raise ValueError(f"{place} is damaged ({error}); download it again from {ADDRESS}") from error
     root = root / "all_runs" if (root / "all_runs").is_dir() else root
     pngs, support, query, answer = [], [], [], []
     for run in range(1, RUNS + 1):
         classes = [f"run{run:02d}/training/class{number:02d}.png" for number in range(1, WAYS + 1)]
         labels = f"run{run:02d}/class_labels.txt"
-        lines = [line.split() for line in _read(root, labels).decode().splitlines() if line.strip()]
-        if len(lines) != WAYS or any(len(line) != 2 or line[1] not in classes for line in lines):
+        lines = [line.split() for line in _read(root, labels).decode("utf-8", "replace").splitlines() if line.strip()]
+        wrong = [line for line in lines if len(line) != 2 or not _TEST.fullmatch(line[0]) or line[1] not in classes]
+        if len(lines) != WAYS or wrong:
             raise ValueError(f"{root / labels}: expected {WAYS} lines like 'run01/test/item01.png {classes[0]}'")
         support.append(len(pngs) + np.arange(WAYS))
         query.append(len(pngs) + WAYS + np.arange(WAYS))
@@ -93,8 +94,10 @@ def load(place: pathlib.Path, size: int) -> tuple[np.ndarray, Trials]:
 
 def _read(root, path):
     try:
-        return root.joinpath(path).read_bytes()
-    except (KeyError, *DAMAGE) as error:
+        if isinstance(root, zipfile.Path):
+            return files.member(root.root, f"{root.at}{path}", _LARGEST)
+        return files.read(root / path, _LARGEST)
+    except DAMAGE as error:
         raise ValueError(
             f"{root / path} cannot be read ({error}); download all_runs.zip again from {ADDRESS}"
         ) from error

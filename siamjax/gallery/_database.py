@@ -91,8 +91,13 @@ class DatabaseStore:
     def _reaching(self):
         try:
             yield
-        except RuntimeError as error:  # LanceDB raises it for failures of the disk or the network.
-            reason = str(error).splitlines()[0][:200]
+        except Exception as error:
+            # LanceDB raises RuntimeError for failures of the disk or the network, and for damaged files others, of its
+            # own or of many lines.
+            own = type(error).__module__ == "builtins" and not isinstance(error, RuntimeError)
+            if own and "\n" not in str(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise OSError(f"the database {self._manifest.database} cannot be read or written ({reason})") from error
 
     def __len__(self) -> int:
@@ -174,6 +179,12 @@ class DatabaseStore:
         candidates = list(map(Enrolled, *(found[name].to_pylist() for name in COLUMNS)))
         # An older siamjax wrote no keys.
         hashes = found["key"].to_pylist() if "key" in found.column_names else [None] * len(found)
+        if hashes[:1] != [None] and not np.array_equal(keys(vectors), hashes):  # LanceDB has no checksums.
+            wrong = candidates[int(np.argmax(keys(vectors) != hashes))]
+            raise ValueError(
+                f"the database {self._manifest.database} is damaged: the embedding of {files.shown(wrong.path)} is not "
+                "the one that was enrolled; restore it from a backup"
+            )
         copied = self._keys_where("copy", [hashes[number] for number in order if hashes[number] is not None])
         numbers, images = [], []
         for number in order:

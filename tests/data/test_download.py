@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import http.server
 import threading
 
@@ -19,15 +20,12 @@ def address(tmp_path):
 
 
 def test_a_download_is_complete_or_leaves_nothing(address, tmp_path):
-    path = tmp_path / "new" / "file.gz"
+    path, sha256 = tmp_path / "new" / "file.gz", hashlib.sha256(b"content").hexdigest()
     with pytest.raises(download.FAILURES):
-        download.fetch(address + "absent.gz", path, timeout=10)
-
-    def refuse(content):
-        raise OSError(f"{content} is not it")
-
-    with pytest.raises(download.FAILURES, match="is not it"):
-        download.fetch(address + "file.gz", path, timeout=10, check=refuse)
+        download.fetch(address + "absent.gz", path, timeout=10, size=7, sha256=sha256)
+    for size, digest in ((6, sha256), (8, sha256), (7, hashlib.sha256(b"contents").hexdigest())):
+        with pytest.raises(download.FAILURES, match="is not the official file"):
+            download.fetch(address + "file.gz", path, timeout=10, size=size, sha256=digest)
     assert not path.parent.exists()
-    download.fetch(address + "file.gz", path, timeout=10)
+    download.fetch(address + "file.gz", path, timeout=10, size=7, sha256=sha256)
     assert [file.name for file in path.parent.iterdir()] == ["file.gz"] and path.read_bytes() == b"content"
