@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from siamjax import distances, mining
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import check_positive
 from siamjax.types import Array, ReduceFn, Scalar
 
 
@@ -58,6 +59,7 @@ def multi_similarity(
     if pairs is not None:
         positive, negative = positive & pairs.positive, negative & pairs.negative
     beyond = 1 - distance - base
+    check_positive(alpha=alpha, beta=beta)
     pull = _log_one_plus_sum_exp(-alpha * beyond, positive) / alpha
     push = _log_one_plus_sum_exp(beta * beyond, negative) / beta
     return reduce(pull + push, where, reduce_fn, embeddings)

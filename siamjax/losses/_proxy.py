@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.labels import classes, taking_part
 from siamjax.losses._reduce import reduce, spoil
-from siamjax.losses._select import selected_rows
+from siamjax.losses._select import check_positive, selected_rows
 from siamjax.parallel import whole_batch
 from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
@@ -220,6 +220,7 @@ def soft_triple(
     x, labels, where, _, like = _whole_batch(axis_name, embeddings, labels, centers[:, 0], where)
     (points,) = distances.widen(centers.reshape(-1, centers.shape[-1]))
     cosine = (1 - distances.pairwise_cosine(x, points)).reshape(len(x), *centers.shape[:2])
+    check_positive(gamma=gamma)
     similarities = jnp.sum(jax.nn.softmax(cosine / gamma, axis=2) * cosine, axis=2)
     own = _own_class(labels, similarities)
     return _reduce_items(_cross_entropy(lam * (similarities - delta * own), own), labels, where, reduce_fn, like)

@@ -6,7 +6,7 @@ from jax import lax
 
 from siamjax import distances
 from siamjax.labels import taking_part
-from siamjax.types import Array
+from siamjax.types import Array, Scalar
 
 
 def selected(values: Array, where: Array | None) -> jax.Array:
@@ -30,3 +30,10 @@ def selected_rows(x: Array, where: Array | None) -> jax.Array:
         return wide
     where = taking_part(where, wide.shape[:1])
     return jnp.where(where[:, None], wide, lax.stop_gradient(wide[jnp.argmax(where)])[None, :])
+
+
+def check_positive(**numbers: Scalar) -> None:
+    """Raises ValueError, with its name, for a number that is not above 0; arrays are not looked at."""
+    for name, number in numbers.items():
+        if isinstance(number, int | float) and not number > 0:
+            raise ValueError(f"{name}={number!r} must be above 0")

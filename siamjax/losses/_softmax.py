@@ -8,7 +8,7 @@ from siamjax import distances
 from siamjax.labels import identities
 from siamjax.losses._candidates import batch_candidates, log_sum_exp
 from siamjax.losses._reduce import reduce
-from siamjax.losses._select import selected_rows
+from siamjax.losses._select import check_positive, selected_rows
 from siamjax.mining import candidates
 from siamjax.parallel import whole_batch
 from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
@@ -142,6 +142,7 @@ def ntxent(
     Returns:
       float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
     """
+    check_positive(temperature=temperature)
     return info_nce(embeddings, labels, scale=1 / temperature, where=where, axis_name=axis_name, reduce_fn=reduce_fn)
 
 
@@ -173,6 +174,7 @@ def supervised_contrastive(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
     """
+    check_positive(temperature=temperature)
     x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
     logits = distance(x, x) / -temperature
     total, _ = log_sum_exp(logits, found.positive | found.negative)

@@ -126,3 +126,9 @@ def test_supervised_contrastive_of_perfect_classes_is_the_logarithm_of_their_pos
     points = jnp.repeat(jnp.eye(3), 4, axis=0)
     value = supervised_contrastive(points, jnp.repeat(jnp.arange(3), 4), temperature=0.02)
     np.testing.assert_allclose(value, math.log(3), rtol=1e-6)
+
+
+def test_a_temperature_of_zero_is_refused_with_its_name():
+    for loss in (ntxent, supervised_contrastive):
+        with pytest.raises(ValueError, match="temperature=0 must be above 0"):
+            loss(jnp.eye(3), jnp.arange(3), temperature=0)

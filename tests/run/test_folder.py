@@ -70,3 +70,62 @@ def test_titles_name_the_run_its_checkpoint_and_the_data(run):
     config = default.get_config()
     config.data.name = "omniglot"
     assert Run(workdir).about(config, "test") == "run run; test data of omniglot (lake)"
+
+
+def test_a_second_training_in_a_folder_is_refused_while_the_first_runs(tmp_path):
+    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
+    refused = pytest.raises(ValueError, match=r"--workdir .*run: another training runs in this folder")
+    with first.locked(), refused, second.locked():
+        pass
+    with second.locked():
+        pass
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.csv", "identities.json", "results.json"])
+def test_no_configuration_is_written_into_a_folder_that_has_lost_its_own(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"{name} exists, but .*config.json does not: restore that file from a copy"):
+        Run(tmp_path).check_resumable(default.get_config())
+
+
+DECISION = {"threshold": 0.5, "slope": 2.0, "even": 0.5, "false_accepts": None}
+ACCEPTS = {"pairs": 9, "identities": 3, "accepted": [0, 1], "threshold": [0.9, 0.8]}
+
+
+@pytest.mark.parametrize(
+    "changed,words",
+    [
+        ({"threshold": float("nan")}, "threshold=nan must be a finite number"),
+        ({"even": "0.5"}, "even='0.5' must be a finite number"),
+        ({"slope": -1.0}, "slope=-1.0 must not be negative"),
+        ({"false_accepts": {**ACCEPTS, "accepted": [1, 0]}}, "increasing numbers of accepted pairs"),
+        ({"false_accepts": {**ACCEPTS, "threshold": [0.9]}}, "a finite threshold for each number"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_refused(tmp_path, changed, words):
+    figures = Run(tmp_path).figures
+    figures.write_verification({"decision": {**DECISION, "false_accepts": ACCEPTS}})
+    assert figures.decisions(0)[0].slope == 2.0
+    figures.write_verification({"decision": DECISION | changed})
+    with pytest.raises(ValueError, match=f"verification.json is damaged.*{words}.*--mode evaluate --workdir"):
+        figures.decisions(0)
+
+
+def test_an_edited_file_is_refused_unless_its_digest_is_removed(tmp_path):
+    Run(tmp_path).start(default.get_config(), {})
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    with pytest.raises(ValueError, match="config.json is damaged, or was edited"):
+        _ = Run(tmp_path).settings
+    edited = json.loads(path.read_text())
+    del edited["digest"]
+    path.write_text(json.dumps(edited))
+    assert Run(tmp_path).settings.seed == 1
+
+
+@pytest.mark.parametrize("name", ["identities.json", "results.json"])
+@pytest.mark.parametrize("content", ["[1]", "{", '{"train": 5}', "\xff", "[" * 100_000])
+def test_other_files_that_cannot_be_read_are_named(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        _ = Run(tmp_path).identities, Run(tmp_path).figures.results

@@ -110,6 +110,39 @@ def test_metrics_resume_after_the_checkpoint_and_keep_counting_time(tmp_path):
     assert rows[2]["seconds"] >= rows[1]["seconds"]
 
 
+@pytest.mark.parametrize(
+    "before,after,words",
+    [
+        ("step,", "stem,", "line 1: expected the columns step,seconds"),
+        ("\n20,", "\n2O,", "line 3 is damaged"),
+        ("\n20,", "\n5,", r"line 3 is damaged .step 5 after step 10"),
+        ("\n20,", "\n20,1,", "line 3 is damaged"),
+    ],
+)
+def test_damaged_metrics_are_named_and_kept(tmp_path, before, after, words):
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path, tmp_path / "tensorboard", after=0)
+    for step in (10, 20, 30):
+        log.write(step, {"loss": 1.0 / step})
+    log.close()
+    damaged = path.read_text().replace(before, after, 1)
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match=f"metrics.csv, {words}.*; correct it, or move the file away"):
+        MetricsLog(path, tmp_path / "tensorboard", after=30)
+    assert path.read_text() == damaged
+
+
+def test_missing_rows_of_metrics_are_said(tmp_path, capsys):
+    path = tmp_path / "metrics.csv"
+    log = MetricsLog(path, tmp_path / "tensorboard", after=0)
+    log.write(10, {"loss": 1.0})
+    log.close()
+    with path.open("a") as file:
+        file.write("20,0.5")  # The disk was full.
+    MetricsLog(path, tmp_path / "tensorboard", after=20).close()
+    assert "metrics.csv: rows up to step 20 are missing; the last one is step 10" in capsys.readouterr().out
+
+
 def test_a_checkpoint_of_another_network_is_refused_with_the_difference(tmp_path):
     run(tmp_path, config(steps=5), score=lambda step: 0.5)
     checkpoints = Checkpoints(tmp_path)
