@@ -88,8 +88,8 @@ def sameness(same: Array, where: Array | None = None) -> tuple[Array, Array | No
     return same == 1, neither
 
 
-def taking_part(where: Array | None, shape: tuple[int, ...]) -> Array:
-    """The mask `where`, bool of that shape; None selects all.
+def taking_part(where: Array | None, shape: tuple[int, ...], name: str = "where") -> Array:
+    """The mask `where`, bool of that shape; None selects all. Errors call it `name`.
 
     Raises:
       ValueError: it is not a mask but floats, such as weights.
@@ -99,7 +99,7 @@ def taking_part(where: Array | None, shape: tuple[int, ...]) -> Array:
     where = where if isinstance(where, jax.Array) else np.asarray(where)
     chex.assert_shape(where, shape)
     if jnp.issubdtype(where.dtype, jnp.inexact):
-        raise ValueError(f"where: found {where.dtype}, but it is a mask, not weights; give bool, True for what counts")
+        raise ValueError(f"{name}: found {where.dtype}, but it is a mask, not weights; give bool, True for what counts")
     return where.astype(bool)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from siamjax import distances
-from siamjax.losses._candidates import batch_candidates
+from siamjax.losses._candidates import Others, PairMasks, compare
 from siamjax.losses._reduce import is_mean, reduce
 from siamjax.losses._triplet import default_margin, penalty
 from siamjax.losses._triplet_sums import sums_of_anchors
@@ -18,13 +18,15 @@ from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 def batch_all_triplet(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     margin: Scalar | None = None,
     soft: bool = False,
     distance: PairwiseDistance = distances.pairwise_euclidean,
     active_only: bool = False,
     has_aux: bool = False,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -37,13 +39,15 @@ def batch_all_triplet(
 
     Args:
       embeddings: float [n, d], not normalised here; unit length suits the hinge's default margin.
-      labels: int [n].
+      labels: int [n]; None with `pairs`.
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       active_only: for the hinge, whether the mean is over the active triplets only, those with a loss above 0. Such a
         mean hides progress, since triplets that are learned drop out: by default it is over all valid triplets.
       has_aux: whether to return the share of active triplets too, as `jax.value_and_grad(..., has_aux=True)` expects.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which embeddings, labels and where are split, if they are; the triplets are those
         of the whole batch, and the value is the same on every device.
@@ -58,22 +62,23 @@ def batch_all_triplet(
     """
     if active_only and soft:
         raise ValueError("active_only=True: every triplet of the soft margin is active; use the hinge (soft=False)")
-    sums, terms, active = sums_of_anchors(
-        embeddings, labels, where, axis_name, distance, default_margin(margin, soft), soft=soft
-    )
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    sums, terms, active = sums_of_anchors(c, distance, default_margin(margin, soft), soft=soft)
     loss = _over_triplets(sums, active if active_only else terms, reduce_fn)
     return (loss, _share(active, terms)) if has_aux else loss
 
 
 def semi_hard_triplet(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     margin: Scalar | None = None,
     soft: bool = False,
     distance: PairwiseDistance = distances.pairwise_squared_euclidean,
     fallback: bool = True,
     has_aux: bool = False,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -85,13 +90,15 @@ def semi_hard_triplet(
 
     Args:
       embeddings: float [n, d], not normalised here; of unit length in the paper.
-      labels: int [n].
+      labels: int [n]; None with `pairs`.
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       fallback: whether a pair with no negative farther than its positive takes its farthest negative, as TensorFlow
         Addons did; otherwise such pairs do not count.
       has_aux: whether to return the share of active triplets too, as `jax.value_and_grad(..., has_aux=True)` expects.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the positive pairs), `jnp.sum`, or None for the sums over each anchor's pairs.
@@ -101,21 +108,22 @@ def semi_hard_triplet(
       of the chosen triplets with d_ap + m > d_an).
     """
     negatives = "semi_hard_or_farthest" if fallback else "semi_hard"
-    sums, terms, active = sums_of_anchors(
-        embeddings, labels, where, axis_name, distance, default_margin(margin, soft), soft=soft, negatives=negatives
-    )
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    sums, terms, active = sums_of_anchors(c, distance, default_margin(margin, soft), soft=soft, negatives=negatives)
     loss = _over_triplets(sums, terms, reduce_fn)
     return (loss, _share(active, terms)) if has_aux else loss
 
 
 def batch_hard_triplet(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     margin: Scalar | None = None,
     soft: bool = False,
     distance: PairwiseDistance = distances.pairwise_euclidean,
     has_aux: bool = False,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -127,11 +135,13 @@ def batch_hard_triplet(
 
     Args:
       embeddings: float [n, d], not normalised here, nor in the paper.
-      labels: int [n].
+      labels: int [n]; None with `pairs`.
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       has_aux: whether to return the share of active anchors too, as `jax.value_and_grad(..., has_aux=True)` expects.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the anchors that have a positive and a negative), `jnp.sum`, or None for per-anchor
@@ -141,21 +151,24 @@ def batch_hard_triplet(
       float scalar, or [n] (of the whole batch); 0 where there is no triplet. With `has_aux`, (that, the share in 0..1
       of these anchors with d_ap + m > d_an).
     """
-    d, positive, negative = _pairs(embeddings, labels, where, axis_name, distance)
-    d_ap, has_positive = _farthest(d, positive)
-    d_an, has_negative = _nearest(d, negative)
-    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, embeddings)
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    d = distance(c.anchors, c.others)
+    d_ap, has_positive = _farthest(d, c.found.positive)
+    d_an, has_negative = _nearest(d, c.found.negative)
+    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, c.like)
 
 
 def easy_positive_triplet(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     margin: Scalar | None = None,
     soft: bool = False,
     distance: PairwiseDistance = distances.pairwise_squared_euclidean,
     semi_hard: bool = False,
     has_aux: bool = False,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -168,13 +181,15 @@ def easy_positive_triplet(
 
     Args:
       embeddings: float [n, d], not normalised here; of unit length in the paper.
-      labels: int [n].
+      labels: int [n]; None with `pairs`.
       margin: m, in units of the distance; by default 0.2 for the hinge and 0 for the soft margin.
       soft: the soft margin in place of the hinge.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       semi_hard: whether the negative is the nearest one that is farther than the positive (EPSHN; an anchor without one
         does not count); otherwise it is the nearest of all (EPHN).
       has_aux: whether to return the share of active anchors too, as `jax.value_and_grad(..., has_aux=True)` expects.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is; see `batch_all_triplet`.
       reduce_fn: `jnp.mean` (over the anchors that have such a triplet), `jnp.sum`, or None for per-anchor values.
@@ -183,16 +198,11 @@ def easy_positive_triplet(
       float scalar, or [n] (of the whole batch); 0 where there is no triplet. With `has_aux`, (that, the share in 0..1
       of these anchors with d_ap + m > d_an).
     """
-    d, positive, negative = _pairs(embeddings, labels, where, axis_name, distance)
-    d_ap, has_positive = _nearest(d, positive)
-    d_an, has_negative = _nearest(d, negative & ~(d <= d_ap[:, None]) if semi_hard else negative)
-    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, embeddings)
-
-
-def _pairs(embeddings, labels, where, axis_name, distance):
-    """Distances [n, n] of the whole batch, and which of them are to positives and to negatives."""
-    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return distance(x, x), found.positive, found.negative
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    d = distance(c.anchors, c.others)
+    d_ap, has_positive = _nearest(d, c.found.positive)
+    d_an, has_negative = _nearest(d, c.found.negative & ~(d <= d_ap[:, None]) if semi_hard else c.found.negative)
+    return _over_anchors(d_ap - d_an, has_positive & has_negative, margin, soft, has_aux, reduce_fn, c.like)
 
 
 def _nearest(d, mask):

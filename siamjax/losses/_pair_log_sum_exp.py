@@ -1,6 +1,6 @@
-"""log Σ_n exp(x_an + x_pn) for all positive pairs (a, p) of a batch, in O(n²) memory.
+"""log Σ_n exp(x_an + y_pn) for all positive pairs (a, p) of a batch, in O(n²) memory.
 
-exp(x_an + x_pn) = exp(x_an) exp(x_pn), so the sums are a matrix product of exponentials, of which only the blocks that
+exp(x_an + y_pn) = exp(x_an) exp(y_pn), so the sums are a matrix product of exponentials, of which only the blocks that
 hold positives are computed: with items ordered by identity, those near the diagonal. Exponentials of each row are taken
 relative to its largest. Where two rows peak so far apart that their products leave the range of the type, the sums are
 computed term by term instead, at a higher cost.
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from siamjax.mining import Candidates
 from siamjax.types import Array
 
 # Items in a block of the matrix product, and of the term-by-term sum, which holds block² · n floats at once.
@@ -17,79 +18,92 @@ _BLOCK, _EXACT_BLOCK = 64, 8
 
 
 def pair_log_sum_exp(
-    x: jax.Array, labels: Array, positive: jax.Array, negative: jax.Array
+    x: jax.Array, y: jax.Array, labels: tuple[Array, Array] | None, found: Candidates
 ) -> tuple[jax.Array, jax.Array]:
-    """log Σ_n exp(x_an + x_pn) for each positive pair, n over the negatives that its two items have in common.
+    """log Σ_n exp(x_an + y_pn) for each positive pair (a, p), n over the negatives of a.
 
     Args:
-      x: float [n, n].
-      labels: int [n], identities; only the speed depends on them.
-      positive: bool [n, n], symmetric, pairs of the same identity.
-      negative: bool [n, n]; rows of a positive pair are equal.
+      x: float [n, m], of anchors and others.
+      y: float [m, m], of others and others; `x` itself where a batch is compared with itself.
+      labels: int [n] and [m], identities, or None; only the speed depends on them.
+      found: the pairs that count, [n, m].
 
     Returns:
-      float [n, n], 0 but for positive pairs with negatives, and the bool [n, n] mask of these.
+      float [n, m], 0 but for positive pairs with negatives, and the bool [n, m] mask of these.
     """
-    found = positive & jnp.any(negative, axis=1, keepdims=True)
-    if not len(x):
-        return x, found
-    return _pair_log_sum_exp(x, found, negative, jnp.argsort(labels)), found
+    negative = jnp.asarray(found.negative)
+    pairs = found.positive & jnp.any(negative, axis=1, keepdims=True)
+    if not x.size:
+        return jnp.zeros_like(x), pairs
+    orders = tuple(map(jnp.argsort, labels)) if labels else tuple(map(jnp.arange, x.shape))
+    met = negative
+    if labels is None or y is not x:
+        # Of y, only the negatives of its anchors are looked at: its largest entries may be far beyond these.
+        met = _product(pairs.T.astype(jnp.float32), met.astype(jnp.float32)) > 0
+    return _pair_log_sum_exp(x, y, pairs, negative, met, orders), pairs
 
 
 @jax.custom_vjp
-def _pair_log_sum_exp(x, found, negative, order):
-    return _forward(x, found, negative, order)[0]
+def _pair_log_sum_exp(x, y, pairs, negative, met, orders):
+    return _forward(x, y, pairs, negative, met, orders)[0]
 
 
-def _forward(x, found, negative, order):
+def _forward(x, y, pairs, negative, met, orders):
     top, powers = _powers(x, negative)
+    top_y, powers_y = _powers(y, met)
 
     def put_sums(i, j, sums):
-        return _put(sums, i, j, _product(_rows(powers, i), _rows(powers, j).T))
+        return _put(sums, i, j, _product(_rows(powers, i), _rows(powers_y, j).T))
 
-    sums = _fold_blocks(put_sums, jnp.zeros_like(x), found, order, _BLOCK)
+    sums = _fold_blocks(put_sums, jnp.zeros_like(x), pairs, orders, _BLOCK)
     # What underflows is less than `tiny` a term: sums beyond this lose nothing that they could hold.
     limits = jnp.finfo(x.dtype)
-    in_range = jnp.all(~found | (sums > len(x) * limits.tiny / limits.eps))
+    in_range = jnp.all(~pairs | (sums > x.shape[1] * limits.tiny / limits.eps))
 
     def fast():
-        return jnp.log(jnp.where(found, sums, 1)) + top[:, None] + top[None, :]
+        return jnp.log(jnp.where(pairs, sums, 1)) + top[:, None] + top_y[None, :]
 
     def exact():
         def put_logs(i, j, logs):
-            terms = _rows(x, i)[:, None, :] + _rows(x, j)[None, :, :]
+            terms = _rows(x, i)[:, None, :] + _rows(y, j)[None, :, :]
             return _put(logs, i, j, jax.nn.logsumexp(terms, axis=2, where=_rows(negative, i)[:, None, :]))
 
-        return _fold_blocks(put_logs, jnp.zeros_like(x), found, order, _EXACT_BLOCK)
+        return _fold_blocks(put_logs, jnp.zeros_like(x), pairs, orders, _EXACT_BLOCK)
 
-    logs = jnp.where(found, lax.cond(in_range, fast, exact), 0)
-    return logs, (x, found, negative, order, sums, in_range)
+    logs = jnp.where(pairs, lax.cond(in_range, fast, exact), 0)
+    return logs, (x, y, pairs, negative, met, orders, sums, in_range)
 
 
 def _backward(saved, cotangent):
-    x, found, negative, order, sums, in_range = saved
-    # x_a occurs in the sums of (a, p) and of (p, a), which are equal.
-    cotangent = jnp.where(found, cotangent + cotangent.T, 0)
+    x, y, pairs, negative, met, orders, sums, in_range = saved
+    cotangent = jnp.where(pairs, cotangent, 0)
 
     def fast():
-        _, powers = _powers(x, negative)
-        weights = cotangent / jnp.where(found, sums, 1)
+        (_, powers), (_, powers_y) = _powers(x, negative), _powers(y, met)
+        weights = cotangent / jnp.where(pairs, sums, 1)
 
-        def add(i, j, gradient):
-            return gradient.at[i].add(_product(_block(weights, i, j), _rows(powers, j)), mode="drop")
+        def add(i, j, gradients):
+            of_x, of_y = gradients
+            block = _block(weights, i, j)
+            of_x = of_x.at[i].add(_product(block, _rows(powers_y, j)), mode="drop")
+            return of_x, of_y.at[j].add(_product(block.T, _rows(powers, i)), mode="drop")
 
-        return _fold_blocks(add, jnp.zeros_like(x), found, order, _BLOCK) * powers
+        of_x, of_y = _fold_blocks(add, (jnp.zeros_like(x), jnp.zeros_like(y)), pairs, orders, _BLOCK)
+        return of_x * powers, of_y * powers_y
 
     def exact():
-        def add(i, j, gradient):
-            terms = _rows(x, i)[:, None, :] + _rows(x, j)[None, :, :]
-            counts = _rows(negative, i)[:, None, :] | ~_block(found, i, j)[:, :, None]
+        def add(i, j, gradients):
+            of_x, of_y = gradients
+            terms = _rows(x, i)[:, None, :] + _rows(y, j)[None, :, :]
+            counts = _rows(negative, i)[:, None, :] | ~_block(pairs, i, j)[:, :, None]
             shares = jax.nn.softmax(terms, axis=2, where=counts) * _block(cotangent, i, j)[:, :, None]
-            return gradient.at[i].add(jnp.sum(jnp.where(counts, shares, 0), axis=1), mode="drop")
+            shares = jnp.where(counts, shares, 0)
+            of_x = of_x.at[i].add(jnp.sum(shares, axis=1), mode="drop")
+            return of_x, of_y.at[j].add(jnp.sum(shares, axis=0), mode="drop")
 
-        return _fold_blocks(add, jnp.zeros_like(x), found, order, _EXACT_BLOCK)
+        return _fold_blocks(add, (jnp.zeros_like(x), jnp.zeros_like(y)), pairs, orders, _EXACT_BLOCK)
 
-    return lax.cond(in_range, fast, exact), None, None, None
+    return *lax.cond(in_range, fast, exact), None, None, None, None
 
 
 _pair_log_sum_exp.defvjp(_forward, _backward)
@@ -102,17 +116,19 @@ def _powers(x, negative):
     return top, jnp.exp(jnp.where(negative, x - top[:, None], -jnp.inf))
 
 
-def _fold_blocks(step, state, found, order, block):
-    """Calls state = step(i, j, state), i and j int [block] items, for each block of pairs in which any is found.
+def _fold_blocks(step, state, pairs, orders, block):
+    """Calls state = step(i, j, state), i and j int [block] rows and columns, for each block that holds any pair.
 
-    The last blocks are padded with the index n, which reads 0 and drops what is written.
+    The last blocks are padded with the index n, or m, which reads 0 and drops what is written.
     """
-    n = len(order)
-    items = jnp.pad(order, (0, -n % block), constant_values=n).reshape(-1, block)
-    held = _rows(_rows(found, items.ravel()).T, items.ravel()).T
-    held = jnp.any(held.reshape(len(items), block, len(items), block), axis=(1, 3))
-    rows, columns = jnp.nonzero(held, size=held.size)
-    return lax.fori_loop(0, jnp.sum(held), lambda k, s: step(items[rows[k]], items[columns[k]], s), state)
+    rows, columns = (
+        jnp.pad(order, (0, -size % block), constant_values=size).reshape(-1, block)
+        for order, size in zip(orders, pairs.shape, strict=True)
+    )
+    held = _rows(_rows(pairs, rows.ravel()).T, columns.ravel()).T
+    held = jnp.any(held.reshape(len(rows), block, len(columns), block), axis=(1, 3))
+    i, j = jnp.nonzero(held, size=held.size)
+    return lax.fori_loop(0, jnp.sum(held), lambda k, s: step(rows[i[k]], columns[j[k]], s), state)
 
 
 def _rows(matrix, i):

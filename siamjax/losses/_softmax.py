@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from siamjax import distances
 from siamjax.labels import identities
-from siamjax.losses._candidates import batch_candidates, log_sum_exp
+from siamjax.losses._candidates import Others, PairMasks, compare, log_sum_exp, masked_mean
 from siamjax.losses._reduce import reduce
 from siamjax.losses._select import check_positive, selected_rows
 from siamjax.mining import candidates
@@ -57,8 +57,10 @@ def n_pair_mc(
 
 def n_pair(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -70,24 +72,28 @@ def n_pair(
 
     Args:
       embeddings: float [n, d]; not of unit length in the paper.
-      labels: int [n], identities.
+      labels: int [n], identities; None with `pairs`.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
 
     Returns:
-      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+      float scalar, or per-pair values [n, m], m = n without `others`; 0 where no positive pair counts.
     """
-    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return _each_positive(distances.pairwise_dot(x, x), found, reduce_fn, embeddings)
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    return _each_positive(distances.pairwise_dot(c.anchors, c.others), c.found, reduce_fn, c.like)
 
 
 def info_nce(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     scale: Scalar = 10.0,
     distance: PairwiseDistance = distances.pairwise_cosine,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -101,25 +107,29 @@ def info_nce(
 
     Args:
       embeddings: float [n, d]; of any length for the cosine.
-      labels: int [n], identities.
+      labels: int [n], identities; None with `pairs`.
       scale: s > 0, the inverse of the temperature; a number or a learned scalar, such as `jnp.exp(log_scale)`.
-      distance: function of [n, d] and [n, d] to all-pairs distances d [n, n].
+      distance: function of [n, d] and [m, d] to all-pairs distances d [n, m].
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
 
     Returns:
-      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+      float scalar, or per-pair values [n, m], m = n without `others`; 0 where no positive pair counts.
     """
-    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    return _each_positive(-scale * distance(x, x), found, reduce_fn, embeddings)
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    return _each_positive(-scale * distance(c.anchors, c.others), c.found, reduce_fn, c.like)
 
 
 def ntxent(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     temperature: Scalar = 0.07,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -133,25 +143,30 @@ def ntxent(
 
     Args:
       embeddings: float [n, d], of any length (the formula takes their cosine).
-      labels: int [n], identities.
+      labels: int [n], identities; None with `pairs`.
       temperature: τ > 0, a number or a scalar array; the paper compares 0.05 to 1.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over ordered positive pairs), `jnp.sum`, or None for per-pair values.
 
     Returns:
-      float scalar, or per-pair values [n, n]; 0 where no positive pair counts.
+      float scalar, or per-pair values [n, m], m = n without `others`; 0 where no positive pair counts.
     """
     check_positive(temperature=temperature)
-    return info_nce(embeddings, labels, scale=1 / temperature, where=where, axis_name=axis_name, reduce_fn=reduce_fn)
+    options = {"others": others, "pairs": pairs, "where": where, "axis_name": axis_name, "reduce_fn": reduce_fn}
+    return info_nce(embeddings, labels, scale=1 / temperature, **options)
 
 
 def supervised_contrastive(
     embeddings: Array,
-    labels: Array,
+    labels: Array | None,
     *,
     temperature: Scalar = 0.1,
     distance: PairwiseDistance = distances.pairwise_cosine,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
     where: Array | None = None,
     axis_name: str | None = None,
     reduce_fn: ReduceFn = jnp.mean,
@@ -164,9 +179,11 @@ def supervised_contrastive(
 
     Args:
       embeddings: float [n, d], of any length: z is brought to unit length by the cosine.
-      labels: int [n], identities.
+      labels: int [n], identities; None with `pairs`.
       temperature: τ > 0, a number or a scalar array.
-      distance: function of [n, d] and [n, d] to all-pairs distances [n, n], the negative of which replaces z_a·z_i.
+      distance: function of [n, d] and [m, d] to all-pairs distances [n, m], the negative of which replaces z_a·z_i.
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
       where: optional bool [n], the items that take part.
       axis_name: the device axis over which the batch is split, if it is.
       reduce_fn: `jnp.mean` (over the anchors that have a positive), `jnp.sum`, or None for per-anchor values.
@@ -175,12 +192,11 @@ def supervised_contrastive(
       float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
     """
     check_positive(temperature=temperature)
-    x, _, _, found = batch_candidates(embeddings, labels, where, axis_name)
-    logits = distance(x, x) / -temperature
-    total, _ = log_sum_exp(logits, found.positive | found.negative)
-    count = jnp.sum(found.positive, axis=1)
-    mean = jnp.sum(jnp.where(found.positive, logits, 0), axis=1) / jnp.maximum(count, 1)
-    return reduce(total - mean, count > 0, reduce_fn, embeddings)
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    logits = distance(c.anchors, c.others) / -temperature
+    total, _ = log_sum_exp(logits, c.found.positive | c.found.negative)
+    mean = masked_mean(logits, c.found.positive)
+    return reduce(total - mean, jnp.any(c.found.positive, axis=1), reduce_fn, c.like)
 
 
 def _each_positive(logits, found, reduce_fn, like):

@@ -2,24 +2,22 @@
 
 The batch is sorted by class, so that the positives of an anchor are adjacent. Each pass takes a few of them, and
 compares them with all the anchor's negatives at once. There are only as many passes as the largest class needs: on the
-CPU this is faster than sorting each row of distances, unless an anchor has several hundred positives.
+CPU this is faster than sorting each row of distances, unless an anchor has several hundred positives. Where the pairs
+are not those of a batch, the positives are found one after another in the masks.
 """
 
 import functools
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
 from siamjax import distances
-from siamjax.labels import identities, taking_part
-from siamjax.losses._select import selected_rows
-from siamjax.parallel import whole_batch
-from siamjax.rows import farthest, nearest, vary_like
-from siamjax.types import Array, PairwiseDistance, Scalar
+from siamjax.losses._candidates import Compared
+from siamjax.rows import columns, farthest, first, nearest, vary_like
+from siamjax.types import PairwiseDistance, Scalar
 
 Negatives = Literal["all", "semi_hard", "semi_hard_or_farthest"]
 
@@ -32,23 +30,12 @@ _BLOCK = 1 << 17
 
 
 def sums_of_anchors(
-    embeddings: Array,
-    labels: Array,
-    where: Array | None,
-    axis_name: str | None,
-    distance: PairwiseDistance,
-    margin: Scalar,
-    *,
-    soft: bool,
-    negatives: Negatives = "all",
+    c: Compared, distance: PairwiseDistance, margin: Scalar, *, soft: bool, negatives: Negatives = "all"
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums over each anchor's triplets, in the order of the whole batch.
 
     Args:
-      embeddings: float [n, d], this device's share of the batch.
-      labels: int [n].
-      where: optional bool [n], the items that take part.
-      axis_name: name of the device axis, or None.
+      c: the batch and what it is compared with.
       distance: all-pairs distance, [n, d], [m, d] -> [n, m].
       margin: m.
       soft: log(1 + exp(gap + m)) in place of max(0, gap + m), where gap is d_ap − d_an.
@@ -58,34 +45,65 @@ def sums_of_anchors(
     Returns:
       float [n] losses, number of triplets, number of them with gap + m > 0; no gradient flows through the last two.
     """
-    labels = identities(labels)
-    chex.assert_rank([embeddings, labels], [2, 1])
-    chex.assert_type(embeddings, float)
-    where = taking_part(where, labels.shape)
-    chex.assert_equal_shape_prefix([embeddings, labels, where], 1)
-    embeddings, labels, where = whole_batch(axis_name, embeddings, labels, where)
-    if not len(labels):
-        nothing = jnp.zeros((0,), jnp.promote_types(embeddings.dtype, jnp.float32))
+    if not len(c.anchors) or not len(c.others):
+        nothing = jnp.zeros((len(c.anchors),), c.anchors.dtype)
         return nothing, nothing, nothing
-    order, classes = _by_class(labels, where)
-    x = selected_rows(embeddings, None)[order]
+    if c.by_label:
+        order, pairs = _by_class(c.labels[0], c.where)
+        x = y = c.anchors[order]
+    else:
+        order = jnp.arange(len(c.anchors))
+        x, y, pairs = _padded(c.anchors), _padded(c.others), _by_masks(c.found)
     # Counts up to n, and sums of as many losses, are beyond half precision.
-    (d,) = distances.widen(distance(x, x))
-    losses, terms, active = _sums((soft, negatives), d, jnp.asarray(margin, d.dtype), classes)
+    (d,) = distances.widen(distance(x, y))
+    losses, terms, active = _sums((soft, negatives), d, jnp.asarray(margin, d.dtype), pairs)
     # NaN may come from entries of no triplet; of the triplets, it leaves unknown which are active.
     losses = jnp.where(terms > 0, losses, 0)
     active = jnp.where(jnp.isnan(losses), lax.stop_gradient(losses), active)
-    losses, terms, active = (jnp.zeros(labels.shape, d.dtype).at[order].add(x) for x in (losses, terms, active))
+    sums = (each[: len(order)] for each in (losses, terms, active))
+    losses, terms, active = (jnp.zeros((len(c.anchors),), d.dtype).at[order].add(each) for each in sums)
     return losses, terms, active
 
 
 @struct.dataclass
 class _Classes:
-    """Where the class of each item of the sorted batch begins and ends, int32 [n]; and how many items take part."""
+    """The pairs of a batch sorted by class: where each item's class begins and ends; the first `count` take part."""
 
+    row: jax.Array
     start: jax.Array
     stop: jax.Array
     count: jax.Array
+
+    def negative(self, column):
+        return ((column < self.start[:, None]) | (column >= self.stop[:, None])) & (column < self.count[:, None])
+
+    def before(self):
+        """The column before each row's first positive; and the largest number of positives."""
+        return self.start - 1, jnp.max(self.stop - self.start) - 1
+
+    def following(self, last):
+        """Each row's next positive column after `last`, and whether there is one."""
+        at = last + 1 + (last + 1 == self.row)
+        return at, at < self.stop
+
+
+@struct.dataclass
+class _Masks:
+    """Any pairs: masks bool [n, m]."""
+
+    positive: jax.Array
+    negatives: jax.Array
+
+    def negative(self, column):
+        return self.negatives
+
+    def before(self):
+        counts = jnp.sum(self.positive, axis=1, dtype=jnp.int32)
+        return jnp.full(counts.shape, -1, jnp.int32), jnp.max(counts)
+
+    def following(self, last):
+        left = self.positive & (columns(self.positive) > last[:, None])
+        return first(left), jnp.any(left, axis=1)
 
 
 def _by_class(labels, where):
@@ -103,13 +121,25 @@ def _by_class(labels, where):
     start = lax.cummax(jnp.where(begins, place, 0))
     ends = jnp.roll(begins, -1).at[-1].set(True)
     stop = lax.cummin(jnp.where(ends, place + 1, len(order)), reverse=True)
-    return order, _Classes(start=start, stop=jnp.where(place < count, stop, start), count=count)
+    stop = jnp.where(place < count, stop, start)
+    return order, _Classes(row=place, start=start, stop=stop, count=jnp.full_like(place, count))
+
+
+def _by_masks(found):
+    """The pairs as masks of rows and columns padded to a multiple; anchors without negatives have no triplets."""
+    margins = [(0, -size % _MULTIPLE) for size in found.positive.shape]
+    positive = found.positive & jnp.any(found.negative, axis=1, keepdims=True)
+    return _Masks(positive=jnp.pad(positive, margins), negatives=jnp.pad(found.negative, margins))
+
+
+def _padded(x):
+    return jnp.pad(x, ((0, -len(x) % _MULTIPLE), (0, 0)), mode="edge")
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sums(rule, d, margin, classes):
-    """Distances [n, n] of the sorted batch -> losses, triplets and active triplets of each anchor, float [n]."""
-    return _scan(rule, d, margin, classes)[0]
+def _sums(rule, d, margin, pairs):
+    """Distances [n, m] of padded sets -> losses, triplets and active triplets of each anchor, float [n]."""
+    return _scan(rule, d, margin, pairs)[0]
 
 
 @_sums.defjvp
@@ -121,46 +151,45 @@ def _sums_jvp(rule, primals, tangents):
     return sums, (dot, jnp.zeros_like(dot), jnp.zeros_like(dot))
 
 
-def _scan(rule, d, margin, classes):
-    """The three sums [n] of each anchor, and the derivative [n, n] of its losses by its distances."""
-    n = len(d)
-    rows = 1 << max(min(_BLOCK // n, _MULTIPLE).bit_length() - 1, 0)
-    blocks = (d, jnp.arange(n, dtype=jnp.int32), classes.start, classes.stop)
-    blocks = jax.tree.map(lambda x: x.reshape(n // rows, rows, *x.shape[1:]), blocks)
-    sums, slopes = lax.map(lambda block: _scan_block(rule, *block, margin=margin, count=classes.count), blocks)
-    return jax.tree.map(lambda x: x.reshape(n), sums), slopes.reshape(n, n)
+def _scan(rule, d, margin, pairs):
+    """The three sums [n] of each anchor, and the derivative [n, m] of its losses by its distances."""
+    rows = 1 << max(min(_BLOCK // d.shape[1], _MULTIPLE).bit_length() - 1, 0)
+    blocks = jax.tree.map(lambda x: x.reshape(len(d) // rows, rows, *x.shape[1:]), (d, pairs))
+    sums, slopes = lax.map(lambda block: _scan_block(rule, *block, margin=margin), blocks)
+    return jax.tree.map(lambda x: x.reshape(len(d)), sums), slopes.reshape(d.shape)
 
 
-def _scan_block(rule, d, row, start, stop, margin, count):
-    """`_scan` for a block of anchors: d [r, n]; row, start and stop [r]."""
+def _scan_block(rule, d, pairs, margin):
+    """`_scan` for a block of anchors: d [r, m]."""
     soft, negatives = rule
-    column = lax.broadcasted_iota(jnp.int32, d.shape, 1)
-    is_negative = ((column < start[:, None]) | (column >= stop[:, None])) & (column < count)
+    column = columns(d)
+    is_negative = pairs.negative(column)
     far = jnp.where(is_negative, d, jnp.inf)
     choose = _chooser(negatives, far, is_negative)
     at_most = d.shape[1] - 1
+    before, most = pairs.before()
 
     def step(state):
-        slot, values, terms, active, slopes = state
-        gaps, columns = [], []
-        for at in (start + slot + s for s in range(_SLOTS)):
-            is_positive = (at < stop) & (at != row)
-            near = jnp.take_along_axis(d, jnp.minimum(at, at_most)[:, None], axis=1)
+        slot, last, values, terms, active, slopes = state
+        gaps, places = [], []
+        for _ in range(_SLOTS):
+            last, is_positive = pairs.following(last)
+            near = jnp.take_along_axis(d, jnp.minimum(last, at_most)[:, None], axis=1)
             chosen, found = choose(near)
             # The difference first: next to distances of 1e8, a margin added to one of them is lost.
             gaps.append(jnp.where(is_positive[:, None], near, -jnp.inf) - chosen + margin)
-            columns.append(at[:, None])
+            places.append(last[:, None])
             terms += jnp.where(is_positive, found, 0)
             active += _count(gaps[-1] > 0)
         value, slope = _soft(gaps) if soft else _hinge(gaps)
-        for at, s in zip(columns, slope, strict=True):
+        for at, s in zip(places, slope, strict=True):
             total = _count(s) if s.dtype == bool else jnp.sum(s, axis=1)
             slopes += jnp.where(column == at, total[:, None], -s.astype(d.dtype))
-        return slot + _SLOTS, values + value, terms, active, slopes
+        return slot + _SLOTS, last, values + value, terms, active, slopes
 
     zeros = jnp.zeros_like(d)
-    start_state = vary_like(d, (jnp.int32(0), zeros, zeros[:, 0], zeros[:, 0], zeros))
-    _, values, terms, active, slopes = lax.while_loop(lambda x: x[0] < jnp.max(stop - start), step, start_state)
+    start = vary_like(d, (jnp.int32(0), before, zeros, zeros[:, 0], zeros[:, 0], zeros))
+    _, _, values, terms, active, slopes = lax.while_loop(lambda x: x[0] < most, step, start)
     return (jnp.sum(values, axis=1), terms, active), slopes
 
 
@@ -187,7 +216,7 @@ def _chooser(negatives, far, is_negative):
     if negatives == "all":
         count = _count(is_negative)
         return lambda near: (far, count)
-    column = lax.broadcasted_iota(jnp.int32, far.shape, 1)
+    column = columns(far)
     farthest_of_all = farthest(far, is_negative)[:, None]
 
     def choose(near):

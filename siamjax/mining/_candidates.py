@@ -10,7 +10,7 @@ from flax import struct
 from jax import lax
 
 from siamjax.distances import widen
-from siamjax.labels import identities, taking_part
+from siamjax.labels import identities, lasting_identities, taking_part
 from siamjax.rows import columns, first, pick, vary_like
 from siamjax.types import Array, Scalar
 
@@ -79,23 +79,27 @@ class Triplets:
 Labels = Array | Candidates | Pairs  # identities int [n], or which pairs to choose from
 
 
-def candidates(labels: Array, *, where: Array | None = None) -> Candidates:
-    """All pairs of a batch, except an item with itself.
+def candidates(labels: Array, *, others: Array | None = None, where: Array | None = None) -> Candidates:
+    """All pairs of a batch, except an item with itself; or all pairs of a batch and `others`.
 
     Args:
       labels: int [n].
-      where: bool [n], which items take part at all; None for all.
+      others: int [m], labels of what the batch is compared with, such as a second tower; None for the batch itself.
+      where: bool [n], which items of the batch take part at all; None for all.
 
     Returns:
-      `Candidates` [n, n].
+      `Candidates` [n, n], or [n, m].
 
     Raises:
-      ValueError: labels are not whole numbers, or `where` is not a mask.
+      ValueError: labels are not whole numbers, those of two sets do not fit JAX's integers, or `where` is not a mask.
     """
-    labels = identities(labels)
-    chex.assert_rank(labels, 1)
+    labels = identities(labels) if others is None else lasting_identities(labels)
+    columns = labels if others is None else lasting_identities(others, "others")
+    chex.assert_rank([labels, columns], 1)
     part = taking_part(where, labels.shape)
-    same = labels[:, None] == labels[None, :]
+    same = labels[:, None] == columns[None, :]
+    if others is not None:
+        return Candidates(positive=same & part[:, None], negative=~same & part[:, None])
     part = part[:, None] & part[None, :]
     return Candidates(positive=same & part & ~jnp.eye(len(labels), dtype=bool), negative=~same & part)
 

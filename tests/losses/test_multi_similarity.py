@@ -1,6 +1,5 @@
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from siamjax import distances, mining
 from siamjax.losses import multi_similarity
@@ -16,7 +15,8 @@ def test_mined_pairs_can_be_passed():
     assert mined != multi_similarity(EMBEDDINGS, LABELS)
 
 
-def test_epsilon_and_pairs_together_are_refused():
-    pairs = mining.multi_similarity(distances.pairwise_cosine(EMBEDDINGS, EMBEDDINGS), LABELS)
-    with pytest.raises(ValueError, match="epsilon= and pairs="):
-        multi_similarity(EMBEDDINGS, LABELS, epsilon=0.1, pairs=pairs)
+def test_given_pairs_are_mined_too():
+    found = mining.candidates(LABELS, where=jnp.arange(10) % 4 != 0)
+    mined = mining.multi_similarity(distances.pairwise_cosine(EMBEDDINGS, EMBEDDINGS), found, epsilon=0.05)
+    both = multi_similarity(EMBEDDINGS, None, epsilon=0.05, pairs=found)
+    np.testing.assert_allclose(both, multi_similarity(EMBEDDINGS, None, pairs=mined), rtol=1e-6)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from reference.softmax import negatives, positives
 
 
 def l1(a, b):
@@ -73,8 +74,7 @@ def balanced(values, same, balance):
 def on_all_pairs(pair_loss, embeddings, labels, where, balance):
     """`pair_loss(a, b, same)` over all ordered pairs of two different items."""
     values, kinds = [], []
-    for i, j in _pairs(where):
-        same = labels[i] == labels[j]
+    for i, j, same in _pairs(labels, where):
         values.append(pair_loss(embeddings[i], embeddings[j], same))
         kinds.append(same)
     return balanced(values, kinds, balance)
@@ -82,8 +82,8 @@ def on_all_pairs(pair_loss, embeddings, labels, where, balance):
 
 def batch_pairwise_sigmoid(embeddings, labels, where, t, b):
     total = 0.0
-    for i, j in _pairs(where):
-        total += pairwise_sigmoid(cosine(embeddings[i], embeddings[j]), labels[i] == labels[j], t, b)
+    for i, j, same in _pairs(labels, where):
+        total += pairwise_sigmoid(cosine(embeddings[i], embeddings[j]), same, t, b)
     return total / max(sum(where), 1)
 
 
@@ -93,11 +93,11 @@ def circle(embeddings, labels, where, m, gamma, weights_at=None):
     values = []
     for i in range(len(labels)):
         pull, push = [], []
-        for a, j in _pairs(where):
+        for a, j, same in _pairs(labels, where):
             if a != i:
                 continue
             s, now = cosine(embeddings[i], embeddings[j]), cosine(weights_at[i], weights_at[j])
-            if labels[i] == labels[j]:
+            if same:
                 pull.append(math.exp(-gamma * max(0.0, 1 + m - now) * (s - (1 - m))))
             else:
                 push.append(math.exp(gamma * max(0.0, now + m) * (s - m)))
@@ -119,5 +119,7 @@ def gradient(function, x, step=1e-6):
     return result
 
 
-def _pairs(where):
-    return [(i, j) for i in range(len(where)) for j in range(len(where)) if i != j and where[i] and where[j]]
+def _pairs(labels, where):
+    """All (anchor, other, same) that count."""
+    kinds = ((True, positives), (False, negatives))
+    return [(i, j, same) for i in range(len(labels)) for same, of in kinds for j in of(i, labels, where)]

@@ -13,13 +13,34 @@ def log_sum_exp(terms):
     return largest + math.log(sum(math.exp(term - largest) for term in terms))
 
 
+class Given:
+    """In place of labels: the pairs that count, as masks [n][m]. Column j is embedding `offset` + j: n + j, or j where
+    columns are the anchors themselves."""
+
+    def __init__(self, positive, negative, offset):
+        self.positive, self.negative, self.offset = positive, negative, offset
+
+    def __len__(self):
+        return len(self.positive)
+
+    def choose(self, mask, item, where):
+        if self.offset and item >= self.offset:
+            return [i for i in range(len(mask)) if where[i] and mask[i][item - self.offset]]
+        both = [j for j in range(len(mask[item])) if where[item] and (self.offset or (where[j] and j != item))]
+        return [self.offset + j for j in both if mask[item][j]]
+
+
 def positives(anchor, labels, where):
     """Other items of the anchor's class that take part; none if the anchor itself does not."""
+    if isinstance(labels, Given):
+        return labels.choose(labels.positive, anchor, where)
     items = [i for i in range(len(labels)) if i != anchor and where[i] and where[anchor]]
     return [i for i in items if labels[i] == labels[anchor]]
 
 
 def negatives(anchor, labels, where):
+    if isinstance(labels, Given):
+        return labels.choose(labels.negative, anchor, where)
     return [i for i in range(len(labels)) if where[i] and where[anchor] and labels[i] != labels[anchor]]
 
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from reference import softmax
 
 
 def squared(a, b):
@@ -97,12 +98,5 @@ def sums_of_anchors(triplets, n, margin, shape=hinge):
 
 def _anchors(embeddings, labels, where, distance):
     for a in range(len(labels)):
-        if not where[a]:
-            continue
-        others = [b for b in range(len(labels)) if b != a and where[b]]
-        values = {b: distance(embeddings[a], embeddings[b]) for b in others}
-        yield (
-            a,
-            [values[b] for b in others if labels[b] == labels[a]],
-            [values[b] for b in others if labels[b] != labels[a]],
-        )
+        near, far = softmax.positives(a, labels, where), softmax.negatives(a, labels, where)
+        yield a, *([distance(embeddings[a], embeddings[b]) for b in kind] for kind in (near, far))
