@@ -1,5 +1,6 @@
 """One choice in each row of a matrix, as losses and miners make it."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -27,6 +28,22 @@ def farthest(distances: jax.Array, mask: jax.Array) -> jax.Array:
 def first(mask: jax.Array) -> jax.Array:
     """int32 [n]: the first column of each row within `mask`; the last column where there is none."""
     return jnp.min(jnp.where(mask, columns(mask), mask.shape[1] - 1), axis=1, initial=mask.shape[1] - 1)
+
+
+def fold_columns(step: Callable[[T, jax.Array, jax.Array], T], state: T, mask: jax.Array) -> T:
+    """Calls state = step(state, column int32 [n], exists bool [n]) with every row's 1st column within `mask`, its 2nd
+    and so on, as often as the fullest row needs."""
+    column_of = columns(mask)
+
+    def body(_, carry):
+        last, state = carry
+        left = mask & (column_of > last[:, None])
+        column = first(left)
+        return column, step(state, column, pick(left, column))
+
+    steps = jnp.max(jnp.sum(mask, axis=1, dtype=jnp.int32), initial=0)
+    start = jnp.full(mask.shape[:1], -1, jnp.int32)
+    return lax.fori_loop(0, steps, body, vary_like(mask, (start, state)))[1]
 
 
 def pick(matrix: jax.Array, column: jax.Array) -> jax.Array:

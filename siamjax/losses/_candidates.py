@@ -28,6 +28,7 @@ class Compared:
       others: float [m, d]; `anchors` itself where a batch is compared with itself.
       labels: of anchors and others, int [n] and [m]; None where `pairs` takes their place.
       where: bool [n], the anchors that take part.
+      used: bool [n] and [m], the anchors and others in any pair that counts; by label, those that take part.
       found: the pairs that count, [n, m].
       within: whether the batch is compared with itself.
       by_label: whether `found` is as `labels` say: symmetric, and all that takes part is compared.
@@ -38,6 +39,7 @@ class Compared:
     others: jax.Array
     labels: tuple[Array, Array] | None
     where: Array
+    used: tuple[Array, Array]
     found: Candidates
     within: bool
     by_label: bool
@@ -79,14 +81,15 @@ def compare(
         found = candidates(labels, others=y_labels, where=where)
     else:
         found = _given(pairs, where, len(columns), within)
-    used = where if by_label else where & _any(found, 1)
-    if within:
-        used = used if by_label else used | (where & _any(found, 0))
-        anchors = compared = selected_rows(x, used)
+    if by_label:
+        used = where, where
     else:
-        anchors, compared = selected_rows(x, used), selected_rows(columns, _any(found, 0))
+        used = _any(found, 1), _any(found, 0)
+        used = (used[0] | used[1],) * 2 if within else used
+    anchors = selected_rows(x, used[0])
+    compared = anchors if within else selected_rows(columns, used[1])
     both = None if labels is None or pairs is not None else (labels, labels if y_labels is None else y_labels)
-    return Compared(anchors, compared, both, where, found, within, by_label, like)
+    return Compared(anchors, compared, both, where, used, found, within, by_label, like)
 
 
 def log_sum_exp(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -6,6 +6,9 @@ parameter; across devices they are whole on each, and the mean of their gradient
 gradient.
 """
 
+import functools
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from siamjax.labels import classes, taking_part
 from siamjax.losses._reduce import reduce, spoil
 from siamjax.losses._select import check_positive, selected_rows
 from siamjax.parallel import whole_batch
+from siamjax.rows import pick
 from siamjax.types import Array, PairwiseDistance, ReduceFn, Scalar
 
 
@@ -139,12 +143,7 @@ def arcface(
     Returns:
       float scalar, or per-item values [n]; 0 where no item takes part.
     """
-
-    def with_margin(x, w, cosine):
-        # The sine comes from the part of x at right angles to w: 1 − cos² would lose it where the two nearly agree.
-        sine = distances.euclidean(x, cosine[:, None] * w)
-        return jnp.where(cosine >= -jnp.cos(m), cosine * jnp.cos(m) - sine * jnp.sin(m), cosine - m * jnp.sin(m))
-
+    with_margin = functools.partial(_angular_margin, m=m)
     return _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn)
 
 
@@ -182,6 +181,88 @@ def cosface(
         return cosine - m
 
     return _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn)
+
+
+def sub_center_arcface(
+    embeddings: Array,
+    labels: Array,
+    centers: Array,
+    *,
+    m: Scalar = 0.5,
+    s: Scalar = 64.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
+    """Sub-centre ArcFace: `arcface` in which a class's cosine is that of the nearest of its k centres.
+
+    Deng, Guo, Liu, Gong, Zafeiriou: Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces
+    (2020), equation 3; https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf. Mislabelled items
+    gather about centres of their own.
+
+    Args:
+      embeddings: float [n, d], of any length (the formula takes the cosine).
+      labels: int [n], 0..c-1.
+      centers: float [c, k, d], of any length; the paper has k = 3.
+      m: margin, in radians, 0..π.
+      s: scale > 0.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+    """
+    chex.assert_rank(centers, 3)
+    with_margin = functools.partial(_angular_margin, m=m)
+    return _margin_softmax(embeddings, labels, centers, with_margin, s, where, axis_name, reduce_fn)
+
+
+def sphereface(
+    embeddings: Array,
+    labels: Array,
+    weights: Array,
+    *,
+    m: int = 4,
+    s: Scalar = 1.0,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
+    """SphereFace: cross-entropy of the softmax over s |x| cos θ_j, with s |x| ψ(θ_y) for the item's own class.
+
+    Liu, Wen, Yu, Li, Raj, Song: SphereFace: Deep Hypersphere Embedding for Face Recognition (2017), equation 7;
+    https://arxiv.org/abs/1704.08063. ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k + 1)π/m], which falls from 1 to
+    1 − 2m.
+
+    Args:
+      embeddings: float [n, d]; their length |x| counts.
+      labels: int [n], 0..c-1.
+      weights: float [c, d], one for each class, of any length.
+      m: factor of the angle, a whole number of 1 or more.
+      s: scale > 0.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the items that take part), `jnp.sum`, or None for per-item values.
+
+    Returns:
+      float scalar, or per-item values [n]; 0 where no item takes part.
+
+    Raises:
+      ValueError: `m` is not a whole number of 1 or more.
+    """
+    if m != int(m) or m < 1:
+        raise ValueError(f"m={m!r}: it multiplies an angle, and must be a whole number of 1 or more")
+
+    def with_margin(x, w, cosine):
+        # cos(mθ) is a polynomial of the cosine, Chebyshev's, whose gradient is finite everywhere.
+        before, of_multiple = jnp.ones_like(cosine), cosine
+        for _ in range(int(m) - 1):
+            before, of_multiple = of_multiple, 2 * cosine * of_multiple - before
+        k = sum((cosine < math.cos(i * math.pi / m)).astype(cosine.dtype) for i in range(1, int(m)))
+        return (1 - 2 * (k % 2)) * of_multiple - 2 * k
+
+    return _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn, of_length=True)
 
 
 def soft_triple(
@@ -247,14 +328,28 @@ def soft_triple_regularizer(centers: Array) -> jax.Array:
     return (jnp.sum(jnp.where(once, apart, 0)) / max(classes * k * (k - 1), 1)).astype(jnp.result_type(centers))
 
 
-def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn):
-    """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` replaces the item's own cos θ_y."""
-    x, labels, where, w, like = _whole_batch(axis_name, embeddings, labels, weights, where)
+def _angular_margin(x, w, cosine, m):
+    """cos(θ + m), and beyond θ = π − m, cos θ − m sin m."""
+    # The sine comes from the part of x at right angles to w: 1 − cos² would lose it where the two nearly agree.
+    sine = distances.euclidean(x, cosine[:, None] * w)
+    return jnp.where(cosine >= -jnp.cos(m), cosine * jnp.cos(m) - sine * jnp.sin(m), cosine - m * jnp.sin(m))
+
+
+def _margin_softmax(embeddings, labels, weights, with_margin, s, where, axis_name, reduce_fn, of_length: bool = False):
+    """Cross-entropy over s cos θ_j, where `with_margin(x, w_y, cos θ_y)` replaces the item's own cos θ_y; over
+    s |x| cos θ_j if `of_length`. Weights are [c, d], or [c, k, d], of which the nearest counts."""
+    centers = weights[:, None] if weights.ndim == 2 else weights
+    x, labels, where, _, like = _whole_batch(axis_name, embeddings, labels, centers[:, 0], where)
+    (w,) = distances.widen(centers.reshape(-1, centers.shape[-1]))
+    length = distances.euclidean(x, jnp.zeros_like(x))[:, None] if of_length else 1
     x, w = distances.unit(x), distances.unit(w)
-    cosines = distances.pairwise_dot(x, w)
-    own, w_own = _own_class(labels, cosines), w[labels]
+    cosines = distances.pairwise_dot(x, w).reshape(len(x), *centers.shape[:2])
+    nearest = jnp.argmax(cosines, axis=2)
+    own_center = labels * centers.shape[1] + pick(nearest, labels)
+    cosines, w_own = jnp.take_along_axis(cosines, nearest[:, :, None], axis=2)[:, :, 0], w[own_center]
+    own = _own_class(labels, cosines)
     target = with_margin(x, w_own, distances.dot(x, w_own))
-    values = _cross_entropy(s * jnp.where(own, target[:, None], cosines), own)
+    values = _cross_entropy(s * length * jnp.where(own, target[:, None], cosines), own)
     return _reduce_items(values, labels, where, reduce_fn, like)
 
 

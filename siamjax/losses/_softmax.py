@@ -1,4 +1,4 @@
-"""Batch losses in which a positive competes with other items in a softmax: N-pair, NT-Xent, InfoNCE, SupCon."""
+"""Batch losses in which a positive competes with other items in a softmax: N-pair, NT-Xent, InfoNCE, SupCon, NCA."""
 
 import chex
 import jax
@@ -197,6 +197,45 @@ def supervised_contrastive(
     total, _ = log_sum_exp(logits, c.found.positive | c.found.negative)
     mean = masked_mean(logits, c.found.positive)
     return reduce(total - mean, jnp.any(c.found.positive, axis=1), reduce_fn, c.like)
+
+
+def nca(
+    embeddings: Array,
+    labels: Array | None,
+    *,
+    scale: Scalar = 1.0,
+    distance: PairwiseDistance = distances.pairwise_squared_euclidean,
+    others: Others | None = None,
+    pairs: PairMasks | None = None,
+    where: Array | None = None,
+    axis_name: str | None = None,
+    reduce_fn: ReduceFn = jnp.mean,
+) -> jax.Array:
+    """NCA: −log(Σ_p exp(−s d_ap) / Σ_{i≠a} exp(−s d_ai)) for each anchor, scale s.
+
+    Goldberger, Roweis, Hinton, Salakhutdinov: Neighbourhood Components Analysis (2004), the form that maximises the
+    probability of correct classification, section 2; https://www.cs.toronto.edu/~hinton/absps/nca.pdf. One near
+    positive suffices, so that a class need not collapse to one point.
+
+    Args:
+      embeddings: float [n, d], not normalised here, nor in the paper.
+      labels: int [n], identities; None with `pairs`.
+      scale: s > 0, a number or a learned scalar.
+      distance: function of [n, d] and [m, d] to all-pairs distances d [n, m].
+      others: optional (embeddings [m, d], labels [m]) to take positives and negatives from: a second tower, a memory.
+      pairs: optional masks bool [n, m], (positive, negative), instead of labels: which pairs count.
+      where: optional bool [n], the items that take part.
+      axis_name: the device axis over which the batch is split, if it is.
+      reduce_fn: `jnp.mean` (over the anchors that have a positive), `jnp.sum`, or None for per-anchor values.
+
+    Returns:
+      float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
+    """
+    c = compare(embeddings, labels, others, pairs, where, axis_name)
+    logits = -scale * distance(c.anchors, c.others)
+    near, has_positive = log_sum_exp(logits, c.found.positive)
+    rest, has_negative = log_sum_exp(logits, c.found.negative)
+    return reduce(_softplus(rest - near, has_negative), has_positive, reduce_fn, c.like)
 
 
 def _each_positive(logits, found, reduce_fn, like):

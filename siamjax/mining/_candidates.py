@@ -11,7 +11,7 @@ from jax import lax
 
 from siamjax.distances import widen
 from siamjax.labels import identities, lasting_identities, taking_part
-from siamjax.rows import columns, first, pick, vary_like
+from siamjax.rows import fold_columns, pick
 from siamjax.types import Array, Scalar
 
 S = TypeVar("S")
@@ -126,19 +126,7 @@ def fold_positives(step: Callable[[S, jax.Array, jax.Array], S], state: S, found
     of size n·m·m. (On the CPU a sort of the rows costs as much as some hundred steps.)
     """
     # Anchors without negatives are in no triplet, so that a batch of one class takes no steps at all.
-    positive = found.positive & jnp.any(found.negative, axis=1, keepdims=True)
-    column_of = columns(positive)
-
-    def body(_, carry):
-        last, state = carry
-        left = positive & (column_of > last[:, None])
-        column = first(left)
-        exists = pick(left, column)
-        return column, step(state, column, exists)
-
-    steps = jnp.max(jnp.sum(positive, axis=1, dtype=jnp.int32), initial=0)
-    start = jnp.full(positive.shape[:1], -1, jnp.int32)
-    return lax.fori_loop(0, steps, body, vary_like(found.positive, (start, state)))[1]
+    return fold_columns(step, state, found.positive & jnp.any(found.negative, axis=1, keepdims=True))
 
 
 def active_share(distances: jax.Array, found: Candidates, margin: Scalar) -> jax.Array:

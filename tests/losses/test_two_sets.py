@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from losses import test_all_pairs, test_batch_triplet, test_softmax_properties
+from reference import decoupled, margin, ranking
+from reference import mining as mining_oracle
 from reference.pair import mean
 from reference.softmax import Given
 
+from siamjax import losses
 from siamjax.training.objectives import BATCH_LOSSES
 
 RNG = np.random.default_rng(4)
@@ -36,17 +39,54 @@ CASES |= {
 CASES["circle"] = test_all_pairs.LOSSES["circle"]
 
 
-def ways(loss):
-    """Three ways to say what is compared with what: functions of (x, y), and the pairs of the oracle."""
+def case(loss, oracle, of_terms=True, **options):
+    oracle = functools.partial(oracle, **options)
+    return functools.partial(loss, **options), mean_of_terms(oracle) if of_terms else oracle
+
+
+# Those that no other file tests.
+NEW = {
+    "margin": case(losses.margin, margin.margin, alpha=0.3, beta=1.5, active_only=True),
+    "margin_of_all": case(losses.margin, margin.margin, alpha=0.3, beta=1.5, active_only=False),
+    "tuplet_margin": case(losses.tuplet_margin, margin.tuplet_margin, m=0.2, s=7.0),
+    "intra_pair_variance": case(
+        losses.intra_pair_variance, margin.intra_pair_variance, False, pos_eps=0.05, neg_eps=0.02, balance=0.3
+    ),
+    "fast_ap": case(losses.fast_ap, ranking.fast_ap, bins=7),
+    "smooth_ap": case(losses.smooth_ap, ranking.smooth_ap, temperature=0.2),
+    "histogram": case(losses.histogram, ranking.histogram, False, bins=9),
+    "decoupled_contrastive": case(
+        losses.decoupled_contrastive, decoupled.decoupled_contrastive, temperature=0.3, sigma=None
+    ),
+    "decoupled_contrastive_weighted": case(
+        losses.decoupled_contrastive, decoupled.decoupled_contrastive, temperature=0.3, sigma=0.6
+    ),
+    "nca": case(losses.nca, decoupled.nca, scale=1.3),
+    "ge2e": case(losses.ge2e, decoupled.ge2e, w=6.0, b=-2.0, contrast=False),
+    "ge2e_contrast": case(losses.ge2e, decoupled.ge2e, w=6.0, b=-2.0, contrast=True),
+    "vicreg": case(losses.vicreg, decoupled.vicreg, False, invariance=3.0, variance=2.0, covariance=1.5, epsilon=1e-3),
+}
+CASES |= NEW
+
+
+def ways(name):
+    """Three or four ways to say what is compared with what: functions of (x, y), and the pairs of the oracle."""
+    loss = CASES[name][0]
     n = len(X)
     within = Given(SAME[:, :n] & COUNTS[:, :n], ~SAME[:, :n] & COUNTS[:, :n], 0)
     across = Given(SAME & COUNTS, ~SAME & COUNTS, n)
     same = LABELS[:, None] == OTHER_LABELS
-    return (
-        (lambda x, y: loss(x, LABELS, others=(y, OTHER_LABELS), where=WHERE), Given(same, ~same, n)),
+    alone = (
+        [(lambda x, y: loss(x, LABELS, where=WHERE), Given(*mining_oracle.masks(LABELS), 0, LABELS))]
+        if name in NEW
+        else []
+    )
+    return [
+        *alone,
+        (lambda x, y: loss(x, LABELS, others=(y, OTHER_LABELS), where=WHERE), Given(same, ~same, n, OTHER_LABELS)),
         (lambda x, y: loss(x, None, pairs=(within.positive, within.negative), where=WHERE), within),
         (lambda x, y: loss(x, None, others=(y, None), pairs=(across.positive, across.negative), where=WHERE), across),
-    )
+    ]
 
 
 def test_all_batch_losses_are_here():
@@ -56,8 +96,8 @@ def test_all_batch_losses_are_here():
 
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient_equal_the_loop(name):
-    loss, oracle = CASES[name]
-    every = ways(loss)
+    oracle = CASES[name][1]
+    every = ways(name)
     directions = [np.random.default_rng(seed).normal(size=(14, 3)) for seed in range(2)]
     # Compiled in haste, for there are many.
     compiled = jax.jit(
@@ -77,4 +117,8 @@ def test_value_and_gradient_equal_the_loop(name):
         oracle_at = functools.partial(oracle, weights_at=points) if name == "circle" else oracle
         for direction in directions:
             up, down = (oracle_at(points + step * direction, given, WHERE) for step in (1e-6, -1e-6))
-            np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-6, rtol=1e-5, atol=1e-8)
+            np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
+    for points in (np.zeros((14, 3)), np.full((14, 3), 0.7), 1e4 * points, 1e-6 * points):
+        with jax.enable_x64(True):
+            values = compiled(jnp.asarray(points[:6]), jnp.asarray(points[6:]))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values))

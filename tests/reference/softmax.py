@@ -15,10 +15,10 @@ def log_sum_exp(terms):
 
 class Given:
     """In place of labels: the pairs that count, as masks [n][m]. Column j is embedding `offset` + j: n + j, or j where
-    columns are the anchors themselves."""
+    columns are the anchors themselves. `classes` are the labels of the columns, if they have any."""
 
-    def __init__(self, positive, negative, offset):
-        self.positive, self.negative, self.offset = positive, negative, offset
+    def __init__(self, positive, negative, offset, classes=None):
+        self.positive, self.negative, self.offset, self.classes = positive, negative, offset, classes
 
     def __len__(self):
         return len(self.positive)
