@@ -128,7 +128,7 @@ def histogram(
 
 
 def _histogram(place, mask, bins):
-    """Each row's histogram [n, bins + 1] of its places 0..bins [n, m] within `mask`, each shared by the nodes about it."""
+    """Histogram [n, bins + 1] of each row's places 0..bins within `mask`, each shared by the nodes next to it."""
     place = jnp.where(mask, place, 0)
     node = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)), 0, bins - 1).astype(jnp.int32)
     rows, upper = jnp.arange(len(place))[:, None], jnp.where(mask, place - node, 0)
@@ -163,4 +163,4 @@ def _ranks(scores, positive, negative):
         slope = jnp.where(other, slope, -jnp.sum(slope, axis=1, keepdims=True))
         return total + jnp.where(exists, rank_positive / rank, 0), slopes + jnp.where(exists[:, None], slope, 0)
 
-    return fold_columns(step, (jnp.zeros_like(scores[:, 0]), jnp.zeros_like(scores)), positive)
+    return fold_columns(step, (jnp.zeros_like(scores, shape=len(scores)), jnp.zeros_like(scores)), positive)

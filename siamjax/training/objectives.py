@@ -49,6 +49,7 @@ def loss_options() -> dict[str, dict[str, Any]]:
     found = {name: options(loss) for name, loss in (BATCH_LOSSES | PROXY_LOSSES | PAIR_LOSSES).items()}
     found = {name: own | of_pairs.get(name, {}) for name, own in found.items()}
     found["soft_triple"] |= {"per_class": 10}  # centres of a class
+    found["sub_center_arcface"] |= {"per_class": 3}
     return found
 
 

@@ -172,6 +172,7 @@ def test_weights_are_refused_as_a_mask(name):
 
 # What is lost where only one kind of pair exists; all other batch losses give 0 there.
 ON_EACH_KIND = {*(name for name in ON_BATCHES if name.startswith("batch_")), "multi_similarity", "ranked_list"}
+ON_EACH_KIND |= {"intra_pair_variance", "vicreg"}
 ON_EACH_KIND -= {"batch_all_triplet", "batch_hard_triplet"}
 
 

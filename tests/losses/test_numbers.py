@@ -12,10 +12,11 @@ from siamjax import distances, losses
 BATCH = (
     *(name for name in losses.__all__ if name.startswith("batch_") or name.endswith(("_triplet", "_structure"))),
     *("angular", "angular_n_pair", "info_nce", "n_pair", "ntxent", "ranked_list"),
-    *("multi_similarity", "supervised_contrastive"),
+    *("multi_similarity", "supervised_contrastive", "margin", "tuplet_margin", "intra_pair_variance", "fast_ap"),
+    *("smooth_ap", "decoupled_contrastive", "ge2e", "nca"),
 )
 PAIR = ("contrastive", "double_margin_contrastive", "exponential_contrastive", "linear_contrastive", "pairwise_sigmoid")
-PROXY = ("arcface", "cosface", "proxy_anchor", "proxy_nca", "soft_triple")
+PROXY = ("arcface", "cosface", "proxy_anchor", "proxy_nca", "soft_triple", "sphereface", "sub_center_arcface")
 LOGITS = ("binary_cross_entropy", "balanced_binary_cross_entropy")
 
 
@@ -32,7 +33,7 @@ def on_numbers(name, x, labels, where=None, **options):
 
 def on_points(name, x, labels, **options):
     points = jax.lax.stop_gradient(x[len(x) // 2 :, ::-1])
-    points = points.reshape(-1, 2, x.shape[1]) if name == "soft_triple" else points
+    points = points.reshape(-1, 2, x.shape[1]) if name in ("soft_triple", "sub_center_arcface") else points
     return getattr(losses, name)(x, labels, points, **options)
 
 
@@ -45,6 +46,8 @@ CALLS = {
     ),
     "circle": functools.partial(losses.circle, gamma=300.0),
     "cosine_embedding": lambda x, labels, **options: losses.cosine_embedding(x, x[:, ::-1], labels % 2, **options),
+    "histogram": lambda x, labels, where=None, reduce_fn=jnp.mean: losses.histogram(x, labels, where=where),
+    "vicreg": lambda x, labels, where=None, reduce_fn=jnp.mean: losses.vicreg(x, labels, where=where),
     "n_pair_mc": lambda x, labels, **options: losses.n_pair_mc(x, x[:, ::-1], **options),
     "pairwise_snr_distance": lambda x, labels, where=None, reduce_fn=jnp.mean: whole(
         losses.pairwise_snr_distance(*chosen(where, x, x[:, ::-1])), reduce_fn

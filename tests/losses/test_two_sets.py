@@ -118,7 +118,7 @@ def test_value_and_gradient_equal_the_loop(name):
         for direction in directions:
             up, down = (oracle_at(points + step * direction, given, WHERE) for step in (1e-6, -1e-6))
             np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
-    for points in (np.zeros((14, 3)), np.full((14, 3), 0.7), 1e4 * points, 1e-6 * points):
+    for extreme in (np.zeros((14, 3)), np.full((14, 3), 0.7), 1e4 * points, 1e-6 * points):
         with jax.enable_x64(True):
-            values = compiled(jnp.asarray(points[:6]), jnp.asarray(points[6:]))
+            values = compiled(jnp.asarray(extreme[:6]), jnp.asarray(extreme[6:]))
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values))
