@@ -186,3 +186,86 @@ def test_variants_are_separate_identities_with_the_same_images():
     np.testing.assert_array_equal(group[batch.item], batch.group)
     few = sampling.identities(jax.random.key(1), index, count=2, per_identity=2, per_group=1)
     assert sorted(few.group[::2].tolist()) == [0, 1]
+
+
+NAMES = ["ada"] * 5 + ["bo"] * 2 + ["cy"] * 7 + ["di"] + ["ed"] * 4 + ["fa"] * 3
+
+
+def test_balanced_batches_of_any_labels_also_when_closed_over():
+    sampler = sampling.Balanced(NAMES, identities=3, per_identity=2)
+    draw = jax.jit(lambda key: sampler(key))
+    for key in KEYS[:9]:
+        drawn = draw(key)
+        assert drawn.item.shape == (6,) and len(set(np.asarray(drawn.item).tolist())) == 6
+        assert [sampler.names[label] for label in drawn.label] == [NAMES[item] for item in drawn.item]
+    many = jax.vmap(sampler)(jax.random.split(jax.random.key(5), 300)).item
+    assert set(np.asarray(many).ravel().tolist()) == set(range(len(NAMES)))
+    np.testing.assert_array_equal(sampler(KEYS[0]).item, draw(KEYS[0]).item)
+
+
+def test_balanced_batches_of_few_items_are_full():
+    # K items where an identity has them, all of it where not; and P as large as the data can fill.
+    sampler = sampling.Balanced([2**40, 2**40, 7, 7, 7, (1, "x")], identities=9, per_identity=3)
+    assert (sampler.identities, sampler.per_identity) == (2, 3)
+    for key in KEYS[:5]:
+        assert set(np.asarray(sampler(key).item).tolist()) == set(range(6))
+
+
+def test_balanced_batches_take_whole_groups():
+    labels, groups = np.arange(24) // 2, ["a", "b", "c"] * 8
+    groups = [groups[label] for label in labels]
+    sampler = sampling.Balanced(labels, identities=4, per_identity=2, groups=groups, per_group=4)
+    for key in KEYS[:5]:
+        assert len({groups[item] for item in sampler(key).item}) == 1
+
+
+def test_pairs_of_plain_labels():
+    sampler = sampling.Pairs(np.array(NAMES), count=8)
+    assert sampler.names == ("ada", "bo", "cy", "ed", "fa")  # "di" has a single item
+    draw = jax.jit(lambda key: sampler(key))
+    for key in KEYS[:9]:
+        drawn = jax.tree.map(np.asarray, draw(key))
+        first, second = ([NAMES[item] for item in half] for half in np.split(drawn.item, 2))
+        assert [a == b for a, b in zip(first, second, strict=True)] == [True, False] * 4
+        assert np.all(np.subtract(*np.split(drawn.item, 2)) != 0) and "di" not in first + second
+        assert [sampler.names[label] for label in drawn.label] == first + second
+
+
+def test_triplets_of_plain_labels():
+    sampler = sampling.Triplets(NAMES, count=10)
+    draw, met = jax.jit(lambda key: sampler(key)), collections.Counter()
+    for key in KEYS:
+        drawn = jax.tree.map(np.asarray, draw(key))
+        parts = [[NAMES[item] for item in third] for third in np.split(drawn.item, 3)]
+        anchors, positives, _ = np.split(drawn.item, 3)
+        assert parts[0] == parts[1] and np.all(anchors != positives)
+        assert all(a != n for a, n in zip(parts[0], parts[2], strict=True))
+        assert [sampler.names[label] for label in drawn.label] == parts[0] + parts[1] + parts[2]
+        met.update(parts[0])
+    assert set(met) == set(NAMES) - {"di"} and min(met.values()) > 30  # 60 each, on average
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: sampling.Balanced([1, 1, 2, 2], identities=1, per_identity=2),
+            "identities=1, per_identity=2:",
+        ),
+        (lambda: sampling.Balanced([1, 2, 3], identities=2, per_identity=2), "no identity has two images"),
+        (lambda: sampling.Balanced([1, 1, 1], identities=2, per_identity=2), "a single identity"),
+        (
+            lambda: sampling.Balanced([1, 1, 2], identities=2, per_identity=2, groups=["a"]),
+            "groups: found 1, expected 3",
+        ),
+        (lambda: sampling.Pairs([1, 1, 2, 2], count=2, groups="abaa"), "groups: an identity is in two groups"),
+        (lambda: sampling.Pairs([1, 1, 2, 2], count=2, groups="aabb"), "in every group, or across_groups=True"),
+        (lambda: sampling.Pairs([1, 2, 3], count=2), "labels: no identity has 2 items"),
+        (lambda: sampling.Pairs([1, 1, 2, 2], count=0), "count=0"),
+        (lambda: sampling.Triplets([1, 2, 3], count=2), "no identity has two images"),
+        (lambda: sampling.Triplets([], count=2), "labels: found none"),
+    ],
+)
+def test_labels_that_give_no_batch_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -8,7 +8,7 @@ before all others, so that a loss of the choice is NaN, and makes `active_share`
 from siamjax.mining._candidates import Candidates, Pairs, Triplets, candidates
 from siamjax.mining._curriculum import easy_to_hard, limit_hardness
 from siamjax.mining._memory import Memory, init_memory, lookup, push
-from siamjax.mining._pairs import hardest_pairs, multi_similarity
+from siamjax.mining._pairs import easy_hard, hardest_pairs, multi_similarity
 from siamjax.mining._sampled import distance_weighted, random_triplets
 from siamjax.mining._triplets import angular, batch_easy, batch_hard, easy_positive, hardest_k, semi_hard
 
@@ -22,6 +22,7 @@ __all__ = [
     "batch_hard",
     "candidates",
     "distance_weighted",
+    "easy_hard",
     "easy_positive",
     "easy_to_hard",
     "hardest_k",

@@ -12,7 +12,7 @@ from reference import mining as mining_oracle
 from reference.pair import mean
 from reference.softmax import Given
 
-from siamjax import losses
+from siamjax import losses, mining
 from siamjax.training.objectives import BATCH_LOSSES
 
 RNG = np.random.default_rng(4)
@@ -122,3 +122,52 @@ def test_value_and_gradient_equal_the_loop(name):
         with jax.enable_x64(True):
             values = compiled(jnp.asarray(extreme[:6]), jnp.asarray(extreme[6:]))
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(values))
+
+
+def test_split_over_devices_equals_one_device():
+    """Both sets are split; the masks are of the whole batch."""
+    x, y = RNG.normal(size=(2, 16, 3)).astype(np.float32)
+    labels, other_labels = RNG.integers(0, 4, size=(2, 16))
+    same, where = labels[:, None] == other_labels, RNG.random(16) < 0.8
+
+    def loss(scale, x, y, labels, other_labels, where, axis_name=None):
+        given = {"where": where, "axis_name": axis_name}
+        by_label = losses.ntxent(scale * x, labels, others=(y, other_labels), **given)
+        return by_label, losses.batch_all_triplet(scale * x, None, others=(y, None), pairs=(same, ~same), **given)
+
+    def on_a_device(*shares):
+        return jax.lax.pmean(jax.jacrev(loss)(jnp.float32(0.7), *shares, axis_name="devices"), "devices")
+
+    arrays = x, y, labels, other_labels, where
+    each = jax.pmap(on_a_device, "devices")(*(array.reshape(8, 2, *array.shape[1:]) for array in arrays))
+    alone = jax.jit(jax.jacrev(loss))(jnp.float32(0.7), *arrays)
+    for got, expected in zip(each, alone, strict=True):
+        np.testing.assert_allclose(got, np.full(8, expected), rtol=1e-4)
+
+
+def test_a_memory_is_compared_with_by_its_lookup():
+    """Its empty slots, and an image's own copies, are neither positives nor negatives."""
+    items = np.arange(6) + 10
+    memory = mining.push(mining.init_memory(9, 3), Y[:4], OTHER_LABELS[:4], [10, 21, 22, 23])
+    found = mining.lookup(memory, LABELS, items)
+    stored = memory.embedding.at[4:].set(np.nan)  # whatever empty slots hold
+    loss = functools.partial(losses.ntxent, X, LABELS)
+    value = loss(others=(stored, memory.label), pairs=found)
+    same = LABELS[:, None] == OTHER_LABELS[:4]
+    other = np.ones((6, 4), bool)
+    other[0, 0] = False
+    np.testing.assert_allclose(value, loss(others=(Y[:4], None), pairs=(same & other, ~same & other)), rtol=1e-6)
+
+
+def test_what_does_not_fit_is_refused():
+    both = np.ones((6, 8), bool), np.zeros((6, 8), bool)
+    for given, message in (
+        ({"labels": None}, "labels=None: give labels, or pairs="),
+        ({"others": Y}, "others: found ndarray, expected"),
+        ({"others": (Y, None)}, "others: found no labels"),
+        ({"others": (Y, OTHER_LABELS + 2**40)}, "labels of others: found .*beyond JAX's"),
+        ({"pairs": both}, r"pairs: found a mask of shape \(6, 8\), expected \(6, 6\)"),
+        ({"others": (Y, None), "pairs": (both[0] / 2, both[1])}, "pairs: found float64, but it is a mask"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            losses.circle(X, **{"labels": LABELS, **given})

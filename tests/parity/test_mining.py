@@ -142,3 +142,38 @@ def test_distance_weighted_draws_with_their_weights():
     drawn = counts.any(axis=1)
     shares = [x[drawn] / x[drawn].sum(axis=1, keepdims=True) for x in (counts, their_counts)]
     np.testing.assert_allclose(*shares, atol=0.04)
+
+
+STRATEGIES = [(p, n) for p in ("easy", "hard", "semihard", "all") for n in ("easy", "hard", "semihard", "all")]
+STRATEGIES = [pair for pair in STRATEGIES if "semihard" not in pair or {"easy", "hard"} & set(pair)]
+
+
+def test_easy_hard_by_all_strategies():
+    def name(strategy):
+        return strategy.replace("semihard", "semi_hard")
+
+    @jax.jit
+    def mine(points):
+        d = distances.pairwise_euclidean(points, points)
+        ranges = {"positive_range": (0.5, 4.0), "negative_range": (2.0, 9.0)}
+        return [
+            [mining.easy_hard(d, LABELS, positives=name(p), negatives=name(n), **x) for x in ({}, ranges)]
+            for p, n in STRATEGIES
+        ]
+
+    with jax.enable_x64(True):
+        mined = jax.tree.map(np.asarray, mine(jnp.asarray(POINTS)))
+    allowed = {"allowed_pos_range": (0.5, 4.0), "allowed_neg_range": (2.0, 9.0)}
+    for (p, n), pair in zip(STRATEGIES, mined, strict=True):
+        for result, ranges in zip(pair, ({}, allowed), strict=True):
+            a1, near, a2, far = theirs(miners.BatchEasyHardMiner(p, n, distance=euclidean_distance(), **ranges))
+            assert set(zip(*np.nonzero(result.positive), strict=True)) == set(zip(a1, near, strict=True)), (p, n)
+            assert set(zip(*np.nonzero(result.negative), strict=True)) == set(zip(a2, far, strict=True)), (p, n)
+
+
+@pytest.mark.parametrize(
+    "p,n", [("semi_hard", "semi_hard"), ("all", "semi_hard"), ("semi_hard", "all"), ("soft", "easy")]
+)
+def test_strategies_that_do_not_go_together_are_refused(p, n):
+    with pytest.raises(ValueError, match="semi-hard ones|is not known; choose one of easy"):
+        mining.easy_hard(jnp.zeros((2, 2)), jnp.array([0, 0]), positives=p, negatives=n)

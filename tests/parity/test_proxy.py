@@ -89,3 +89,18 @@ def test_soft_triple(lam, delta, gamma):
     ours = functools.partial(losses.soft_triple, lam=lam, delta=delta, gamma=gamma)
     theirs = pml.SoftTripleLoss(CLASSES, DIMENSION, centers_per_class=CENTERS, la=lam, margin=delta, gamma=gamma)
     assert_equal_to(theirs, ours, "fc", RNG.normal(size=(CLASSES, CENTERS, DIMENSION)))
+
+
+@pytest.mark.parametrize("degrees,s", [(28.6, 64.0), (60.0, 8.0)])
+def test_sub_center_arcface(degrees, s):
+    ours = functools.partial(losses.sub_center_arcface, m=np.radians(degrees), s=s)
+    theirs = pml.SubCenterArcFaceLoss(
+        num_classes=CLASSES, embedding_size=DIMENSION, margin=degrees, scale=s, sub_centers=CENTERS
+    )
+    assert_equal_to(theirs, ours, points=RNG.normal(size=(CLASSES, CENTERS, DIMENSION)))
+
+
+@pytest.mark.parametrize("m,s", [(4, 1.0), (3, 2.0)])
+def test_sphereface(m, s):
+    ours = functools.partial(losses.sphereface, m=m, s=s)
+    assert_equal_to(pml.SphereFaceLoss(CLASSES, DIMENSION, margin=m, scale=s), ours)

@@ -57,10 +57,7 @@ class Drawn:
 
 def make_index(dataset: Dataset, weight: np.ndarray | None = None) -> Index:
     """The tables of `dataset`, as NumPy arrays; `weight` as in `Index`."""
-    image, images = _table(dataset.label)
-    group = dataset.group[image[:, 0]]
-    label, labels = _table(group)
-    return Index(image=image, images=images, label=label, labels=labels, group=group, weight=weight)
+    return index_of(dataset.label, dataset.group, weight)
 
 
 def with_variants(index: Index) -> Index:
@@ -93,6 +90,14 @@ def grid_index(groups: int, labels: int, images: int) -> Index:
         labels=np.full(groups, labels, np.int32),
         group=label // labels,
     )
+
+
+def index_of(label: np.ndarray, group: np.ndarray, weight: np.ndarray | None = None) -> Index:
+    """Tables of items whose int32 [n] labels and groups are numbered from 0; every number occurs."""
+    image, images = _table(label)
+    group = group[image[:, 0]]
+    label, labels = _table(group)
+    return Index(image=image, images=images, label=label, labels=labels, group=group, weight=weight)
 
 
 def _table(keys):
@@ -140,20 +145,20 @@ def pairs(key: jax.Array, index: Index, *, count: int, across_groups: bool, turn
     groups = index.labels.shape[0]
     order = jax.random.permutation(keys[0], groups)
     group = order[turn % groups]
-    slot = _below(keys[1], index.labels[group])
+    slot = below(keys[1], index.labels[group])
     first = index.label[group, slot]
     if across_groups:
-        other = _another(keys[2], first, jnp.full((count,), index.images.shape[0]))
+        other = another(keys[2], first, jnp.full((count,), index.images.shape[0]))
     else:
-        other = index.label[group, _another(keys[2], slot, index.labels[group])]
+        other = index.label[group, another(keys[2], slot, index.labels[group])]
     second = jnp.where(same, first, other)
-    first_slot = _below(keys[3], index.images[first])
+    first_slot = below(keys[3], index.images[first])
     second_slot = jnp.where(
-        same, _another(keys[4], first_slot, index.images[first]), _below(keys[5], index.images[second])
+        same, another(keys[4], first_slot, index.images[first]), below(keys[5], index.images[second])
     )
     label = jnp.concatenate([first, second])
     item = index.image[label, jnp.concatenate([first_slot, second_slot])]
-    return _drawn(index, item, label, keys[6], turns)
+    return make_drawn(index, item, label, keys[6], turns)
 
 
 def most_identities(index: Index, per_identity: int, per_group: int) -> int:
@@ -228,7 +233,7 @@ def identities(
         missing = jnp.arange(slots.shape[1])[None, :] >= images[:, None]
         present = jnp.argsort(missing.ravel(), stable=True)[: count * per_identity]
         item, label = item[present], label[present]
-    return _drawn(index, item, label, turn_key, turns)
+    return make_drawn(index, item, label, turn_key, turns)
 
 
 def _order(key, groups, weight):
@@ -238,7 +243,7 @@ def _order(key, groups, weight):
     return jnp.argsort(jnp.argsort(-jnp.log(weight) - jax.random.gumbel(key, (groups,))))
 
 
-def _drawn(index, item, label, turn_key, turns):
+def make_drawn(index: Index, item: jax.Array, label: jax.Array, turn_key: jax.Array, turns: int) -> Drawn:
     """The batch; all images of a group get the same rotation, so that it stays a group."""
     group = index.group[label]
     turn = None if turns == 1 else jax.random.randint(turn_key, index.labels.shape, 0, turns)[group]
@@ -253,11 +258,11 @@ def _random_order(key, counts, most):
     return jnp.argsort(jnp.where(rank < counts[:, None], draws, jnp.inf), axis=1)
 
 
-def _below(key, limit):
+def below(key: jax.Array, limit: jax.Array) -> jax.Array:
     """int32 [n] limits -> int32 [n] uniform draws from 0..limit-1."""
     return jax.random.randint(key, limit.shape, 0, limit)
 
 
-def _another(key, value, limit):
+def another(key: jax.Array, value: jax.Array, limit: jax.Array) -> jax.Array:
     """Uniform draws from 0..limit-1 that differ from `value`."""
-    return (value + 1 + _below(key, limit - 1)) % limit
+    return (value + 1 + below(key, limit - 1)) % limit
