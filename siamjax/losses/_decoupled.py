@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.losses._candidates import Others, PairMasks, compare, log_sum_exp
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import check_positive
 from siamjax.types import Array, ReduceFn, Scalar
 
 
@@ -43,6 +44,7 @@ def decoupled_contrastive(
     Returns:
       float scalar, or per-pair values [n, m], m = n without `others`; 0 where there is no such pair.
     """
+    check_positive(temperature=temperature, sigma=1 if sigma is None else sigma)
     c = compare(embeddings, labels, others, pairs, where, axis_name)
     cosine = 1 - distances.pairwise_cosine(c.anchors, c.others)
     rest, has_negative = log_sum_exp(cosine / temperature, c.found.negative)

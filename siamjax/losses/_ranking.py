@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from siamjax import distances
 from siamjax.losses._candidates import Others, PairMasks, compare
 from siamjax.losses._reduce import reduce
+from siamjax.losses._select import check_positive
 from siamjax.rows import columns, fold_columns, pick
 from siamjax.types import Array, ReduceFn, Scalar
 
@@ -41,6 +42,7 @@ def fast_ap(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
     """
+    check_positive(bins=bins)
     c = compare(embeddings, labels, others, pairs, where, axis_name)
     place = distances.pairwise_cosine(c.anchors, c.others) * (bins / 2)
     positive, negative = (_histogram(place, kind, bins) for kind in (c.found.positive, c.found.negative))
@@ -83,6 +85,7 @@ def smooth_ap(
     Returns:
       float scalar, or per-anchor values [n]; 0 where no anchor has a positive.
     """
+    check_positive(temperature=temperature)
     c = compare(embeddings, labels, others, pairs, where, axis_name)
     scores = (1 - distances.pairwise_cosine(c.anchors, c.others)) / temperature
     count = jnp.sum(c.found.positive, axis=1)
@@ -118,6 +121,7 @@ def histogram(
     Returns:
       float scalar in 0..1; 0 where there is no same pair, or no different one.
     """
+    check_positive(bins=bins)
     c = compare(embeddings, labels, others, pairs, where, axis_name)
     place = (2 - distances.pairwise_cosine(c.anchors, c.others)) * (bins / 2)
     positive, negative = (

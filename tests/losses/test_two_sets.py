@@ -130,10 +130,10 @@ def test_split_over_devices_equals_one_device():
     labels, other_labels = RNG.integers(0, 4, size=(2, 16))
     same, where = labels[:, None] == other_labels, RNG.random(16) < 0.8
 
-    def loss(scale, x, y, labels, other_labels, where, axis_name=None):
+    def loss(shift, x, y, labels, other_labels, where, axis_name=None):
         given = {"where": where, "axis_name": axis_name}
-        by_label = losses.ntxent(scale * x, labels, others=(y, other_labels), **given)
-        return by_label, losses.batch_all_triplet(scale * x, None, others=(y, None), pairs=(same, ~same), **given)
+        by_label = losses.ntxent(x + shift, labels, others=(y, other_labels), **given)
+        return by_label, losses.batch_all_triplet(x + shift, None, others=(y, None), pairs=(same, ~same), **given)
 
     def on_a_device(*shares):
         return jax.lax.pmean(jax.jacrev(loss)(jnp.float32(0.7), *shares, axis_name="devices"), "devices")
@@ -157,6 +157,17 @@ def test_a_memory_is_compared_with_by_its_lookup():
     other = np.ones((6, 4), bool)
     other[0, 0] = False
     np.testing.assert_allclose(value, loss(others=(Y[:4], None), pairs=(same & other, ~same & other)), rtol=1e-6)
+
+
+def test_options_that_must_be_above_0_are_refused_with_their_name():
+    for loss, option in (
+        (losses.smooth_ap, "temperature"),
+        (losses.fast_ap, "bins"),
+        (losses.histogram, "bins"),
+        (losses.decoupled_contrastive, "sigma"),
+    ):
+        with pytest.raises(ValueError, match=f"{option}=0 must be above 0"):
+            loss(X, LABELS, **{option: 0})
 
 
 def test_what_does_not_fit_is_refused():
