@@ -9,6 +9,10 @@ state is passed in and out:
     mined = mining.batch_hard(far, found)
     d_ap, d_an = mined.distances(far)
 
+or with any batch loss:
+
+    loss = losses.ntxent(embeddings, None, others=(memory.embedding, None), pairs=found)
+
 Images are identified by number, so that none is ever paired with itself: neither with the copy just pushed nor with one
 of an earlier epoch.
 """
