@@ -95,7 +95,7 @@ class DatabaseStore:
             # LanceDB raises RuntimeError for failures of the disk or the network, and for damaged files others, of its
             # own or of many lines.
             own = type(error).__module__ == "builtins" and not isinstance(error, RuntimeError)
-            if own and "\n" not in str(error):
+            if own and len(str(error).splitlines()) < 2:
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise OSError(f"the database {self._manifest.database} cannot be read or written ({reason})") from error
