@@ -17,7 +17,7 @@ import sys
 import traceback
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from siamjax import host
 
@@ -52,10 +52,15 @@ def parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         flags.FLAGS.workdir = WORKDIR.value or workdir
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError, ImportError, OSError) as error:
+        if not isinstance(CONFIG.value, ConfigDict):
+            raise TypeError("get_config() of the file given as --config must return a ConfigDict")
+    except Exception as error:  # Whatever a configuration file raises.
         settings = [argument for argument in argv if argument.startswith("--config.")]
-        given = f"given: {' '.join(settings)}; " if settings else ""
-        sys.exit(f"launch.py: {_line(error)} ({given}python launch.py --help explains)")
+        if given.config:
+            settings.insert(0, f"--config={given.config}")
+        about = f"given: {' '.join(settings)}; " if settings else ""
+        kind = "" if isinstance(error, (flags.Error, ValueError, OSError)) else f"{type(error).__name__}: "
+        sys.exit(f"launch.py: {kind}{_line(error)} ({about}python launch.py --help explains)")
     if rest[1:]:
         sys.exit(f"launch.py: unexpected argument {rest[1]!r}; a setting is given as --config.KEY=VALUE")
     return rest
@@ -101,5 +106,8 @@ def _line(error):
 
 
 if __name__ == "__main__":
-    host.tune()
-    app.run(main, flags_parser=parse)
+    try:
+        host.tune()
+        app.run(main, flags_parser=parse)
+    except KeyboardInterrupt:
+        _leave(130, "interrupted")

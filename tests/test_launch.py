@@ -211,6 +211,8 @@ def test_killed_runs_resume_bit_identically(finished, tmp_path):
         (["--config", "configs/absent.py"], ["configs/absent.py not found", "configs/quickstart.py"]),
         (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; choose another folder"]),
         (["--workdir=WORKDIR/broken"], ["broken/config.json is damaged", "another --workdir"]),
+        (["--config=WORKDIR/bad.py"], ["ZeroDivisionError: division by zero", "bad.py"]),
+        (["--config.optimizer.adamw.learning_rate=nan"], ["learning_rate=nan must be in (0, inf)"]),
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["'train'", "--config.KEY=VALUE"]),
         (["--config.encoder.name=resnet"], ["encoder.name='resnet'", "koch"]),
@@ -228,6 +230,7 @@ def test_killed_runs_resume_bit_identically(finished, tmp_path):
 )
 def test_a_mistake_is_reported_in_one_line(arguments, words, tmp_path):
     (tmp_path / "file").write_text("")
+    (tmp_path / "bad.py").write_text("1 / 0")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"seed": 0, "data": {')
     arguments = [argument.replace("WORKDIR", str(tmp_path)) for argument in arguments]

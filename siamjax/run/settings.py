@@ -161,8 +161,8 @@ def _evaluation():
 
 # Range of every numeric setting: an interval, with "(" or ")" at an excluded end. The first matching pattern applies.
 RANGES = {
-    "seed": "[0, inf)",
-    "*.seed": "[0, inf)",
+    "seed": "[0, 9223372036854775808)",  # JAX takes 63 bits
+    "*.seed": "[0, 9223372036854775808)",
     "data.size": "[1, inf)",
     "data.glyphs.joined": "[0, inf)",
     "data.glyphs.share": "[0, 1)",
