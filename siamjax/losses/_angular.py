@@ -52,8 +52,9 @@ def angular(
     c = compare(embeddings, labels, others, pairs, where, axis_name)
     t2 = math.tan(math.radians(alpha)) ** 2
     s = distances.pairwise_dot(c.anchors, c.others)
-    among = s if c.within else distances.pairwise_dot(c.others, c.others)
-    push, has_negative = pair_log_sum_exp(4 * t2 * s, 4 * t2 * among, c.labels, c.found)
+    x = 4 * t2 * s
+    y = x if c.within else 4 * t2 * distances.pairwise_dot(c.others, c.others)
+    push, has_negative = pair_log_sum_exp(x, y, c.labels, c.found)
     values = jnp.where(has_negative, jax.nn.softplus(push - 2 * (1 + t2) * s), 0)
     return reduce(values, c.found.positive, reduce_fn, c.like)
 

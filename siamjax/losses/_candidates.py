@@ -31,7 +31,6 @@ class Compared:
       used: bool [n] and [m], the anchors and others in any pair that counts; by label, those that take part.
       found: the pairs that count, [n, m].
       within: whether the batch is compared with itself.
-      by_label: whether `found` is as `labels` say: symmetric, and all that takes part is compared.
       like: the type of the result.
     """
 
@@ -42,7 +41,6 @@ class Compared:
     used: tuple[Array, Array]
     found: Candidates
     within: bool
-    by_label: bool
     like: Any
 
 
@@ -71,25 +69,24 @@ def compare(
     """
     chex.assert_rank(embeddings, 2)
     chex.assert_type(embeddings, float)
-    labels, y, y_labels = _checked(embeddings, labels, others, pairs)
+    own_labels, y, y_labels = _checked(embeddings, labels, others, pairs)
     where = taking_part(where, embeddings.shape[:1])
     like = jnp.result_type(embeddings, embeddings if y is None else y)
-    x, labels, where, y, y_labels = whole_batch(axis_name, embeddings, labels, where, y, y_labels)
-    within, by_label = others is None, others is None and pairs is None
+    x, own_labels, where, y, y_labels = whole_batch(axis_name, embeddings, own_labels, where, y, y_labels)
+    within = others is None
     columns = x if y is None else y
     if pairs is None:
-        found = candidates(labels, others=y_labels, where=where)
+        found = candidates(own_labels, others=y_labels, where=where)
     else:
         found = _given(pairs, where, len(columns), within)
-    if by_label:
-        used = where, where
-    else:
-        used = _any(found, 1), _any(found, 0)
-        used = (used[0] | used[1],) * 2 if within else used
+    used = _any(found, 1), _any(found, 0)
+    if within:
+        either = where if pairs is None else used[0] | used[1]
+        used = either, either
     anchors = selected_rows(x, used[0])
     compared = anchors if within else selected_rows(columns, used[1])
-    both = None if labels is None or pairs is not None else (labels, labels if y_labels is None else y_labels)
-    return Compared(anchors, compared, both, where, used, found, within, by_label, like)
+    both = None if pairs is not None else (own_labels, own_labels if y_labels is None else y_labels)
+    return Compared(anchors, compared, both, where, used, found, within, like)
 
 
 def log_sum_exp(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -104,7 +101,7 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask, values, 0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
 
 
-def _checked(embeddings, labels, others, pairs):
+def _checked(embeddings, labels, others, pairs) -> tuple[Any, Any, Any]:
     """Labels of the batch, and embeddings and labels of the others, each None where it is not needed."""
     if labels is None and pairs is None:
         raise ValueError("labels=None: give labels, or pairs= with the masks of positive and negative pairs")

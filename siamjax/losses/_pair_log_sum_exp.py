@@ -36,21 +36,23 @@ def pair_log_sum_exp(
     if not x.size:
         return jnp.zeros_like(x), pairs
     orders = tuple(map(jnp.argsort, labels)) if labels else tuple(map(jnp.arange, x.shape))
-    met = negative
+    of_y = None
     if labels is None or y is not x:
         # Of y, only the negatives of its anchors are looked at: its largest entries may be far beyond these.
-        met = _product(pairs.T.astype(jnp.float32), met.astype(jnp.float32)) > 0
-    return _pair_log_sum_exp(x, y, pairs, negative, met, orders), pairs
+        of_y = y, _product(pairs.T.astype(jnp.float32), negative.astype(jnp.float32)) > 0
+    return _pair_log_sum_exp(x, of_y, pairs, negative, orders), pairs
 
 
 @jax.custom_vjp
-def _pair_log_sum_exp(x, y, pairs, negative, met, orders):
-    return _forward(x, y, pairs, negative, met, orders)[0]
+def _pair_log_sum_exp(x, of_y, pairs, negative, orders):
+    """`of_y` is y and its mask, or None where these are x and `negative`, so that the sums are symmetric."""
+    return _forward(x, of_y, pairs, negative, orders)[0]
 
 
-def _forward(x, y, pairs, negative, met, orders):
+def _forward(x, of_y, pairs, negative, orders):
+    y, met = (x, negative) if of_y is None else of_y
     top, powers = _powers(x, negative)
-    top_y, powers_y = _powers(y, met)
+    top_y, powers_y = (top, powers) if of_y is None else _powers(y, met)
 
     def put_sums(i, j, sums):
         return _put(sums, i, j, _product(_rows(powers, i), _rows(powers_y, j).T))
@@ -71,25 +73,40 @@ def _forward(x, y, pairs, negative, met, orders):
         return _fold_blocks(put_logs, jnp.zeros_like(x), pairs, orders, _EXACT_BLOCK)
 
     logs = jnp.where(pairs, lax.cond(in_range, fast, exact), 0)
-    return logs, (x, y, pairs, negative, met, orders, sums, in_range)
+    return logs, (x, of_y, pairs, negative, orders, sums, in_range)
 
 
 def _backward(saved, cotangent):
-    x, y, pairs, negative, met, orders, sums, in_range = saved
+    x, of_y, pairs, negative, orders, sums, in_range = saved
     cotangent = jnp.where(pairs, cotangent, 0)
+    if of_y is None:
+        # x_a occurs in the sums of (a, p) and of (p, a), which are equal.
+        gradient, _ = _gradients(
+            x, (x, negative), pairs, negative, orders, sums, in_range, cotangent + cotangent.T, False
+        )
+        return gradient, None, None, None, None
+    gradient, of_other = _gradients(x, of_y, pairs, negative, orders, sums, in_range, cotangent, True)
+    return gradient, (of_other, None), None, None, None
+
+
+def _gradients(x, of_y, pairs, negative, orders, sums, in_range, cotangent, both):
+    """By x, and by y if `both`, otherwise None."""
+    y, met = of_y
+    start = jnp.zeros_like(x), jnp.zeros_like(y) if both else None
 
     def fast():
-        (_, powers), (_, powers_y) = _powers(x, negative), _powers(y, met)
+        _, powers = _powers(x, negative)
+        powers_y = _powers(y, met)[1] if both else powers
         weights = cotangent / jnp.where(pairs, sums, 1)
 
         def add(i, j, gradients):
             of_x, of_y = gradients
             block = _block(weights, i, j)
             of_x = of_x.at[i].add(_product(block, _rows(powers_y, j)), mode="drop")
-            return of_x, of_y.at[j].add(_product(block.T, _rows(powers, i)), mode="drop")
+            return of_x, of_y.at[j].add(_product(block.T, _rows(powers, i)), mode="drop") if both else None
 
-        of_x, of_y = _fold_blocks(add, (jnp.zeros_like(x), jnp.zeros_like(y)), pairs, orders, _BLOCK)
-        return of_x * powers, of_y * powers_y
+        of_x, of_y = _fold_blocks(add, start, pairs, orders, _BLOCK)
+        return of_x * powers, of_y * powers_y if both else None
 
     def exact():
         def add(i, j, gradients):
@@ -99,11 +116,11 @@ def _backward(saved, cotangent):
             shares = jax.nn.softmax(terms, axis=2, where=counts) * _block(cotangent, i, j)[:, :, None]
             shares = jnp.where(counts, shares, 0)
             of_x = of_x.at[i].add(jnp.sum(shares, axis=1), mode="drop")
-            return of_x, of_y.at[j].add(jnp.sum(shares, axis=0), mode="drop")
+            return of_x, of_y.at[j].add(jnp.sum(shares, axis=0), mode="drop") if both else None
 
-        return _fold_blocks(add, (jnp.zeros_like(x), jnp.zeros_like(y)), pairs, orders, _EXACT_BLOCK)
+        return _fold_blocks(add, start, pairs, orders, _EXACT_BLOCK)
 
-    return *lax.cond(in_range, fast, exact), None, None, None, None
+    return lax.cond(in_range, fast, exact)
 
 
 _pair_log_sum_exp.defvjp(_forward, _backward)

@@ -48,7 +48,7 @@ def sums_of_anchors(
     if not len(c.anchors) or not len(c.others):
         nothing = jnp.zeros((len(c.anchors),), c.anchors.dtype)
         return nothing, nothing, nothing
-    if c.by_label:
+    if c.within and c.labels is not None:
         order, pairs = _by_class(c.labels[0], c.where)
         x = y = c.anchors[order]
     else:

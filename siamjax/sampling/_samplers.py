@@ -5,6 +5,7 @@ drawn = sampler(jax.random.key(step))
 batch, identity = x[drawn.item], drawn.label
 """
 
+import dataclasses
 from collections.abc import Hashable, Sequence
 
 import jax
@@ -170,7 +171,7 @@ def _labelled(labels, groups, at_least=1):
         raise ValueError(f"labels: no identity has {at_least} items")
     kept, own = np.unique(label[item], return_inverse=True)
     index = index_of(own.astype(np.int32), np.unique(group[item], return_inverse=True)[1].astype(np.int32))
-    return index.replace(image=item[index.image]), tuple(names[number] for number in kept)
+    return dataclasses.replace(index, image=item[index.image]), tuple(names[number] for number in kept)
 
 
 def _numbered(labels):
