@@ -9,6 +9,8 @@ import pathlib
 import shutil
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -240,8 +242,10 @@ def _quiet():
     logging.disable(logging.ERROR)
     try:
         yield
-    except Exception:
-        gc.collect()
+    except Exception as error:
+        with warnings.catch_warnings(action="ignore"):  # Coroutines that it has not awaited.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
         time.sleep(0.05)  # Threads that still read report to an event loop that is closed.
         raise
     finally:
