@@ -11,7 +11,7 @@ def of(parts: Iterable[str | np.ndarray]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         text = isinstance(part, str)
-        content = part.encode() if text else memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+        content = part.encode() if text else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
         digest.update(f"{len(content)} {'' if text else f'{part.dtype} {list(part.shape)}'}\n".encode())
         digest.update(content)
     return digest.hexdigest()
