@@ -13,6 +13,7 @@ its configuration: training it again resumes it, and evaluating it needs no --co
 import argparse
 import os
 import pathlib
+import signal
 import sys
 import traceback
 
@@ -87,9 +88,13 @@ def main(_: object) -> None:
         if flags.FLAGS.verbosity > 0 or not expected:
             traceback.print_exc()
         _leave(1, _line(parallel.explain(error)))
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # The terminal has printed ^C.
-        _leave(130, "interrupted; the same command resumes from the latest checkpoint")
+
+
+def _interrupted(*_):
+    """Leaves at once: an exception raised in a function that JAX calls from C++ would be printed there and lost."""
+    shown = "\n\x1b[?25h" if sys.stderr.isatty() else ""  # The terminal has printed ^C, and the bar hides the cursor.
+    os.write(2, f"{shown}launch.py: interrupted; the same command resumes from the latest checkpoint\n".encode())
+    os._exit(130)
 
 
 def _leave(code, message):
@@ -106,8 +111,6 @@ def _line(error):
 
 
 if __name__ == "__main__":
-    try:
-        host.tune()
-        app.run(main, flags_parser=parse)
-    except KeyboardInterrupt:
-        _leave(130, "interrupted")
+    signal.signal(signal.SIGINT, _interrupted)
+    host.tune()
+    app.run(main, flags_parser=parse)
