@@ -104,6 +104,10 @@ class DatabaseStore:
         with self._reaching():
             return self._open().count_rows() if self._open() else 0
 
+    def dimension(self) -> int | None:
+        with self._reaching():
+            return self._open().schema.field("vector").type.list_size if self._open() else None
+
     def identities(self) -> dict[str, int]:
         if not len(self):
             return {}

@@ -16,6 +16,7 @@ from siamjax.gallery._manifest import Manifest, Part
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
 
 _WHOLE = 10_000  # images of a part from which on it is not merged with later ones
+_SCORES = 2**26  # of a block of queries, if all images are scored
 
 
 @dataclasses.dataclass
@@ -64,6 +65,9 @@ class FolderStore:
 
     def __len__(self) -> int:
         return len(self._images.numbers)
+
+    def dimension(self) -> int | None:
+        return self._images.embeddings.shape[1] if len(self) else None
 
     def identities(self) -> dict[str, int]:
         return _manifest.counted(self._images.columns["identity"])
@@ -115,6 +119,11 @@ class FolderStore:
         return [(identity, path) for identity, path in everything if identity in identities]
 
     def best(self, queries: np.ndarray, count: int) -> list[Found]:
+        together = max(1, min(1024, _SCORES // max(len(self), 1)))
+        blocks = [queries[start : start + together] for start in range(0, len(queries), together)]
+        return [found for block in blocks for found in self._best(block, count)]
+
+    def _best(self, queries, count):
         nearest = self._index.search(queries, count)
         if nearest is None:
             scores, everything = self._scorer.score_all(queries, self._images.embeddings), np.arange(len(self))

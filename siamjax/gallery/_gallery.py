@@ -1,4 +1,4 @@
-"""Who is this? Known identities in a folder, which new images are compared with."""
+"""Who is this? Known identities in a folder, which new images or vectors are compared with."""
 
 import collections
 import dataclasses
@@ -8,12 +8,14 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from siamjax import files
 from siamjax.gallery import _manifest, _own
 from siamjax.gallery._folder import FolderStore, missing
 from siamjax.gallery._manifest import Manifest
-from siamjax.gallery._types import Enrolled, Found, Identified, Match, Store
+from siamjax.gallery._types import Enrolled, Found, Identified, Match, Metric, Store
+from siamjax.gallery._vectors import Vectors
 
 if TYPE_CHECKING:
     from siamjax.network import Network
@@ -24,17 +26,17 @@ _AT_ONCE = 10_000  # images that are read at a time
 class Gallery:
     """The gallery in a folder: gallery.json, thumbnails, and a store of embeddings and names, see `Store`.
 
-    It is read when it is opened; `enroll` and `remove` change the folder and this object.
+    It is read when it is opened; `enroll` and `remove` change the folder and this object. A gallery of vectors, see
+    `of_vectors`, has no network, and methods of its own: `enroll_vectors`, `search_vectors` and `identify_vectors`.
 
     Attributes:
       folder: of the gallery.
-      network: the network that its images were embedded by.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        network: "Network | str | os.PathLike[str] | None" = None,
+        network: "Network | Vectors | str | os.PathLike[str] | None" = None,
         database: str | None = None,
         *,
         threshold: float | None = None,
@@ -45,11 +47,11 @@ class Gallery:
         Args:
           folder: of the gallery.
           network: as `Network.load` takes it, or a network. Needed for a new gallery; an existing one knows its own,
-            and is told here where that was moved.
+            and is told here where that was moved. One of vectors has none.
           database: of a new gallery, the address of a LanceDB database (a folder, or such as "s3://bucket/folder")
             for embeddings and names: for more than memory holds, or for several machines. All galleries of one
             network in one database have the same images.
-          threshold, far: see `Network.load`.
+          threshold, far: see `Network.load`; of vectors, `threshold` is a score, see `of_vectors`.
 
         Raises:
           FileNotFoundError: there is no gallery in `folder`, and no `network` is given; or the network is not found.
@@ -61,10 +63,11 @@ class Gallery:
         stored = _manifest.read(self.folder)
         if stored is None:
             _check_new(self.folder, network)
-        self.network = _network(self.folder, stored, network, threshold, far)
-        manifest = Manifest(self.network.place, self.network.fingerprint, _address(database))
+        self._scorer = _scorer(self.folder, stored, network, threshold, far)
+        metric = self._scorer.metric if isinstance(self._scorer, Vectors) else None
+        manifest = Manifest(self._scorer.place, self._scorer.fingerprint, _address(database), vectors=metric)
         if stored is not None:
-            if self.network.matches(stored.fingerprint):  # Perhaps by a version whose fingerprints were others.
+            if self._scorer.matches(stored.fingerprint):  # Perhaps by a version whose fingerprints were others.
                 manifest = dataclasses.replace(manifest, fingerprint=stored.fingerprint)
             manifest = dataclasses.replace(manifest, database=manifest.database or stored.database)
             manifest.check_same(self.folder, stored)
@@ -86,12 +89,50 @@ class Gallery:
             raise ValueError(f"{folder} already holds a gallery; name another folder, or open it without creating it")
         return cls(folder, network, database)
 
+    @classmethod
+    def of_vectors(
+        cls,
+        folder: str | os.PathLike[str],
+        metric: Metric = "cosine",
+        database: str | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> Self:
+        """A gallery of vectors that come from elsewhere, with no network: a new one, or the one in `folder`.
+
+        Args:
+          folder: of the gallery; its first vectors create it. `Gallery(folder)` opens it again.
+          metric: "cosine", scores are the cosine of the angle between two vectors, −1..1; or "l2", scores are minus
+            their Euclidean distance.
+          database: see `__init__`; but each new gallery has a table of its own.
+          threshold: the score above which `identify_vectors` takes two vectors for the same identity. It is not stored.
+
+        Raises:
+          ImportError: as `__init__` does.
+          ValueError: the metric is not known; or the gallery in `folder` is damaged, has another metric, or images.
+        """
+        return cls(folder, Vectors(pathlib.Path(folder).expanduser(), metric, threshold), database)
+
     def _opened(self, manifest) -> Store:
         if manifest.database is None:
-            return FolderStore(self.folder, manifest, self.network, self.network.metric)
+            return FolderStore(self.folder, manifest, self._scorer, self._scorer.metric)
         from siamjax.gallery._database import DatabaseStore
 
-        return DatabaseStore(self.folder, manifest, self.network, self.network.metric)
+        return DatabaseStore(self.folder, manifest, self._scorer, self._scorer.metric)
+
+    @property
+    def network(self) -> "Network":
+        """The network that its images were embedded by.
+
+        Raises:
+          ValueError: it is a gallery of vectors.
+        """
+        if isinstance(self._scorer, Vectors):
+            raise ValueError(
+                f"{self.folder} holds vectors, and has no network for images; use enroll_vectors, search_vectors and "
+                "identify_vectors"
+            )
+        return self._scorer
 
     @property
     def verifier(self) -> "Network":
@@ -99,7 +140,7 @@ class Gallery:
         return self.network
 
     def __len__(self) -> int:
-        """The number of enrolled images."""
+        """The number of enrolled images or vectors."""
         return len(self._store)
 
     def identities(self) -> dict[str, int]:
@@ -122,18 +163,15 @@ class Gallery:
         Raises:
           FileNotFoundError: files are missing.
           OSError: the gallery cannot be written to.
-          ValueError: files cannot be read as images, or an identity has no name.
+          ValueError: files cannot be read as images, an identity has no name, or it is a gallery of vectors.
         """
-        if not paths:
-            raise ValueError("there are no images to enroll")
-        if not all(identities):
-            raise ValueError("an identity needs a name")
+        network, names = self.network, _names(identities, len(paths), "images")
         from siamjax.gallery import _files
 
         embeddings, images, thumbnails, unreadable = [], [], {}, {}
         for start in range(0, len(paths), _AT_ONCE):
             pixels = []
-            for position, result in enumerate(_files.read(self.network, paths[start : start + _AT_ONCE]), start):
+            for position, result in enumerate(_files.read(network, paths[start : start + _AT_ONCE]), start):
                 if isinstance(result, Exception):
                     unreadable[position] = result
                     continue
@@ -141,9 +179,9 @@ class Gallery:
                 thumbnails[file] = result[1]
                 pixels.append(result[0])
                 path = files.shown(os.path.abspath(paths[position]))
-                images.append(Enrolled(files.named(identities[position]), path, file))
+                images.append(Enrolled(names[position], path, file))
             if pixels and (skip_unreadable or not unreadable):
-                embeddings.append(self.network.embed(np.stack(pixels), "enrolling" if len(pixels) > 500 else ""))
+                embeddings.append(network.embed(np.stack(pixels), "enrolling" if len(pixels) > 500 else ""))
         if unreadable and not (skip_unreadable and images):
             raise _files.refused(list(unreadable.values()), len(paths))
         with self._store.changing():
@@ -152,6 +190,32 @@ class Gallery:
                 files.write(self.folder / file, content, private=True)
             self._store.add(np.concatenate(embeddings), images)
         return {position: str(error) for position, error in unreadable.items()}
+
+    def enroll_vectors(
+        self, vectors: npt.ArrayLike, identities: Sequence[object], names: Sequence[object] | None = None
+    ) -> None:
+        """Adds vectors to a gallery of vectors, each to the identity at the same position: all, or on an error none.
+
+        Args:
+          vectors: numbers [n, d], stored as float32. All vectors of a gallery have the same d.
+          identities: n names; numbers are stored as texts.
+          names: n texts to tell vectors from one another, such as file names, which matches have as `path`.
+
+        Raises:
+          OSError: the gallery cannot be written to.
+          ValueError: the vectors are not numbers [n, d], or not finite, or by cosine zero; an identity has no name; or
+            it is a gallery of images.
+        """
+        scorer = self._of_vectors()
+        count = len(scorer.checked(vectors, None))
+        of_each = _names(identities, count, "vectors")
+        if names is not None and len(names) != count:
+            raise ValueError(f"names: found {len(names)}, expected one for each of {count} vectors")
+        paths = [""] * count if names is None else map(files.shown, names)
+        with self._store.changing():
+            # Others may have enrolled the first vectors since it was opened.
+            checked = scorer.checked(vectors, self._store.dimension())
+            self._store.add(checked, [Enrolled(*both, "") for both in zip(of_each, paths, strict=True)])
 
     def folders(self, identities: Collection[str]) -> dict[str, set[str]]:
         """For each of these identities that has images, the folders that they were enrolled from."""
@@ -174,32 +238,67 @@ class Gallery:
 
     def search(self, images: np.ndarray, k: int) -> list[list[Match]]:
         """The `k` enrolled images most similar to each of `images`, uint8 [n, h, w, c], best first."""
-        return [self._matches(found) for found in self._store.best(self._embedded(images), k)]
+        return self._search(self.network.embed(images), k)
+
+    def search_vectors(self, vectors: npt.ArrayLike, k: int) -> list[list[Match]]:
+        """The `k` enrolled vectors most similar to each of `vectors` [n, d], best first; raises as `enroll_vectors`."""
+        return self._search(self._of_vectors().checked(vectors, self._store.dimension()), k)
 
     def identify(self, images: np.ndarray, k: int = 5) -> list[Identified]:
         """Who is in each of `images`, uint8 [n, h, w, c], with `k` identities ranked by their most similar image."""
-        embeddings, count = self._embedded(images), 8 * k
+        return self._identify(self.network.embed(images), k)
+
+    def identify_vectors(self, vectors: npt.ArrayLike, k: int = 5) -> list[Identified]:
+        """Whose each of `vectors` [n, d] is, with `k` identities ranked by their most similar vector.
+
+        Raises:
+          ValueError: the gallery was opened without a threshold; or as `enroll_vectors`.
+        """
+        scorer = self._of_vectors()
+        if np.isnan(scorer.decision.threshold):
+            raise ValueError(
+                f"{self.folder} has no threshold to decide by; open it with one, Gallery(folder, threshold=SCORE), or "
+                "use search_vectors"
+            )
+        return self._identify(scorer.checked(vectors, self._store.dimension()), k)
+
+    def _search(self, embeddings, k):
+        self._check_search(k)
+        return [self._matches(found) for found in self._store.best(embeddings, k)]
+
+    def _identify(self, embeddings, k):
+        self._check_search(k)
+        count, total = 8 * k, len(embeddings)
         answers: dict[int, Identified] = {}
-        while len(answers) < len(images):
+        while len(answers) < total:
             if count > 8 * k:
                 k = min(k, len(self.identities()))
-            waiting = [number for number in range(len(images)) if number not in answers]
+            waiting = [number for number in range(total) if number not in answers]
             for number, found in zip(waiting, self._store.best(embeddings[waiting], count), strict=True):
                 best = {match.identity: match for match in reversed(self._matches(found))}
                 ranked = sorted(best.values(), key=lambda match: -match.score)
                 if len(ranked) >= k or count >= len(self):
-                    same = self.network.decision.same(np.array(ranked[0].score))
+                    same = self._scorer.decision.same(np.array(ranked[0].score))
                     answers[number] = Identified(ranked[0].identity if same else None, tuple(ranked[:k]))
             count *= 4  # All images found so far are of fewer than k identities.
-        return [answers[number] for number in range(len(images))]
+        return [answers[number] for number in range(total)]
 
-    def _embedded(self, images):
+    def _check_search(self, k):
+        if k < 1:
+            raise ValueError(f"k={k}: expected 1 or more")
         if not len(self):
-            raise ValueError(f"{self.folder} is empty; enroll images first")
-        return self.network.embed(images)
+            raise ValueError(f"{self.folder} is empty; enroll something first")
+
+    def _of_vectors(self) -> Vectors:
+        if not isinstance(self._scorer, Vectors):
+            raise ValueError(
+                f"{self.folder} holds images, which its network embeds; use enroll, search and identify. "
+                "Gallery.of_vectors(NEW_FOLDER) makes a gallery of vectors"
+            )
+        return self._scorer
 
     def _matches(self, found: Found) -> list[Match]:
-        probabilities = self.network.decision.probability(found.scores)
+        probabilities = self._scorer.decision.probability(found.scores)
         return [
             Match(
                 files.named(image.identity),
@@ -222,8 +321,15 @@ def _check_new(folder, network):
         )
 
 
-def _network(folder, stored, network, threshold, far):
-    """The network that is given, or that the manifest `stored` names."""
+def _scorer(folder, stored: Manifest | None, network, threshold, far) -> "Network | Vectors":
+    """The network that is given, or what the manifest `stored` names."""
+    if isinstance(network, Vectors):
+        return network
+    if stored is not None and stored.vectors is not None:
+        if network is not None or far is not None:
+            given = "network" if network is not None else "far"
+            raise ValueError(f"{folder} holds {stored.content}, without a network; open it without {given}=")
+        return Vectors(folder, stored.vectors, threshold)
     from siamjax.network import Network  # Not needed to list identities.
 
     if isinstance(network, Network):
@@ -231,11 +337,23 @@ def _network(folder, stored, network, threshold, far):
             raise ValueError("threshold and far are of a network that the gallery loads; give them to Network.load")
         return network
     if network is None:
-        network = stored.network
+        network = stored.network if stored else ""
         if not network or (os.path.isabs(network) and not os.path.exists(network)):
             which = f"in {network}, which was not found" if network else "of its images, which was never saved"
             raise FileNotFoundError(f"{folder} needs the network {which}; name it with --checkpoint")
     return Network.load(network, threshold=threshold, far=far)
+
+
+def _names(identities: Sequence[object], count: int, what: str) -> list[str]:
+    """The names of the identities of `count` images or vectors, `what` they are, as stored."""
+    if not count:
+        raise ValueError(f"there are no {what} to enroll")
+    if len(identities) != count:
+        raise ValueError(f"identities: found {len(identities)}, expected one for each of {count} {what}")
+    names = [files.named("" if identity is None else identity) for identity in identities]
+    if not all(names):
+        raise ValueError("an identity needs a name")
+    return names
 
 
 def _address(database):

@@ -1,4 +1,4 @@
-"""The file gallery.json: which network a gallery belongs to, and which of the files in its folder are valid."""
+"""The file gallery.json: which network or metric a gallery has, and which of the files in its folder are valid."""
 
 import contextlib
 import dataclasses
@@ -6,13 +6,14 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import filelock
 import numpy as np
 
 from siamjax import files
 from siamjax.gallery import _own
+from siamjax.gallery._types import Metric
 
 _FORMAT = 2
 _FILE = "gallery.json"
@@ -40,8 +41,9 @@ class Manifest:
     """What gallery.json holds.
 
     Attributes:
-      network: the folder or the name of the network.
+      network: the folder or the name of the network; "" without one.
       fingerprint: of the network.
+      vectors: the metric of a gallery of vectors; None if it is one of images.
       database: its address; None if the folder stores everything.
       parts: the files with embeddings and names, in a folder.
       next: the number that the next enrolled image gets, in a folder.
@@ -58,11 +60,17 @@ class Manifest:
     index: IndexFile | None = None
     replaced: str | None = None
     version: int = 0
+    vectors: Metric | None = None
 
     def named(self) -> set[str]:
         """The names of the files of a gallery in a folder, except thumbnails."""
         index = self.index.file if self.index else self.replaced
         return {part.file for part in self.parts} | ({index} if index else set())
+
+    @property
+    def content(self) -> str:
+        """What the gallery holds, for messages."""
+        return f"vectors compared by {self.vectors}" if self.vectors else "images, which its network has embedded"
 
     def write(self, folder: pathlib.Path) -> None:
         """Replaces the file in `folder`; raises OSError if it cannot be written."""
@@ -72,6 +80,8 @@ class Manifest:
             "network": self.fingerprint,
             "database": self.database,
         }
+        if self.vectors is not None:
+            content["vectors"] = self.vectors
         if self.database is None:
             content["parts"] = [dataclasses.asdict(part) for part in self.parts]
             content["next"] = self.next
@@ -82,7 +92,11 @@ class Manifest:
         files.write(folder / _FILE, json.dumps(content, indent=1).encode(), private=True)
 
     def check_same(self, folder: pathlib.Path, stored: "Manifest") -> None:
-        """Raises ValueError unless the manifest `stored` in `folder` has this one's network and database."""
+        """Raises ValueError unless the manifest `stored` in `folder` has this one's network or metric, and database."""
+        if stored.vectors != self.vectors:
+            raise ValueError(
+                f"{folder} holds {stored.content}, not {self.content}; open it by Gallery(folder), or name a new folder"
+            )
         if stored.fingerprint != self.fingerprint:
             raise ValueError(
                 f"{folder} was made by another network, whose embeddings this one cannot read; use the network in "
@@ -117,6 +131,9 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     database, index = content["database"], content.get("lookup")
     keys = {"format", "run", "network", "database"}
     keys |= {"parts", "next", "lookup"} if database is None else {"version"} & content.keys()
+    keys |= {"vectors"} & content.keys()
+    if (metric := content.get("vectors")) not in (None, *get_args(Metric)):
+        raise ValueError(f"{metric!r} is not a metric of vectors")
     if content.keys() != keys:
         raise ValueError(f"{', '.join(sorted(content.keys() ^ keys))} is missing or not known")
     parts = tuple(Part(**part) for part in content.get("parts", ()))
@@ -133,6 +150,7 @@ def _parsed(content: dict[str, Any]) -> Manifest:
         index=IndexFile(**index) if index and not replaced else None,
         replaced=replaced,
         version=_count(content.get("version", 0)),
+        vectors=metric,
     )
 
 

@@ -14,12 +14,12 @@ COLUMNS = ("identity", "path", "thumbnail")  # the fields of `Enrolled`, as stor
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Enrolled:
-    """An enrolled image, as a store keeps it.
+    """An enrolled image or vector, as a store keeps it.
 
     Attributes:
       identity: its name.
-      path: where the image file was when it was enrolled.
-      thumbnail: the path of its thumbnail, relative to the gallery's folder.
+      path: where the image file was when it was enrolled; or the name of a vector.
+      thumbnail: the path of its thumbnail, relative to the gallery's folder; "" for a vector.
     """
 
     identity: str
@@ -37,15 +37,16 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """An enrolled image found by a query.
+    """An enrolled image or vector found by a query.
 
     Attributes:
       identity: its name.
-      path: where the image file was when it was enrolled.
-      score: of the head, for the query and this image; higher is more similar.
+      path: where the image file was when it was enrolled; or the name of a vector, "" without one.
+      score: of the head, for the query and this image; higher is more similar. Of vectors, the cosine, or minus the
+        Euclidean distance.
       probability: calibrated, 0..1, that the two show the same identity. It is of this pair alone: probabilities of
-        several identities do not add up to 1.
-      thumbnail: a small copy of the image; missing on another machine than the one that enrolled it.
+        several identities do not add up to 1. NaN for vectors, whose scores are not calibrated.
+      thumbnail: a small copy of the image; missing on another machine than the one that enrolled it, and for vectors.
     """
 
     identity: str
@@ -85,6 +86,10 @@ class Store(Protocol):
 
     def __len__(self) -> int:
         """The number of enrolled images."""
+        ...
+
+    def dimension(self) -> int | None:
+        """The number of components of its embeddings; None as long as nothing is enrolled."""
         ...
 
     def identities(self) -> dict[str, int]:
