@@ -20,6 +20,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from siamjax import augment, data, distances, encoders, heads, host, losses, mining, optimizer, sampling
     from siamjax.gallery import Gallery
     from siamjax.network import Network
 

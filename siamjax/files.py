@@ -10,7 +10,7 @@ import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def _is_special(path):
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def opened(path: str | os.PathLike) -> BinaryIO:
+def opened(path: str | os.PathLike) -> io.BufferedReader:
     """Opens a regular file to read. Pipes and devices are refused: reading from them may never end.
 
     Raises:

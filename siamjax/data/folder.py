@@ -7,13 +7,14 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import io
 import json
 import os
 import pathlib
 import shutil
 import types
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import filelock
 import numpy as np
@@ -92,7 +93,7 @@ def prepare_images(
     how: Preparation,
     *,
     describe: Callable[[int], tuple[str, str, str]],
-    content: Callable[[int], BinaryIO],
+    content: Callable[[int], io.BufferedReader | io.BytesIO],
     fingerprints: list[str],
     name: str,
     tell: Tell,

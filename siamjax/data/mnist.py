@@ -1,6 +1,7 @@
 """MNIST, for evaluation: ten digits that a network trained on characters has never seen."""
 
 import gzip
+import math
 import pathlib
 import zlib
 
@@ -78,8 +79,8 @@ def _numbers(
     path = _find(folder, cache, name)
     try:
         with files.opened(path) as file:
-            # No more than it should have: a few bytes can unpack to many.
-            content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(header + np.prod(shape) + 1)
+            most = header + math.prod(shape) + 1  # No more than it should have: a few bytes can unpack to many.
+            content = (gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file).read(most)
         return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(

@@ -75,9 +75,9 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
 
 def _check_features(names: ConfigDict, data_dir: str | None) -> None:
     """Refuses a prepared data set whose features are not TFDS's own: TFDS would import any module that it names."""
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import constants
 
-    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    root = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
     for path in (root / names.name.split(":")[0].split("/")[0]).rglob("features.json"):
         try:
             classes = list(_classes(json.loads(files.read(path))))

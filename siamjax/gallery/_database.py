@@ -183,7 +183,7 @@ class DatabaseStore:
         candidates = list(map(Enrolled, *(found[name].to_pylist() for name in COLUMNS)))
         # An older siamjax wrote no keys.
         hashes = found["key"].to_pylist() if "key" in found.column_names else [None] * len(found)
-        if hashes[:1] != [None] and not np.array_equal(keys(vectors), hashes):  # LanceDB has no checksums.
+        if hashes[:1] != [None] and not np.array_equal(keys(vectors), np.asarray(hashes)):  # LanceDB has no checksums.
             wrong = candidates[int(np.argmax(keys(vectors) != hashes))]
             raise ValueError(
                 f"the database {self._manifest.database} is damaged: the embedding of {files.shown(wrong.path)} is not "
