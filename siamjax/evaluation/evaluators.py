@@ -65,46 +65,51 @@ def _open_set(subject):
 
 
 def _trials(subject, name, part, draw, **options):
-    """The accuracy on trials that `draw` draws from a part of the data."""
+    """The accuracy on trials that `draw` draws from a part of the data; with several shots, by prototypes, too."""
     if part not in subject.datasets:
-        return Skipped(name, f"no {part} data")
-    dataset = subject.datasets[part]
+        yield Skipped(name, f"no {part} data")
+        return
+    dataset, embeddings, score_trials = subject.datasets[part], subject.embeddings[part], subject.network.score_trials
     try:
         trials = draw(dataset, seed=subject.config.seed, **options)
     except one_shot.TooFewImages as error:
-        return Skipped(name, str(error))
-    scores = subject.network.score_trials(subject.embeddings[part], trials.query, trials.support)
-    # Trials of one alphabet are correlated, as are trials that share an identity or its most similar rival.
-    if draw is one_shot.within_group:
-        over, unit = "alphabets", dataset.group[trials.query]
-    else:
-        rival = np.take_along_axis(trials.support[:, :, 0], one_shot.rival(scores, trials.answer), axis=1)
-        over, unit = "identities", dataset.label[np.stack([trials.query, rival], axis=2)]
-    return accuracy(name, one_shot.right(scores, trials.answer), subject.config.seed, over, unit)
+        yield Skipped(name, str(error))
+        return
+    found = {name: score_trials(embeddings, trials.query, trials.support)}
+    if options.get("shots", 1) > 1:
+        found[f"{name}_prototypes"] = one_shot.prototype_scores(score_trials, embeddings, trials)
+    for each, scores in found.items():
+        # Trials of one alphabet are correlated, as are trials that share an identity or its most similar rival.
+        if draw is one_shot.within_group:
+            over, unit = "alphabets", dataset.group[trials.query]
+        else:
+            rival = np.take_along_axis(trials.support[:, :, 0], one_shot.rival(scores, trials.answer), axis=1)
+            over, unit = "identities", dataset.label[np.stack([trials.query, rival], axis=2)]
+        yield accuracy(each, one_shot.right(scores, trials.answer), subject.config.seed, over, unit)
 
 
 def _within(subject, prefix="", part="test", **options):
     config = subject.config
     name = f"{prefix}{config.ways}way_1shot"
-    return _trials(subject, name, part, one_shot.within_group, trials=config.trials, ways=config.ways, **options)
+    yield from _trials(subject, name, part, one_shot.within_group, trials=config.trials, ways=config.ways, **options)
 
 
 def _within_group(subject):
-    yield _within(subject, "within_alphabet_")
+    yield from _within(subject, "within_alphabet_")
 
 
 def _validation_within_group(subject):
-    yield _within(subject, "validation_within_alphabet_", "validation")
+    yield from _within(subject, "validation_within_alphabet_", "validation")
 
 
 def _run_alphabets(subject):
     from siamjax.data.omniglot import RUN_ALPHABETS  # Imports TFDS, which takes a second.
 
-    yield _within(subject, "run_alphabets_", among=RUN_ALPHABETS)
+    yield from _within(subject, "run_alphabets_", among=RUN_ALPHABETS)
 
 
 def _koch_400_trials(subject):
-    yield _trials(subject, "koch_400_trials", "test", one_shot.within_group, trials=400, ways=20)
+    yield from _trials(subject, "koch_400_trials", "test", one_shot.within_group, trials=400, ways=20)
 
 
 def _between_groups(subject):
@@ -112,14 +117,14 @@ def _between_groups(subject):
     for ways in SOURCES[subject.data.name].ways:
         for shots in (1, 5):
             options = dict(trials=subject.config.trials, ways=ways, shots=shots)
-            yield _trials(subject, f"between_{ways}way_{shots}shot", part, one_shot.between_groups, **options)
+            yield from _trials(subject, f"between_{ways}way_{shots}shot", part, one_shot.between_groups, **options)
 
 
 def _identification(subject):
     for part in ("validation", "test"):
         ways = drawn.possible_ways(subject.datasets[part], _MOST_WAYS)
         options = dict(trials=subject.config.trials, ways=ways, shots=1)
-        yield _trials(subject, f"identification_{part}_{ways}way_1shot", part, one_shot.between_groups, **options)
+        yield from _trials(subject, f"identification_{part}_{ways}way_1shot", part, one_shot.between_groups, **options)
 
 
 def _official_runs(subject):

@@ -97,6 +97,15 @@ def test_trials_between_groups_use_the_few_shot_data_if_there_is_any(datasets):
     assert found["within_alphabet_4way_1shot"].value == 1
 
 
+def test_several_shots_are_judged_by_prototypes_too(datasets):
+    datasets["few_shot"] = part_of(datasets["test"], np.tile(np.arange(len(datasets["test"])), 2))
+    judged = subject(datasets, {"validation": 0.0, "test": 0.0, "few_shot": 0.0})
+    found = outcomes(judged)
+    for name in ("between_5way_5shot", "between_5way_5shot_prototypes"):
+        assert (found[name].value, found[name].trials, found[name].over) == (1, 80, "identities")
+    assert "between_5way_1shot_prototypes" not in found and "between_20way_5shot_prototypes" not in found
+
+
 def test_a_part_that_is_too_small_is_named_with_a_remedy(drawn):
     single = part_of(drawn, np.unique(drawn.label, return_index=True)[1])
     with pytest.raises(
