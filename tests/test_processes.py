@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from configs import quickstart
 from siamjax import parallel
@@ -53,12 +55,12 @@ def launch(workdir, *arguments, devices=1):
     )
 
 
-def launch_two(workdir, *arguments):
+def launch_two(workdir, *arguments, own=((), ())):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
     return [
-        launch(workdir, "--coordinator", place, "--processes", 2, "--process", number, *arguments)
+        launch(workdir, "--coordinator", place, "--processes", 2, "--process", number, *arguments, *own[number])
         for number in range(2)
     ]
 
@@ -142,6 +144,27 @@ def test_a_process_with_a_different_configuration_is_refused_with_the_difference
     with pytest.raises(ValueError, match="process 0 runs a different configuration: seed is 9 there, 0 here"):
         train(quickstart.get_config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_with_other_images_under_the_same_names_is_refused(tmp_path):
+    for number in range(2):
+        rng = np.random.default_rng(0)
+        for image in range(20):
+            place = tmp_path / str(number) / f"person {image // 2}" / f"{image % 2}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (16, 16), np.uint8)
+            pixels[0, 0] ^= number
+            Image.fromarray(pixels).save(place)
+    folder = ["--config.data.name=folder", f"--config.data.data_dir={tmp_path / 'cache'}"]
+    paths = [[f"--config.data.folder.path={tmp_path / str(number)}"] for number in range(2)]
+    processes = launch_two(tmp_path / "run", *SMALL, *folder, own=paths)
+    code, _, errors = finish(processes[1], timeout=120)
+    assert code == 1
+    assert errors.startswith("launch.py: the test data differs from that of process 0, with equal settings: let all")
+    assert len(errors.strip().splitlines()) == 1, errors
+    code, _, errors = finish(processes[0], timeout=120)
+    assert code == 1 and "Traceback" not in errors
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_a_missing_cluster_is_reported_in_one_line(tmp_path):
