@@ -10,13 +10,19 @@ tests/faults/ runs short forms of some.
 
 import argparse
 import collections
+import contextlib
+import functools
+import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from subprocess import PIPE, STDOUT
 from typing import TYPE_CHECKING, Literal
+from unittest import mock
 
 import numpy as np
 
@@ -52,6 +58,13 @@ def outcome(use: Callable[[], object], expected: object) -> Outcome:
         return "failed"
 
 
+def _flipped(folder: pathlib.Path, count: int, use: Callable[[], object]) -> Iterator[Outcome]:
+    """One bit of a file of `folder` at a time: `use()` must return what it did before, or raise one line."""
+    expected = use()
+    for _ in flips(folder, count):
+        yield outcome(use, expected)
+
+
 def checkpoints(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
     """One bit of a checkpoint; each half of the attempts restores `latest` or `best`."""
     import jax
@@ -59,28 +72,22 @@ def checkpoints(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
     import optax
 
     from siamjax import digests, parallel
-    from siamjax.training import loop, state
-    from siamjax.training.checkpoint import Checkpoints
+    from siamjax.training import checkpoint, loop, state
 
     params = {"encoder": {"w": jax.random.normal(jax.random.key(0), (40, 30))}, "head": {"b": jnp.ones(3)}}
     start = state.State(jnp.zeros((), jnp.int32), params, {"mean": jnp.ones(7)}, optax.adamw(0.1).init(params))
-    writer = Checkpoints(folder)
+    writer = checkpoint.Checkpoints(folder)
     for which in ("latest", "best"):
         writer.save(which, parallel.replicate(start.replace(step=jnp.int32(20))), {**loop.NEW_RUN, "best_step": 20})
     writer.close()
 
     def content(which, like):
-        reader = Checkpoints(folder, read_only=True)
-        try:
+        with contextlib.closing(checkpoint.Checkpoints(folder, read_only=True)) as reader:
             restored, progress = reader.restore(which, like)
-        finally:
-            reader.close()
         return digests.of(map(np.asarray, jax.tree.leaves(restored))), progress
 
     for which, like in (("latest", start), ("best", start.evaluated())):
-        expected = content(which, like)
-        for _ in flips(folder / which, count // 2):
-            yield outcome(lambda which=which, like=like: content(which, like), expected)
+        yield from _flipped(folder / which, count // 2, functools.partial(content, which, like))
 
 
 def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
@@ -99,9 +106,7 @@ def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
         found = images.prepare(folder / "images", images.Preparation(folder / "cache", 16), tell=lambda line: None)
         return found.files, found.images[np.arange(12)].tobytes()
 
-    expected = content()
-    for _ in flips(folder / "cache", count):
-        yield outcome(content, expected)
+    yield from _flipped(folder / "cache", count, content)
 
 
 def small_files(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
@@ -122,9 +127,7 @@ def small_files(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
         run = Run(folder)
         return run.settings.to_json(), run.identities, run.figures.are_of(40), run.figures.decisions(0)
 
-    expected = content()
-    for _ in flips(folder, count):
-        yield outcome(content, expected)
+    yield from _flipped(folder, count, content)
 
 
 def exports(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
@@ -146,9 +149,7 @@ def networks(folder: pathlib.Path, count: int = 300) -> Iterator[Outcome]:
         network = Network.load(folder)
         return network.fingerprint, network.decision
 
-    expected = content()
-    for _ in flips(folder, count):
-        yield outcome(content, expected)
+    yield from _flipped(folder, count, content)
 
 
 class _Scorer:
@@ -202,25 +203,17 @@ def gallery(folder: pathlib.Path, count: int = 500) -> Iterator[Outcome]:
     """One bit of a gallery in a folder, its FAISS index included."""
     from siamjax.gallery import _index
 
-    sizes = _index._ALL, _index._FLAT
-    _index._ALL, _index._FLAT = 10, 20  # An index from 20 images on, rather than 50,000.
-    try:
+    with mock.patch.multiple(_index, _ALL=10, _FLAT=20):  # An index from 20 images on, rather than 50,000.
         _filled(folder)
         (folder / ".lock").unlink()
-        expected = _answers(folder)
-        for _ in flips(folder, count):
-            yield outcome(lambda: _answers(folder), expected)
-    finally:
-        _index._ALL, _index._FLAT = sizes
+        yield from _flipped(folder, count, lambda: _answers(folder))
 
 
 def database(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
     """One bit of a gallery in LanceDB."""
     _filled(folder, True)
     (folder / ".lock").unlink()
-    expected = _answers(folder, True)
-    for _ in flips(folder, count):
-        yield outcome(lambda: _answers(folder, True), expected)
+    yield from _flipped(folder, count, lambda: _answers(folder, True))
 
 
 def _write_for_ever(folder: pathlib.Path, start: int) -> None:
@@ -245,7 +238,7 @@ def kills(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
     rng, held = np.random.default_rng(0), set()
     for attempt in range(count):
         code = f"import pathlib, benchmarks.faults as f; f._write_for_ever(pathlib.Path({str(folder)!r}), {attempt})"
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen([sys.executable, "-c", code], stdout=PIPE, text=True) as writer:
             assert writer.stdout and writer.stdout.readline() == "ready\n"
             time.sleep(rng.uniform(0, 0.2))
             writer.kill()
@@ -259,6 +252,64 @@ def kills(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
         names = {name.removeprefix("pair ") for name in found}
         yield "held" if names in (held, other) and set(found.values()) <= {2} else "silent"
         held = names
+
+
+_TRAINING = shlex.split("""--config.data.size=16 --config.data.glyphs.test_alphabets=1 --config.augment.name=none
+--config.encoder.name=conv4 --config.encoder.width=4 --config.encoder.embedding=16 --config.batch.identities=8
+--config.batch.per_group=4 --config.train.steps=40 --config.train.log_every=5 --config.train.validate_every=5
+--config.evaluation.trials=20 --config.evaluation.validation_trials=20 --config.evaluation.pairs=20""")
+_STEPS = [f"step {step:6d}" for step in range(5, 45, 5)]
+_MOMENTS = ["compiling", "compiled", *_STEPS, "wrote", "verification"]  # Lines that a training prints, in order.
+_UNFINISHED = "checkpoints/*/*.orbax-checkpoint-tmp*"
+
+
+def runs(folder: pathlib.Path, count: int = 22) -> Iterator[Outcome]:
+    """Trainings are killed and resumed, five times each, and must end like one that ran through, to the bit.
+
+    A kill comes up to half a second after a random line of output; each eleventh while a checkpoint is being written.
+    """
+    rng, tried, number = np.random.default_rng(0), 0, 0
+    expected = _ended(_training(folder, folder / "whole"), folder / "whole")
+    while tried < count:
+        number, kills, place = number + 1, 0, folder / str(number)
+        for moment in sorted(rng.choice(len(_MOMENTS), min(5, count - tried), replace=False)):
+            delay = None if (tried + kills) % 11 == 10 else rng.uniform(0, 0.5)
+            kills += _kill(_training(folder, place), place, _MOMENTS[moment], delay)
+        ended = _ended(_training(folder, place), place)
+        for _ in range(kills):
+            yield "failed" if ended is None else "held" if ended == expected else "silent"
+        tried += kills
+
+
+def _training(folder, place):
+    """A small training in a process of its own; all trainings in `folder` share what is compiled."""
+    shared = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, str(pathlib.Path(__file__).parents[1] / "launch.py"), f"--workdir={place}", *_TRAINING]
+    return subprocess.Popen(command, env=os.environ | shared, stdout=PIPE, stderr=STDOUT, text=True)
+
+
+def _kill(process, place, moment, delay):
+    """Kills a training `delay` s after the line `moment`, or while it writes a checkpoint; whether it still ran."""
+    next((line for line in process.stdout if line.startswith(moment)), None)
+    while delay is None and process.poll() is None and not any(place.glob(_UNFINISHED)):
+        time.sleep(0.0005)
+    time.sleep(delay or 0)
+    process.kill()
+    process.communicate()
+    return process.returncode < 0 and (delay is not None or any(place.glob(_UNFINISHED)))
+
+
+def _ended(process, place):
+    """All figures of a training that ended, with the digest of its last state; None if it failed."""
+    from siamjax.training import metrics
+
+    output, _ = process.communicate(timeout=600)
+    if process.returncode or "Traceback" in output:
+        print(output, file=sys.stderr)
+        return None
+    rows = [row | {"seconds": 0, "images_per_second": 0} for row in metrics.read(place / "metrics.csv")]
+    names = ("results.json", "verification.json", "checkpoints/latest/40/progress/metadata")
+    return rows, [(place / name).read_text() for name in names]
 
 
 def hostile(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
@@ -325,6 +376,7 @@ CAMPAIGNS: dict[str, Callable[[pathlib.Path], Iterator[Outcome]]] = {
     "gallery": gallery,
     "database": database,
     "kills": kills,
+    "runs": runs,
     "hostile": hostile,
 }
 
