@@ -11,12 +11,12 @@ import numpy as np
 
 from siamjax import files
 from siamjax.gallery import _manifest, _own
-from siamjax.gallery._index import Index, keys, score_each
+from siamjax.gallery._index import CANDIDATES, Index, keys, score_each
 from siamjax.gallery._manifest import Manifest, Part
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
 
 _WHOLE = 10_000  # images of a part from which on it is not merged with later ones
-_SCORES = 2**26  # of a block of queries, if all images are scored
+_FLOATS = 2**26  # that a block of queries needs, at most
 
 
 @dataclasses.dataclass
@@ -119,7 +119,8 @@ class FolderStore:
         return [(identity, path) for identity, path in everything if identity in identities]
 
     def best(self, queries: np.ndarray, count: int) -> list[Found]:
-        together = max(1, min(1024, _SCORES // max(len(self), 1)))
+        floats = max(len(self), CANDIDATES * count * queries.shape[1])  # of each query: scores of all, or candidates
+        together = max(1, min(1024, _FLOATS // floats))
         blocks = [queries[start : start + together] for start in range(0, len(queries), together)]
         return [found for block in blocks for found in self._best(block, count)]
 

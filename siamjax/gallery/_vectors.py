@@ -89,7 +89,7 @@ class Vectors:
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """Vectors float [q, d] and [n, d] -> float [q, n]."""
         if self.metric == "cosine":
-            return _unit(queries) @ _unit(gallery).T
+            return _unit(queries) @ gallery.T / np.sqrt(np.einsum("nd,nd->n", gallery, gallery))
         import sklearn.metrics  # Takes a second to import.
 
         return -sklearn.metrics.euclidean_distances(queries, gallery)
