@@ -12,7 +12,7 @@
 
     loss = siamjax.losses.batch_all_triplet(embeddings, labels) # for training code of your own
 
-Training is `launch.py`, and the command `siamjax` does all of this on files; both have `--help`.
+The command `siamjax` trains, and does all of this on files: `siamjax --help`.
 """
 
 import importlib

@@ -83,7 +83,7 @@ class Decision:
             if self.false_accepts is None:
                 raise ValueError(
                     f"far={far:g}: this run was evaluated before false accept rates were stored; evaluate it again "
-                    "(launch.py --mode evaluate --workdir RUN), or give a threshold"
+                    "(siamjax evaluate RUN), or give a threshold"
                 )
             threshold = self.false_accepts.at(far)
         if threshold is not None and not np.isfinite(threshold):

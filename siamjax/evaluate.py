@@ -8,11 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siamjax import data, evaluation, network, parallel, report
+from siamjax import data, evaluation, extras, network, parallel, report
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.evaluation import Measure, Skipped, drawn, evaluators, one_shot
 from siamjax.run import Figures, Run, parts, settings
+
+with extras.needed_for("evaluating a run"):
+    import matplotlib.figure  # noqa: F401  Used at the end only; what is missing is told at once.
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -91,7 +94,7 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
 def show_again(config: ConfigDict, run: Run, step: int) -> None:
     """Prints the table of a run that is already evaluated."""
     report.table(run.figures.results, run.title(config, step))
-    report.note(f"already evaluated; to evaluate again: --mode evaluate --workdir {run.folder}")
+    report.note(f"already evaluated; to evaluate again: siamjax evaluate {run.folder}")
 
 
 def _decision_of(run, copies):
@@ -100,7 +103,7 @@ def _decision_of(run, copies):
     if copies not in decisions:
         raise ValueError(
             f"no validation data to fit a threshold on, and {run.folder} has no threshold for copies={copies}; "
-            f"evaluate the run first: python launch.py --mode evaluate --workdir {run.folder}"
+            f"evaluate the run first: siamjax evaluate {run.folder}"
         )
     report.note("no validation data to fit a threshold on: pairs are verified with the threshold of the run")
     return decisions[copies]

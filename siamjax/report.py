@@ -3,21 +3,22 @@
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rich.box
 import rich.console
 import rich.table
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from siamjax import files
+from siamjax import extras, files
 from siamjax.data import Dataset
 from siamjax.data.images import upright
 from siamjax.evaluation import Measure, PairScores, Skipped, one_shot
 from siamjax.evaluation.verification import roc
 from siamjax.training import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _QUERY, _RIGHT, _WRONG, _OTHER = (0, 0, 0), (44, 160, 44), (214, 39, 40), (225, 225, 225)
 _WORST = 12  # wrong pairs of each kind shown, at most
@@ -116,7 +117,7 @@ def _verification(folder, about, pairs, measures):
     """Draws ROC and DET curves, and the scores of same and different pairs."""
     same, scores = pairs.same, pairs.scores
     false_accepts, true_accepts = roc(scores, same)
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    figure = _figure(15, 4.6)
     figure.suptitle(about, fontsize=10, parse_math=False)
     left, middle, right = figure.subplots(1, 3)
     left.plot(false_accepts, true_accepts)
@@ -182,7 +183,7 @@ def _reliability(folder, about, pairs, log_loss):
     place = np.minimum((10 * probability).astype(int), 9)
     count, same, total = (np.bincount(place, weight, 10) for weight in (None, pairs.same, probability))
     filled = count > 0
-    figure = Figure(figsize=(5, 5.6), layout="constrained")
+    figure = _figure(5, 5.6)
     figure.suptitle(about, fontsize=8)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
@@ -213,7 +214,9 @@ def curves(folder: pathlib.Path, table: pathlib.Path, about: str) -> None:
         "pair_accuracy": "training pair accuracy",
         "validation_one_shot": "validation one-shot accuracy",
     }
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    from matplotlib import ticker
+
+    figure = _figure(12, 3.6)
     figure.suptitle(about, fontsize=10, parse_math=False)
     for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         points = [(row["step"], row[name]) for row in rows if name in row]
@@ -221,7 +224,7 @@ def curves(folder: pathlib.Path, table: pathlib.Path, about: str) -> None:
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         if name != "loss":
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
     _save(figure, folder, "curves.png")
 
 
@@ -275,7 +278,7 @@ def _page(folder, name, blocks, titles, about):
     """Saves blocks of images, uint8 [h, w, 3] each, stacked without scaling, each under its title."""
     sizes = [block.shape[0] / 100 + 0.4 for block in blocks]
     width = max(900, *(block.shape[1] for block in blocks)) / 100
-    figure = Figure(figsize=(width, sum(sizes) + 0.3), layout="constrained")
+    figure = _figure(width, sum(sizes) + 0.3)
     figure.suptitle(about, fontsize=10, parse_math=False)
     for axis, block, title in zip(
         figure.subplots(len(blocks), 1, height_ratios=sizes, squeeze=False).ravel(), blocks, titles, strict=True
@@ -307,7 +310,7 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
         pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.6 * columns, 2.0 * rows), layout="constrained")
+    figure = _figure(1.6 * columns, 2.0 * rows)
     for axis in figure.subplots(rows, columns, squeeze=False).ravel():
         axis.set_axis_off()
         if pictures:
@@ -330,6 +333,13 @@ def _cell(image, frame, ink):
     framed[:] = frame
     framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = image
     return np.pad(framed, ((_FRAME, _FRAME), (_FRAME, _FRAME), (0, 0)), constant_values=255)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty picture, in inches; the tables of this file do without matplotlib."""
+    with extras.needed_for("a picture"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure, folder, name):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 from ml_collections import ConfigDict
 
-from siamjax import data, parallel, report
+from siamjax import data, extras, parallel, report
 from siamjax.data import Dataset
 from siamjax.evaluate import judge, show_again
 from siamjax.evaluation import drawn, one_shot
@@ -16,6 +16,9 @@ from siamjax.run import Run, parts, recipe, settings
 from siamjax.training import loop, state, step
 from siamjax.training.checkpoint import Checkpoints, difference
 from siamjax.training.metrics import MetricsLog
+
+with extras.needed_for("training in a run folder"):
+    import tensorboardX  # noqa: F401  Used once the data is loaded; what is missing is told at once.
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:

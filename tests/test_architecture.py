@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the bottom up; a module belongs to the longest name that fits. It may import from its own floor and from below.
 FLOORS = (
-    ("choices", "decision", "digests", "files", "host", "progress", "rendezvous", "streams", "types"),
+    ("choices", "decision", "digests", "extras", "files", "host", "progress", "rendezvous", "streams", "types"),
     ("parallel",),
     ("distances", "labels", "rows"),
     ("augment", "encoders", "heads", "losses", "mining", "optimizer", "options"),

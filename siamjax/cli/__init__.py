@@ -1,14 +1,14 @@
-"""The command `siamjax`: a trained network on image files, and galleries of known identities."""
+"""The command `siamjax`: training, a trained network on image files, and galleries of known identities."""
 
 import argparse
 import os
 import sys
 
 from siamjax import __version__, files, host
-from siamjax.cli import gallery, network
+from siamjax.cli import configs, gallery, network
 
-_ABOUT = """CHECKPOINT is the run folder of a training (`launch.py --workdir`), or the name of a network that comes with
-siamjax (omniglot-fast).
+_ABOUT = """CHECKPOINT is the run folder of a training, or the name of a network that comes with siamjax
+(omniglot-fast).
 
 exit status:
   0  success; verify: same identity
@@ -17,11 +17,16 @@ exit status:
 """
 
 # Functions that add commands. Each is called with `add`: (name, function of the options, description) -> parser.
-GROUPS = [network.add_commands, gallery.add_commands]
+GROUPS = [configs.add_commands, network.add_commands, gallery.add_commands]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command with `arguments`, or those of the process if None; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["train"], ["evaluate"]):
+        from siamjax.cli import training  # Its flags are absl's, and slow to import.
+
+        training.command(arguments[0], arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         status = options.run(options) or 0

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from siamjax import files
+from siamjax import extras, files
 from siamjax.files import shown
 
 PIXELS = 50_000_000  # the most that are decoded of an image, and of all images at a time; four or eight bytes each
@@ -63,7 +63,7 @@ def endings() -> frozenset[str]:
 
 def hint(missing: Collection[str]) -> str:
     """The end of an error message: what to install for files with one of the endings `missing`, or ""."""
-    return "; to read HEIC: pip install pillow-heif" if set(_PLUGIN_ENDINGS).intersection(missing) else ""
+    return f"; to read HEIC: {extras.remedy('pillow_heif')}" if set(_PLUGIN_ENDINGS).intersection(missing) else ""
 
 
 def read(

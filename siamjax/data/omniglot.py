@@ -3,6 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
+from siamjax import extras
 from siamjax.choices import choose
 from siamjax.data import _longtail, glyphs
 from siamjax.data.dataset import Dataset, Images, checked, joined
@@ -105,7 +106,8 @@ def load(
     parts = {part: images for part, images in parts.items() if train or part != "train"}
     if not 1 <= size <= SIDE:
         raise ValueError(f"data.size={size}: Omniglot's images are {SIDE} pixels wide; expected 1 to {SIDE}")
-    from siamjax.data import _omniglot_builder as builder  # TFDS takes a second to import.
+    with extras.needed_for("Omniglot"):
+        from siamjax.data import _omniglot_builder as builder  # TFDS takes a second to import.
 
     names = {"background"} if splits == "longtail" else {split for split, *_ in parts.values()}
     drawings = builder.drawings(data_dir, manual_dir, sorted(names), size)

@@ -30,5 +30,5 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
     """
     source = choose("data.name", config.name, SOURCES)
     if train and not source.trains:
-        raise ValueError(f"data.name={config.name!r} is evaluation-only: use it with --mode evaluate")
+        raise ValueError(f"data.name={config.name!r} is evaluation-only: use it with siamjax evaluate")
     return source.load(config, train)

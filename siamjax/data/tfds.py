@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from siamjax import files
+from siamjax import extras, files
 from siamjax.choices import choose
 from siamjax.data import folder
 from siamjax.data.types import Datasets, Source, Tell
@@ -28,7 +28,8 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
       ValueError: TFDS does not know the data set, cannot prepare it or read it at random; a feature is unknown, or a
         label is missing.
     """
-    import tensorflow_datasets as tfds  # It takes a second to import.
+    with extras.needed_for("data.name='tfds'"):
+        import tensorflow_datasets as tfds  # It takes a second to import.
 
     builder = _builder(names, data_dir)
     features, info = builder.info.features, builder.info

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from siamjax import files
+from siamjax import extras, files
 from siamjax.gallery import _manifest, _own
 from siamjax.gallery._index import CANDIDATES, code_size, keys, score_each
 from siamjax.gallery._manifest import Manifest
@@ -49,10 +49,8 @@ class DatabaseStore:
                 "LanceDB search needs a metric head: train with head.name='distance' (euclidean, squared_euclidean or "
                 "cosine), or store the gallery in its folder"
             )
-        try:
+        with extras.needed_for("a gallery in a database"):
             import lancedb
-        except ImportError as error:
-            raise ImportError("a gallery in a database needs LanceDB: pip install 'siamjax[gallery]'") from error
         self._folder, self._manifest, self._scorer = folder, manifest, scorer
         self._metric: Metric = metric
         self._database: Any

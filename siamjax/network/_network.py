@@ -187,7 +187,7 @@ class Network:
             fitted = " or ".join(f"copies={copies}" for copies in sorted(self._decisions))
             remedies = [f"load it with {fitted}"] if fitted else []
             if self.settings and self.copies in (0, self.settings.evaluation.copies) and Run(name).is_started:
-                remedies.append(f"evaluate the run (again): python launch.py --mode evaluate --workdir {name}")
+                remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
             raise ValueError(
                 f"{name} has no threshold for copies={self.copies}; {', or '.join(remedies) or 'give it decisions'}"
             )

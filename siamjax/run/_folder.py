@@ -62,7 +62,7 @@ class Figures:
     @property
     def _again(self):
         run = self.folder.parent.parent if self.folder.parent.name == "evaluations" else self.folder
-        return f"evaluate the run again: python launch.py --mode evaluate --workdir {run}"
+        return f"evaluate the run again: siamjax evaluate {run}"
 
     def _read(self, name):
         return _read(self.folder / name, self._again)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from siamjax import augment as augmentation
-from siamjax import parallel, sampling
+from siamjax import extras, parallel, sampling
 from siamjax.streams import OfImage, OfStep
 from siamjax.training.types import Augment, Batch, Batches, Fetch, Sample
 from siamjax.types import Device
@@ -83,7 +83,8 @@ def streamed(
     Raises:
       ValueError: JAX does not see the CPU.
     """
-    import grain  # It takes a third of a second to import.
+    with extras.needed_for("streaming"):
+        import grain  # It takes a third of a second to import.
 
     cpu = parallel.host_device()
     host_key, host_index = jax.device_put((key, index), cpu)

@@ -16,10 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from siamjax import digests, parallel
+from siamjax import digests, extras, parallel
 from siamjax.training.state import State
+
+with extras.needed_for("a checkpoint"):
+    import orbax.checkpoint as ocp
 
 
 class Checkpoints:

@@ -5,9 +5,7 @@ import io
 import pathlib
 import time
 
-import tensorboardX
-
-from siamjax import files, parallel
+from siamjax import extras, files, parallel
 
 COLUMNS: tuple[str, ...] = (
     "step",
@@ -32,6 +30,8 @@ class MetricsLog:
     """
 
     def __init__(self, path: pathlib.Path, tensorboard: pathlib.Path, after: int) -> None:
+        with extras.needed_for("the log of a run"):
+            import tensorboardX
         rows = parallel.from_main(lambda: _kept(path, after))
         self._writes = parallel.is_main_process()
         if not self._writes:

@@ -98,7 +98,7 @@ def test_skipped_files_and_folders_without_images_are_reported(tmp_path, monkeyp
     assert known(files) == [("1.png", "ann", "")]
     assert lines == [
         "skipped 6 files without the ending of an image: 2 .heic, 1 without an ending, 1 .txt, 1 .cr2, 1 .1; to read "
-        "HEIC: pip install pillow-heif",
+        "HEIC: pip install 'siamjax[heic]'",
         "4 folders have no images, and are no identities: bob, cid, dora, empty",
     ]
     (tmp_path / "ann" / "1.png").unlink()

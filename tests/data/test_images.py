@@ -207,5 +207,7 @@ def test_heic_and_avif_are_read_if_pillow_can(tmp_path):
 def test_the_error_on_unreadable_heic_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_register_plugin", lambda: False)
     (tmp_path / "a.HEIC").write_bytes(bytes(100))
-    with pytest.raises(ValueError, match="a.HEIC cannot be read as an image; to read HEIC: pip install pillow-heif"):
+    with pytest.raises(
+        ValueError, match="a.HEIC cannot be read as an image; to read HEIC: pip install 'siamjax.heic.'"
+    ):
         images.read(tmp_path / "a.HEIC", 16, 1)

@@ -63,7 +63,7 @@ def test_a_run_on_other_splits_is_warned_of_alphabets_in_common():
 
 
 def test_mnist_is_not_trained_on():
-    with pytest.raises(ValueError, match="data.name='mnist' is evaluation-only: use it with --mode evaluate"):
+    with pytest.raises(ValueError, match="data.name='mnist' is evaluation-only: use it with siamjax evaluate"):
         data.load(settings("mnist"))
 
 

@@ -107,7 +107,7 @@ def test_a_decision_that_cannot_be_is_refused(tmp_path, changed, words):
     figures.write_verification({"decision": {**DECISION, "false_accepts": ACCEPTS}})
     assert figures.decisions(0)[0].slope == 2.0
     figures.write_verification({"decision": DECISION | changed})
-    with pytest.raises(ValueError, match=f"verification.json is damaged.*{words}.*--mode evaluate --workdir"):
+    with pytest.raises(ValueError, match=f"verification.json is damaged.*{words}.*siamjax evaluate "):
         figures.decisions(0)
 
 
