@@ -1,43 +1,84 @@
-"""The package in first use: installed from a clone, imported, listed, and its version."""
+"""The package in first use: installed from a clone or a wheel, imported, listed, and its version."""
 
+import importlib.metadata
+import json
+import os
 import pathlib
 import pydoc
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 import siamjax
-from siamjax import losses
+from siamjax import extras, losses
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def build(clone, kind, site):
+    """Builds the wheel that `pip install` makes (kind "wheel" or "editable"), and returns its path."""
+    program = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(site)!r}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=clone, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return next(site.glob("*.whl"))
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the project in a folder called siamjax, as made by `git clone`, and its unpacked editable install."""
+    """A copy of the project in a folder called siamjax, as made by `git clone`."""
     pytest.importorskip("setuptools")
-    clone, site = tmp_path_factory.mktemp("above") / "siamjax", tmp_path_factory.mktemp("site")
-    shutil.copytree(ROOT / "siamjax", clone / "siamjax", ignore=shutil.ignore_patterns("__pycache__", "weights"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    clone = tmp_path_factory.mktemp("above") / "siamjax"
+    for folder in ("siamjax", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__", "weights")
+        shutil.copytree(ROOT / folder, clone / folder, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    build = f"from setuptools import build_meta; print(build_meta.build_editable({str(site)!r}))"
-    done = subprocess.run([sys.executable, "-c", build], cwd=clone, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(site.glob("*.whl"))) as wheel:
+    return clone
+
+
+@pytest.fixture(scope="module")
+def editable(clone, tmp_path_factory):
+    """The unpacked editable install of the clone."""
+    site = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(build(clone, "editable", site)) as wheel:
         wheel.extractall(site)
-    return clone, site
+    return site
+
+
+@pytest.fixture(scope="module")
+def installed(clone, tmp_path_factory):
+    """A folder with siamjax as pip installs it from its wheel."""
+    place = tmp_path_factory.mktemp("installed")
+    wheel = build(clone, "wheel", tmp_path_factory.mktemp("wheel"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", place, wheel]
+    subprocess.run(pip, check=True, timeout=120)
+    return place
+
+
+def command(installed, *arguments, cwd, **environment):
+    """Runs the installed command `siamjax` away from the clone."""
+    environment = os.environ | {"PYTHONPATH": str(installed)} | environment
+    environment.pop("XLA_FLAGS", None)
+    program = [sys.executable, str(installed / "bin" / "siamjax"), *arguments]
+    return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("way", ["-c", "script", "-m"])
-def test_the_folder_above_a_clone_finds_the_package(clone, way):
+def test_the_folder_above_a_clone_finds_the_package(clone, editable, way):
     """The folder of the clone has the name of the package; without care, Python imports it as a namespace package."""
-    clone, site = clone
     # Not the site-packages that may contain this project, but the dependencies in them.
-    start = f"import site, sys; sys.path.append({sysconfig.get_path('purelib')!r}); site.addsitedir({str(site)!r}); "
+    start = (
+        f"import site, sys; sys.path.append({sysconfig.get_path('purelib')!r}); site.addsitedir({str(editable)!r}); "
+    )
     program = start + "import siamjax; print(siamjax.__file__, siamjax.distances.__name__)"
     if way == "-m":
         program = start + "import runpy; sys.argv = ['', '--version']; runpy.run_module('siamjax', run_name='__main__')"
@@ -49,6 +90,130 @@ def test_the_folder_above_a_clone_finds_the_package(clone, way):
     if way != "-m":
         expected = f"{clone / 'siamjax' / '__init__.py'} siamjax.distances"
     assert done.stdout.strip() == expected, done.stderr
+    assert not list((clone / "siamjax").glob("carried"))
+
+
+def test_the_wheel_trains_and_evaluates_by_the_names_of_its_configurations(installed, tmp_path):
+    """Also by a file of one's own that changes one of them, with a module of its own beside it."""
+    done = command(installed, "configs", "--json", cwd=tmp_path)
+    listed = json.loads(done.stdout)
+    assert set(listed) == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"saved"}
+    assert listed["omniglot_fast"].startswith("One-shot Omniglot in eight minutes")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "base.py").write_text("STEPS = 4")
+    (tmp_path / "configs" / "mine.py").write_text(
+        "from configs import base, quickstart\ndef get_config():\n    config = quickstart.get_config()\n"
+        "    config.train.update(steps=base.STEPS, validate_every=2, log_every=1)\n"
+        "    config.encoder.update(name='conv4', width=4, embedding=8)\n"
+        "    config.data.size = 16\n"
+        "    config.evaluation.update(trials=40, validation_trials=40, pairs=40)\n"
+        "    return config\n"
+    )
+    done = command(installed, "train", "configs/mine.py", "--config.train.steps=2", cwd=tmp_path)
+    assert done.returncode == 0 and "koch_400_trials" in done.stdout, done.stderr
+    results = (tmp_path / "runs" / "mine" / "results.json").read_bytes()
+    (tmp_path / "runs" / "mine" / "results.json").unlink()
+    done = command(installed, "evaluate", "runs/mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "mine" / "results.json").read_bytes() == results
+    done = command(installed, "train", "quickstart", "--config.data.size=7", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "data.size" in done.stderr
+    assert done.stderr.startswith("siamjax train: ") and not (tmp_path / "runs" / "quickstart").exists()
+
+
+def test_every_module_of_an_extra_is_named_with_it():
+    modules = importlib.metadata.packages_distributions()
+    for extra in ("train", "gallery", "heic"):
+        named = {
+            distribution.lower().replace("_", "-")
+            for module, name in extras.EXTRAS.items()
+            if name == extra
+            for distribution in modules[module]
+        }
+        required = {
+            Requirement(line).name.lower().replace("_", "-") for line in PROJECT["optional-dependencies"][extra]
+        }
+        assert required <= named
+
+
+# Refuses to import what the core of the installation does not bring.
+_CORE = """
+import importlib.abc, sys
+refused = set(sys.argv.pop(1).split())
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in refused:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def without_extras(program, cwd):
+    """Runs a program where only the core's dependencies, and what they depend on, can be imported."""
+    core, queue = set(), [Requirement(line) for line in PROJECT["dependencies"]]
+    while queue:
+        requirement = queue.pop()
+        name = requirement.name.lower().replace("_", "-")
+        if name in core or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        core.add(name)
+        try:
+            queue += [Requirement(line) for line in importlib.metadata.requires(name) or []]
+        except importlib.metadata.PackageNotFoundError:
+            continue  # For another platform.
+    kept = core | {"siamjax", "setuptools"}
+    refused = {
+        module
+        for module, names in importlib.metadata.packages_distributions().items()
+        if not kept & {name.lower().replace("_", "-") for name in names}
+    }
+    # They may come with something else, and are not to be needed.
+    refused |= set(extras.EXTRAS)
+    command = [sys.executable, "-c", _CORE + program, " ".join(sorted(refused))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_core_does_without_the_extras(tmp_path):
+    """Losses, encoders, training in one's own loop, a network and a gallery of images."""
+    program = """
+import numpy as np
+from PIL import Image
+import siamjax
+network = siamjax.load_pretrained("omniglot-fast")
+for name in ("a", "b"):
+    Image.fromarray(np.random.default_rng(ord(name)).integers(0, 255, (28, 28), np.uint8)).save(f"{name}.png")
+network.verify("a.png", "b.png")
+network.save("network")
+gallery = siamjax.Gallery("people", "network")
+gallery.enroll(["a.png", "b.png"], ["a", "b"])
+assert gallery.identify(network.read(["a.png"]))[0].ranked[0].identity == "a"
+for module in (siamjax.augment, siamjax.mining, siamjax.encoders, siamjax.optimizer, siamjax.sampling, siamjax.heads):
+    assert module
+assert np.isfinite(siamjax.losses.batch_all_triplet(network.embed(np.zeros((2, 28, 28, 1), np.uint8)), np.arange(2)))
+import siamjax.report, siamjax.evaluation, siamjax.export
+from siamjax import cli
+cli.main(["search", "people", "a.png", "-o", "sheet.png"])
+cli.main(["train", "quickstart"])  # Ends the process.
+"""
+    done = without_extras(program, tmp_path)
+    assert done.stderr.splitlines() == [
+        "siamjax search: a picture needs matplotlib: pip install 'siamjax[train]'",
+        "siamjax train: evaluating a run needs matplotlib: pip install 'siamjax[train]'",
+    ]
+    assert done.returncode == 2 and not (tmp_path / "runs").exists()
+
+
+def test_importing_the_losses_is_light():
+    """Nothing of files, pictures, data sets or run folders."""
+    program = "import siamjax.losses, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    modules = done.stdout.split()
+    heavy = {"PIL", "grain", "matplotlib", "ml_collections", "orbax", "pandas", "scipy", "sklearn", "tensorboardX"}
+    heavy |= {"tensorflow", "tensorflow_datasets", "tensorstore", "torch", *extras.EXTRAS}
+    assert "siamjax.losses" in modules and not heavy & {name.partition(".")[0] for name in modules}
+    own = {name.split(".")[1] for name in modules if name.startswith("siamjax.")}
+    assert not own & {"data", "evaluation", "network", "run", "sampling", "training"}
 
 
 def test_dir_lists_the_public_names_and_all_can_be_imported():
