@@ -205,7 +205,31 @@ def test_commands_import_only_what_they_need(gallery, run, faces):
     assert done.returncode == 0 and not heavy & set(done.stdout.splitlines()[-1].split()), done.stderr
     done = finish(["list", str(gallery)])
     assert done.returncode == 0 and "     1  ann" in done.stdout, done.stderr
-    assert not (heavy | {"jax", "flax", "rich", "siamjax.network"}) & set(done.stdout.splitlines()[-1].split())
+    light = heavy | {"jax", "flax", "rich", "absl", "ml_collections", "siamjax.network"}
+    assert not light & set(done.stdout.splitlines()[-1].split())
+    done = finish(["configs"])
+    assert "quickstart " in done.stdout and not light & set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["train"], "name a configuration (siamjax configs lists them)"),
+        (["train", "quikstart"], "quikstart not found; choose one of default, faces"),
+        (["train", "FOLDER"], "is a folder, but no run folder: it has no config.json"),
+        (["evaluate", "quikstart"], "quikstart not found"),
+        (["evaluate", "quickstart"], "quickstart has no checkpoint"),
+        (["train", "quickstart", "--config.train.stepz=2"], "siamjax train --help explains"),
+        (["train", "--config=", "--workdir=new"], "not found"),
+        (["train", "--workdir=new", "quickstart"], "unexpected argument 'quickstart'"),
+    ],
+)
+def test_a_training_that_cannot_start_is_one_line(arguments, words, tmp_path):
+    arguments = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+    done = finish(arguments, cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr
+    assert done.stderr.startswith(f"siamjax {arguments[0]}: ") and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
