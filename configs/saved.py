@@ -1,4 +1,4 @@
-"""The configuration of a run folder: `--config configs/saved.py:WORKDIR`, the default of launch.py."""
+"""The configuration of a run folder: `--config configs/saved.py:WORKDIR`, the default if the folder exists."""
 
 from siamjax.run import Run
 
