@@ -175,8 +175,8 @@ class Run:
             values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
             raise ValueError(
                 f"{self._config} has other settings: {values}. Resume with the same values; to evaluate with "
-                f"others: siamjax evaluate {self.folder}; to train with others, use a new --workdir, and start from these "
-                f"weights with --config.train.start={self.folder}"
+                f"others: siamjax evaluate {self.folder}; to train with others, use a new --workdir, and start from "
+                f"these weights with --config.train.start={self.folder}"
             )
 
     def _check_new(self):
