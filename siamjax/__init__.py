@@ -21,23 +21,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from siamjax import augment, data, distances, encoders, heads, host, losses, mining, optimizer, sampling
+    from siamjax.data.arrays import Pairs
+    from siamjax.fitting import fit
+    from siamjax.folds import cross_validate
     from siamjax.gallery import Gallery
     from siamjax.network import Network
 
 __version__ = "0.1.0"
 
 # Imported when first used: `siamjax.host` must be able to come before JAX, and the command to start without it.
-_PLACES = {"Gallery": "siamjax.gallery", "Network": "siamjax.network"}
+_PLACES = {
+    "Gallery": "siamjax.gallery",
+    "Network": "siamjax.network",
+    "Pairs": "siamjax.data.arrays",
+    "cross_validate": "siamjax.folds",
+    "fit": "siamjax.fitting",
+}
 _MODULES = ("augment", "data", "distances", "encoders", "heads", "host", "losses", "mining", "optimizer", "sampling")
 
 __all__ = [
     "Gallery",
     "Network",
+    "Pairs",
     "Verifier",
     "augment",
+    "cross_validate",
     "data",
     "distances",
     "encoders",
+    "fit",
     "heads",
     "host",
     "load_pretrained",

@@ -61,9 +61,20 @@ def tune() -> None:
             output.reconfigure(errors="backslashreplace")
     added = settings(os.environ)
     os.environ.update(added)
+    if "JAX_COMPILATION_CACHE_DIR" in added:  # A folder of the user's own is left alone.
+        _mend(pathlib.Path(added["JAX_COMPILATION_CACHE_DIR"]))
     if "GLIBC_TUNABLES" in added and (sys.argv[0] == "-c" or os.path.isfile(sys.argv[0])) and not _interactive():
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _mend(cache):
+    """Deletes compiled programs without a time of last use: one that a killed process left would keep JAX from storing
+    any other, for ever."""
+    dated = {path.name.removesuffix("-atime") for path in cache.glob("*-atime")}
+    for path in cache.glob("*-cache"):
+        if path.name.removesuffix("-cache") not in dated:
+            path.unlink(missing_ok=True)
 
 
 def _interactive():

@@ -2,20 +2,17 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
 
 import jax
 from ml_collections import ConfigDict
 
 from siamjax import data, extras, parallel, report
-from siamjax.data import Dataset
 from siamjax.evaluate import judge, show_again
-from siamjax.evaluation import drawn, one_shot
+from siamjax.evaluation import drawn
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import loop, state, step
-from siamjax.training.checkpoint import Checkpoints, difference
-from siamjax.training.metrics import MetricsLog
+from siamjax.training import state, step, whole
+from siamjax.training.checkpoint import difference
 
 with extras.needed_for("training in a run folder"):
     import tensorboardX  # noqa: F401  Used once the data is loaded; what is missing is told at once.
@@ -42,21 +39,22 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     datasets = parallel.main_first(lambda: data.load(config.data))
     data.check_processes(datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
-    training = _prepare(config, datasets)
-    start = training.start
+    training = _made(config, datasets)
     if config.train.start and parallel.from_main(lambda: not run.has_checkpoint):
-        start = _started_from(config.train.start, start)
+        training = training._replace(start=_started_from(config.train.start, training.start))
     # Nothing is written before here, so that a configuration that cannot run leaves no files.
     with run.locked():
         # Another training may have begun in the meantime.
         parallel.from_main(lambda: run.check_resumable(config))
-        _train_and_evaluate(config, run, training, start, datasets)
+        _train_and_evaluate(config, run, training, datasets)
 
 
-def _train_and_evaluate(config, run, training, start, datasets):
+def _train_and_evaluate(config, run, training, datasets):
     parallel.from_main(lambda: run.check_identities(datasets))
     parallel.from_main(lambda: run.start(config, datasets))
-    progress, complete = _train(config, run, training, start)
+    progress, complete = whole.in_folder(training, config.train, run.paths, lambda *_: None, report.note)
+    if complete:
+        parallel.from_main(lambda: report.note(f"{run.folder}: training is complete"))
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))
     if complete and parallel.from_main(lambda: run.figures.are_of(progress["best_step"])):
@@ -65,38 +63,24 @@ def _train_and_evaluate(config, run, training, start, datasets):
         judge(config, run, run.figures, datasets)
 
 
-class _Training:
-    """Everything the loop needs, made from configuration and data: initial state, update, batches, validation."""
-
-    def __init__(self, config: ConfigDict, datasets: Mapping[str, Dataset]):
-        self.model = model = parts.make_model(config)
-        train, self._validation = datasets.get("train"), datasets["validation"]
-        objective = recipe.make_objective(config, model, train)
-        optimizer = recipe.make_optimizer(config, objective)
-        self._trials = drawn.trials(config.evaluation, self._validation)
-        self.make_batches, self.images = recipe.make_batches(config, train, functools.partial(Network, model))
-        average = config.optimizer.average
-        self.update = functools.partial(
-            step.update, model=model, objective=objective, optimizer=optimizer, average=average
-        )
-        weights_key, self.key = jax.random.split(jax.random.key(config.seed))
-        shape = self._validation.images.shape[1:]
-        self.start = state.create(model, weights_key, shape, optimizer, average > 0, objective)
-
-    def validate(self, replicated: state.State) -> float:
-        """One-shot accuracy on the validation trials, 0..1."""
-        network, trials = Network(self.model, *parallel.first(replicated.judged())), self._trials
-        scores = network.score_trials(network.embed(self._validation.images), trials.query, trials.support)
-        # Training stops by this number, so all processes must use the same.
-        return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
-
-
-def _prepare(config, datasets):
-    training = _Training(config, datasets)
+def _made(config, datasets):
+    """The training that configuration and data describe."""
+    model, validation = parts.make_model(config), datasets["validation"]
+    objective = recipe.make_objective(config, model, datasets.get("train"))
+    optimizer = recipe.make_optimizer(config, objective)
+    network_of = functools.partial(Network, model)
+    make_batches, images = recipe.make_batches(config, datasets.get("train"), network_of)
     requested = config.batch.identities * config.batch.per_identity
-    if config.batch.mode == "identities" and training.images < requested and parallel.is_main_process():
-        report.note(f"batches have {training.images} images, not {requested}: the training data has too few identities")
-    return training
+    if config.batch.mode == "identities" and images < requested and parallel.is_main_process():
+        report.note(f"batches have {images} images, not {requested}: the training data has too few identities")
+    average = config.optimizer.average
+    update = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer, average=average)
+    weights_key, key = jax.random.split(jax.random.key(config.seed))
+    start = state.create(model, weights_key, validation.images.shape[1:], optimizer, average > 0, objective)
+    validate = None
+    if validation.pairs is None:
+        validate = drawn.accuracy_of(network_of, validation, drawn.trials(config.evaluation, validation))
+    return whole.Training(start, update, make_batches, key, validate)
 
 
 def _started_from(place: str, start: state.State) -> state.State:
@@ -115,36 +99,3 @@ def _started_from(place: str, start: state.State) -> state.State:
             "the same encoder and head, or start from another network"
         )
     return state.from_weights(start, params, encoder["batch_stats"])
-
-
-def _train(config, run, training, start):
-    """Trains to the end; returns (progress, whether training was already complete)."""
-    checkpoints = Checkpoints(run.checkpoints)
-    try:
-        restored, progress = checkpoints.resume(start, report.note) or (start, loop.NEW_RUN)
-        first = int(restored.step)
-        if first and not progress["best_step"]:
-            progress = loop.keep(checkpoints, parallel.replicate(restored), progress, training.validate)
-        if loop.finished(config.train, first, progress):
-            parallel.from_main(lambda: report.note(f"{run.folder}: training is complete, at step {first}"))
-            return progress, True
-        batches = training.make_batches(training.key, first, config.train.steps)
-        log = MetricsLog(run.metrics, run.tensorboard, after=first)
-        every = (config.train.log_every, config.train.validate_every)
-        try:
-            progress = loop.train(
-                step.stepper(training.update, batches, training.key),
-                parallel.replicate(restored),
-                config=config.train,
-                images=batches.images,
-                at_once=parallel.steps_at_once(*every) if batches.constant else 1,
-                validate=training.validate,
-                checkpoints=checkpoints,
-                log=log,
-                progress=progress,
-            )
-        finally:
-            log.close()
-        return progress, False
-    finally:
-        checkpoints.close()

@@ -22,7 +22,8 @@ FLOORS = (
     ("network",),
     ("evaluation",),
     ("export", "gallery", "report"),
-    ("evaluate", "train"),
+    ("evaluate", "fitting"),
+    ("folds", "train"),
     ("cli",),
     ("__main__", "launch"),
 )

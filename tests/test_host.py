@@ -40,3 +40,16 @@ def test_a_program_from_standard_input_is_not_restarted():
     clean = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     done = subprocess.run([sys.executable, "-"], input=script, env=clean, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "continued", done.stderr
+
+
+def test_programs_are_still_stored_after_a_process_was_killed_while_it_stored_one(tmp_path):
+    script = "from siamjax import host; host.tune(); import jax; jax.jit(lambda x: x * {} + 1)(1.0)"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        environment.pop(name, None)
+    stored = []
+    for number in (2, 3):
+        subprocess.run([sys.executable, "-c", script.format(number)], env=environment, timeout=60, check=True)
+        stored.append(set(tmp_path.rglob("*-cache")))
+        next(tmp_path.rglob("*-atime")).unlink()
+    assert len(stored[1] - stored[0]) == 1

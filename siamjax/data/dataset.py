@@ -17,12 +17,14 @@ class Dataset:
 
     Attributes:
       images: uint8 [n, h, w, c], an array, or `Images` that are read on access; for writing, ink is 255 and paper 0, so
-        that zero padding is paper.
+        that zero padding is paper. Other inputs are float32 [n, ...]; uint8 is divided by 255 before the encoder.
       label: int32 [n], the identity, 0..k-1 without gaps.
       group: int32 [n], the alphabet (or camera site, species, ...), 0..g-1; all images of an identity are in one group.
       source: int32 [n], the drawer, camera or session that the image is from, 0..s-1.
       group_names: [g], for reports and errors.
       names: of the identities, [k], or () if they have none.
+      pairs: those that alone are known to be the same or different: image numbers int32 [p, 2], `same` bool [p]; None
+        where labels say it of all images.
       ink: whether grey images are ink 255 on paper 0, so that reports show them as black on white.
     """
 
@@ -33,6 +35,7 @@ class Dataset:
     group_names: tuple[str, ...]
     names: tuple[str, ...] = ()
     ink: bool = True
+    pairs: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,8 +74,11 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images numbered `chosen`, int [m], with labels, groups and sources renumbered from 0."""
     old = {field: np.unique(getattr(dataset, field)[chosen], return_inverse=True) for field in _NUMBERED}
     label, group, source = (old[field][1].astype(np.int32) for field in _NUMBERED)
-    height, width, channels = dataset.images.shape[1:]
-    images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), height, width, channels))
+    if dataset.images.dtype == np.uint8 and len(dataset.images.shape) == 4:
+        height, width, channels = dataset.images.shape[1:]
+        images = Images(lambda items: dataset.images[chosen[items]], (len(chosen), height, width, channels))
+    else:
+        images = dataset.images[chosen]
     groups = tuple(dataset.group_names[number] for number in old["group"][0])
     names = tuple(dataset.names[number] for number in old["label"][0]) if dataset.names else ()
     return Dataset(images, label, group, source, groups, names, dataset.ink)
@@ -95,8 +101,8 @@ def checked(dataset: Dataset, name: str) -> Dataset:
 
     images = dataset.images
     demand(
-        images.dtype == np.uint8 and images.ndim == 4,
-        f"images must be uint8 [n, h, w, c], found {images.dtype} {images.shape}",
+        images.dtype in (np.uint8, np.float32) and images.ndim > 1,
+        f"images must be uint8 [n, h, w, c], or other inputs float32 [n, ...]; found {images.dtype} {images.shape}",
     )
     demand(len(images) > 0, "it has no images")
     for field in _NUMBERED:

@@ -29,6 +29,7 @@ from siamjax.data.types import Datasets, Source, Tell
 from siamjax.files import named, opened, shown
 from siamjax.progress import Progress
 
+_CACHE = pathlib.Path("~/tensorflow_datasets/siamjax")  # of prepared images, unless `data.data_dir` says otherwise
 _AT_ONCE = 1024  # images that are read before they are written
 _DARK = 25  # of 255: an image whose values are all at most this is nearly black
 
@@ -289,7 +290,7 @@ def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = Fa
 
 
 def split(
-    prepared: Prepared, *, folds: int, fold: int, by: Literal["identity", "group"], seed: int
+    names: np.ndarray, *, folds: int, fold: int, by: Literal["identity", "group"], seed: int
 ) -> dict[str, np.ndarray]:
     """Numbers of the images for training, validation and test; they share no identity (or group).
 
@@ -297,10 +298,10 @@ def split(
     the others are for training.
 
     Args:
-      prepared: the images.
+      names: of the identity, or group, of each image, [n].
       folds: number of parts, at least 3.
       fold: 0..folds-1.
-      by: "identity", or "group" to hold out whole groups.
+      by: "identity", or "group" where whole groups are held out.
       seed: of the shuffle.
 
     Returns:
@@ -309,15 +310,13 @@ def split(
     Raises:
       ValueError: there are fewer than two identities (or one group) per part.
     """
-    choose("data.folder.by", by, dict.fromkeys(("identity", "group")))
-    names = np.array([file.group if by == "group" else file.identity for file in prepared.files])
     distinct = np.unique(names)
     least = folds if by == "group" else 2 * folds
     if folds < 3 or not 0 <= fold < folds:
-        raise ValueError(f"data.folder.folds={folds} must be 3 or more, and data.folder.fold={fold} from 0 to one less")
+        raise ValueError(f"folds={folds} must be 3 or more, and fold={fold} from 0 to one less")
     if len(distinct) < least:
         raise ValueError(
-            f"{len(distinct)} {'groups' if by == 'group' else 'identities'} cannot be split into data.folder.folds="
+            f"{len(distinct)} {'groups' if by == 'group' else 'identities'} cannot be split into folds="
             f"{folds} parts; {least} are needed: add some, or set fewer parts"
         )
     order = np.random.default_rng(seed).permutation(len(distinct))
@@ -330,10 +329,40 @@ def split(
     }
 
 
+def split_by(own: ConfigDict, names: np.ndarray) -> dict[str, np.ndarray]:
+    """`split`, as set by `own`, the `data.folder` part of a configuration."""
+    try:
+        return split(names, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
+    except ValueError as error:
+        raise ValueError(f"data.folder: {error}") from error
+
+
+def read_all(
+    place: str | os.PathLike, size: int, *, channels: int = 1, invert: bool = False
+) -> tuple[np.ndarray, list]:
+    """The images of a folder as arrays, for `siamjax.fit`; they are prepared once, in ~/tensorflow_datasets/siamjax.
+
+    Args:
+      place: a folder with one folder for each identity; or a CSV file with the columns path and identity.
+      size: side in pixels; images are fitted into a square.
+      channels: 1 for grey, 3 for colour.
+      invert: for dark ink on white paper: makes paper 0.
+
+    Returns:
+      Images uint8 [n, size, size, channels], and the identity of each, n strings.
+
+    Raises:
+      FileNotFoundError, ValueError: see `prepare`.
+    """
+    prepared = prepare(place, Preparation(_CACHE, size, channels, invert))
+    return prepared.images[np.arange(len(prepared.files))], [file.identity for file in prepared.files]
+
+
 def parts_of(prepared: Prepared, config: ConfigDict, name: str, train: bool) -> Datasets:
     """Prepared images as "train" (if `train`), "validation" and "test", split as set by `config.folder`."""
     own = config.folder
-    parts = split(prepared, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
+    choose("data.folder.by", own.by, dict.fromkeys(("identity", "group")))
+    parts = split_by(own, np.array([file.group if own.by == "group" else file.identity for file in prepared.files]))
     return {
         part: dataset(prepared, numbers, f"{name} {part}", config.stream and part == "train")
         for part, numbers in parts.items()
@@ -344,7 +373,7 @@ def parts_of(prepared: Prepared, config: ConfigDict, name: str, train: bool) -> 
 def preparation(config: ConfigDict) -> Preparation:
     """How `config`, the `data` part of a configuration, prepares images."""
     own = config.folder
-    cache = pathlib.Path(config.data_dir or "~/tensorflow_datasets") / "siamjax"
+    cache = pathlib.Path(config.data_dir) / "siamjax" if config.data_dir else _CACHE
     return Preparation(cache, config.size, own.channels, own.invert, own.skip_unreadable, own.pixels)
 
 

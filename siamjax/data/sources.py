@@ -3,14 +3,16 @@
 from ml_collections import ConfigDict
 
 from siamjax.choices import choose
-from siamjax.data import folder, glyphs, mnist, omniglot, tfds
+from siamjax.data import arrays, folder, glyphs, mnist, omniglot, pairs, tfds
 from siamjax.data.types import Datasets, Source
 
 SOURCES: dict[str, Source] = {
+    "arrays": arrays.SOURCE,
     "folder": folder.SOURCE,
     "glyphs": glyphs.SOURCE,
     "mnist": mnist.SOURCE,
     "omniglot": omniglot.SOURCE,
+    "pairs": pairs.SOURCE,
     "tfds": tfds.SOURCE,
 }
 

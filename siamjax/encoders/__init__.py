@@ -19,9 +19,24 @@ from siamjax.encoders._convolution import Method, convolve, max_pool
 from siamjax.encoders._faces import Faces
 from siamjax.encoders._koch import Koch
 from siamjax.encoders._koch import bias_init as koch_bias_init
+from siamjax.encoders._mlp import MLP
+from siamjax.encoders._own import Encoder, own
 from siamjax.encoders._resnet import ResNet12
 
-__all__ = ["ENCODERS", "Conv", "Faces", "Koch", "ResNet12", "convolve", "koch_bias_init", "make", "max_pool"]
+__all__ = [
+    "ENCODERS",
+    "MLP",
+    "Conv",
+    "Encoder",
+    "Faces",
+    "Koch",
+    "ResNet12",
+    "convolve",
+    "koch_bias_init",
+    "make",
+    "max_pool",
+    "own",
+]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -34,6 +49,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "faces": Faces,
     "koch": Koch,
     "koch_scaled": functools.partial(Koch, scaled=True),
+    "mlp": MLP,
     "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True),
     "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4)),
     "resnet12": ResNet12,
@@ -68,9 +84,10 @@ def make(
       ValueError: a name is unknown.
     """
     make_it = choose("name", name, ENCODERS)
-    own = dict(options or {})
-    if "axis_name" in inspect.signature(make_it).parameters:
-        own["axis_name"] = axis_name
+    given = dict(options or {})
+    common = {"axis_name": axis_name, "convolution": convolution}
+    taken = inspect.signature(make_it).parameters
+    given |= {key: value for key, value in common.items() if key in taken}
     computed = choose("dtype", dtype, _DTYPES)
-    own["dtype"] = jnp.float32 if parallel.on_cpu() else computed
-    return make_it(width=width, embedding=embedding, unit_length=unit_length, convolution=convolution, **own)
+    given["dtype"] = jnp.float32 if parallel.on_cpu() else computed
+    return make_it(width=width, embedding=embedding, unit_length=unit_length, **given)

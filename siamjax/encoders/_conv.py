@@ -1,6 +1,7 @@
 """Small convolutional encoders with batch normalisation, for images of 20 to 64 pixels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from flax import linen as nn
 
 from siamjax import distances
 from siamjax.encoders import _convolution as convolution
+from siamjax.encoders import _past as past
 from siamjax.encoders._convolution import Method
 from siamjax.types import Array
 
@@ -19,6 +21,11 @@ def normalised_convolution(encoder: nn.Module, x: jax.Array, channels: int, side
     """
     conv = convolution.for_flax(encoder.convolution)
     x = nn.Conv(channels, (side, side), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv)(x)
+    return normalised(encoder, x, train)
+
+
+def normalised(encoder: Any, x: jax.Array, train: bool) -> jax.Array:
+    """Batch normalisation, as `encoder`'s attributes say; to be called in its compact method."""
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
@@ -40,6 +47,7 @@ class Conv(nn.Module):
       unit_length: whether embeddings are scaled to length 1.
       multiples: channels of each convolution, in units of `width`.
       pooled: which of them are pooled, counted from 1.
+      past: whether a linear map of the image is added to the layers' output, which starts from 0.
       local: whether the same linear layer is applied at each place of the last map: the embedding is then a map of
         descriptors, for the head "aligned".
       dtype: of the computation; parameters and statistics stay float32.
@@ -52,6 +60,7 @@ class Conv(nn.Module):
     unit_length: bool = False
     multiples: Sequence[int] = (1, 1, 2, 2, 2)
     pooled: Sequence[int] = (2, 3, 4)
+    past: bool = False
     local: bool = False
     dtype: jnp.dtype = jnp.float32
     convolution: Method = "auto"
@@ -59,7 +68,8 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
-        """images float [n, h, w, c] in 0..1, at least 8 pixels a side -> embeddings float32 [n, embedding]."""
+        """images float [n, h, w, c] or [n, h, w] in 0..1, at least 8 pixels a side -> float32 [n, embedding]."""
+        images = images[..., None] if images.ndim == 3 else images
         least = 2 ** len(self.pooled)
         if min(images.shape[1:3]) < least:
             raise ValueError(
@@ -74,7 +84,10 @@ class Conv(nn.Module):
         if self.local:
             x = self._descriptors(x)
         else:
-            x = nn.Dense(self.embedding, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+            init = {"kernel_init": past.last_layer} if self.past else {}
+            x = nn.Dense(self.embedding, dtype=self.dtype, **init)(x.reshape(len(x), -1)).astype(jnp.float32)
+        if self.past:
+            x += past.linear(normalised(self, images, train), self.embedding)
         return distances.unit(x) if self.unit_length else x
 
     def _descriptors(self, x):

@@ -1,14 +1,16 @@
 """Draws trials and pairs for evaluation. Training does so first, to refuse data that is too small before it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from siamjax import parallel
 from siamjax.data import Dataset
 from siamjax.decision import Decision
 from siamjax.evaluation import calibration, one_shot, verification
 from siamjax.network import Network
+from siamjax.training.state import State
 
 _REMEDY = (
     "Give identities a second image, or add identities; with your own images, lower data.folder.folds for more "
@@ -63,6 +65,9 @@ def pairs(config: ConfigDict, datasets: Mapping[str, Dataset]) -> dict[str, tupl
     for part in ("validation", "test"):
         if part not in datasets:
             continue
+        if (given := datasets[part].pairs) is not None:
+            pairs_of[part] = given
+            continue
         try:
             pairs_of[part] = verification.draw_pairs(
                 datasets[part], pairs=config.pairs, across_groups=config.across_groups, seed=config.seed
@@ -85,3 +90,20 @@ def decision(
     """
     numbers, same = pairs
     return calibration.fit(network.score_pairs(embeddings, numbers), same, numbers, dataset.label)
+
+
+def accuracy_of(
+    network_of: Callable[..., Network], dataset: Dataset, trials: one_shot.Trials
+) -> Callable[[State], float]:
+    """The function from the replicated state of a training to its accuracy, 0..1, on one-shot trials of `dataset`.
+
+    `network_of` makes a network of (params, batch_stats).
+    """
+
+    def of_state(replicated):
+        network = network_of(*parallel.first(replicated.judged()))
+        scores = network.score_trials(network.embed(dataset.images), trials.query, trials.support)
+        # Training stops by this number, so all processes must use the same.
+        return parallel.from_main(lambda: float(one_shot.right(scores, trials.answer).mean()))
+
+    return of_state

@@ -10,21 +10,22 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-import flax.traverse_util
 import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import linen as nn
 from ml_collections import ConfigDict
 
-from siamjax import digests, files, heads, parallel
-from siamjax.data import SOURCES, Images
+from siamjax import files, heads, parallel
+from siamjax.data import SOURCES, Images, arrays
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
+from siamjax.network._file import at, digest, filled, named, read
 from siamjax.network._programs import checked_numbers, copy_program, programs
 from siamjax.network._types import Answer, Inputs, Metric
 from siamjax.progress import Progress
-from siamjax.run import Run, parts, settings
+from siamjax.run import Run, parts
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
@@ -97,6 +98,8 @@ class Network:
         convolution: str | None = None,
         threshold: float | None = None,
         far: float | None = None,
+        encoder: Any = None,
+        head: nn.Module | None = None,
     ) -> Self:
         """Loads a trained network.
 
@@ -108,6 +111,7 @@ class Network:
           threshold: replaces the fitted threshold; probabilities do not depend on it.
           far: sets the threshold by its false accept rate, 0..1, on validation pairs. The rate is per pair: in a
             gallery, a stranger is compared with all images and accepted if any of them matches.
+          encoder, head: those that `siamjax.fit` was given, if they were not names.
 
         Raises:
           FileNotFoundError: no network is found.
@@ -119,22 +123,23 @@ class Network:
         if run.is_started or (stored is None and folder.is_dir()):
             config = run.settings
         elif stored is not None:
-            config, params, batch_stats, decisions = _stored(stored)
+            config, arrays, decisions = read(stored)
         else:
             raise FileNotFoundError(
                 f"{place} not found: it is neither a folder nor one of the networks that come with siamjax "
                 f"({', '.join(shipped())}); pass a run folder (--workdir of the training)"
             )
         config.encoder.convolution = convolution or config.encoder.convolution
-        own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config)
+        own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config, encoder, head)
         if run.is_started:
             decisions = run.figures.decisions(own)
             trained, _ = run.restore(model, inputs.shape)
-            params, batch_stats = trained.params, trained.batch_stats
+        else:
+            trained = filled(model, inputs.shape, arrays, stored)
         network = cls(
             model,
-            params,
-            batch_stats,
+            trained.params,
+            trained.batch_stats,
             inputs=inputs,
             decisions=decisions,
             copies=own if copies is None else copies,
@@ -168,11 +173,10 @@ class Network:
             "params": {"encoder": encoder["params"], "head": self.variables["head"]},
             "batch_stats": encoder["batch_stats"],
         }
-        arrays = flax.traverse_util.flatten_dict(tree, sep="/")
         decisions = {copies: dataclasses.asdict(decision) for copies, decision in self._decisions.items()}
-        arrays = {name: np.asarray(value, precision) for name, value in arrays.items()}
+        arrays = {name: at(value, precision) for name, value in named(tree).items()}
         texts = {"config": config.to_json(), "decisions": json.dumps(decisions)}
-        content = safetensors.numpy.save(arrays, metadata={**texts, "digest": _digest(arrays, texts)})
+        content = safetensors.numpy.save(arrays, metadata={**texts, "digest": digest(arrays, texts)})
         files.write(pathlib.Path(folder).expanduser() / _FILE, content)
 
     @property
@@ -188,9 +192,8 @@ class Network:
             remedies = [f"load it with {fitted}"] if fitted else []
             if self.settings and self.copies in (0, self.settings.evaluation.copies) and Run(name).is_started:
                 remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
-            raise ValueError(
-                f"{name} has no threshold for copies={self.copies}; {', or '.join(remedies) or 'give it decisions'}"
-            )
+            remedy = ", or ".join(remedies) or "train it with validation="
+            raise ValueError(f"{name} has no threshold for copies={self.copies}; {remedy}")
         return self._decision
 
     @property
@@ -202,7 +205,10 @@ class Network:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of weights and inputs; only embeddings of networks with the same fingerprint can be compared."""
-        return self._digest([dataclasses.asdict(self._inputs) if self._inputs else None, self.copies])
+        inputs = dataclasses.asdict(self._inputs) if self._inputs else None
+        if inputs and inputs["dtype"] == "uint8":
+            del inputs["dtype"]  # As hashed when there was no other.
+        return self._digest([inputs, self.copies])
 
     def matches(self, fingerprint: str) -> bool:
         """Whether `fingerprint` is of this network, as computed by this or an older version of siamjax."""
@@ -240,7 +246,10 @@ class Network:
           FileNotFoundError: a file is not found.
           ValueError: a file cannot be read as an image, or the network was made without `inputs`.
         """
-        (height, width, channels), invert = self.inputs.shape, self.inputs.invert
+        shape, invert = self.inputs.shape, self.inputs.invert
+        if len(shape) != 3 or self.inputs.dtype != "uint8":
+            raise ValueError(f"this network takes {self._expected()}, not image files; pass arrays to `embed`")
+        height, width, channels = shape
 
         def read_one(path):
             if not os.path.isfile(path):
@@ -255,7 +264,7 @@ class Network:
         """Embeds images.
 
         Args:
-          images: uint8 [n, h, w, c].
+          images: uint8 [n, h, w, c]; or inputs of the network's own shape and type, see `inputs`.
           description: shown with a progress bar; no bar if "".
 
         Returns:
@@ -264,11 +273,11 @@ class Network:
         Raises:
           ValueError: the images do not match the network's `inputs`.
         """
-        if self._inputs and (tuple(images.shape[1:]) != self._inputs.shape or images.dtype != np.uint8):
-            height, width, channels = self._inputs.shape
+        if self._inputs and self._inputs.dtype == "float32" and not isinstance(images, Images):
+            images = arrays.inputs(images, "images")
+        if self._inputs and (tuple(images.shape[1:]) != self._inputs.shape or images.dtype != self._inputs.dtype):
             raise ValueError(
-                f"this network takes images uint8 [n, {height}, {width}, {channels}], found {images.dtype} "
-                f"{list(images.shape)}; resize them first"
+                f"this network takes {self._expected()}, found {images.dtype} {list(images.shape)}; resize them first"
             )
         hidden = not (description and parallel.is_main_process())
         variables = self.variables["encoder"]
@@ -278,6 +287,10 @@ class Network:
                 arguments = (variables, jax.random.key(copy))
                 embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, bar)
         return embeddings / (1 + self.copies)
+
+    def _expected(self):
+        what = "images" if self.inputs.dtype == "uint8" else "inputs"
+        return f"{what} {self.inputs.dtype} [n, {', '.join(map(str, self.inputs.shape))}]"
 
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Scores pairs of embeddings.
@@ -354,31 +367,8 @@ def shipped() -> list[str]:
 
 def inputs_of(config: ConfigDict) -> Inputs:
     """The inputs of a network of this configuration."""
-    source, size = SOURCES[config.data.name], config.data.size
+    source = SOURCES[config.data.name]
+    if source.inputs is not None:
+        return Inputs(*source.inputs(config.data))
+    size = config.data.size
     return Inputs((size, size, source.channels(config.data)), source.invert(config.data))
-
-
-def _stored(path):
-    """Configuration, weights, running statistics and decisions from a file that `Network.save` wrote."""
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            saved = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
-        if not {"config"} <= saved.keys() <= {"config", "decisions", "digest"}:
-            raise ValueError(f"found {', '.join(sorted(saved))}")
-        digest = saved.pop("digest", None)
-        if digest not in (None, _digest(arrays, saved)):
-            raise ValueError("its content differs from its digest")
-        tree = {name: array.astype(np.float32) for name, array in arrays.items()}
-        config = settings.read(json.loads(saved["config"]))
-        decisions = json.loads(saved.get("decisions", "{}"))
-        decisions = {int(copies): Decision.read(decision) for copies, decision in decisions.items()}
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, or of another version ({error}); save the network again") from error
-    tree = flax.traverse_util.unflatten_dict(tree, sep="/")
-    return config, tree["params"], tree.get("batch_stats", {}), decisions
-
-
-def _digest(arrays, texts):
-    """Of names and arrays, and of names and texts."""
-    return digests.of(part for items in (texts, arrays) for name in sorted(items) for part in (name, items[name]))

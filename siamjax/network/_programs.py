@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from siamjax.augment import scaled
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
@@ -39,7 +40,7 @@ def copy_program(model: Model, distort: Augment | None) -> Program:
         assert distort is not None, "copies need `distort`"
         variables, key = arguments
         keys = jnp.broadcast_to(key, (len(images),))
-        return model.encoder.apply(variables, distort(keys, images.astype(jnp.float32) / 255), train=False)
+        return model.encoder.apply(variables, distort(keys, scaled(images)), train=False)
 
     return embed_copy
 
@@ -49,7 +50,7 @@ def programs(model: Model) -> dict[str, Program]:
     """The evaluation functions of a model. Cached, as each function object is compiled once."""
 
     def embed(variables, images):
-        return model.encoder.apply(variables, images.astype(jnp.float32) / 255, train=False)
+        return model.encoder.apply(variables, scaled(images), train=False)
 
     def pairs(arguments, numbers):
         params, embeddings = arguments

@@ -8,10 +8,17 @@ Metric = Literal["l2", "cosine"]
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The images that a network takes: `shape` is (h, w, c); `invert` says whether image files are inverted."""
+    """What a network takes.
 
-    shape: tuple[int, int, int]
+    Attributes:
+      shape: of one input: (h, w, c) of an image.
+      invert: whether image files are inverted.
+      dtype: "uint8", which is divided by 255 before the encoder; or "float32".
+    """
+
+    shape: tuple[int, ...]
     invert: bool = False
+    dtype: str = "uint8"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.run import settings
 from siamjax.training.state import Model, State, create
+from siamjax.training.whole import Paths
 
 Json = dict[str, Any]
 _ROW = {"accuracy", "ci95", "trials", "seed"}  # of results.json
@@ -118,6 +119,11 @@ class Run:
         self.metrics = self.folder / "metrics.csv"
         self.figures = Figures(self.folder)
         self._config, self._identities = self.folder / "config.json", self.folder / "identities.json"
+
+    @property
+    def paths(self) -> Paths:
+        """Where its training keeps its files."""
+        return Paths(self.checkpoints, self.metrics, self.tensorboard)
 
     @property
     def is_started(self) -> bool:

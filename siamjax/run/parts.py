@@ -1,8 +1,10 @@
 """Makes the network and the augmentation of a configuration; `siamjax.run.recipe` makes what trains it."""
 
 import functools
+from typing import Any
 
 import jax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from siamjax import augment, encoders, heads, parallel, streams
@@ -12,15 +14,33 @@ from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
 
-def make_model(config: ConfigDict) -> Model:
-    """Makes the encoder and head that `config` names."""
-    own, head = config.encoder, config.head
+def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None = None) -> Model:
+    """Makes the encoder and head that `config` names.
+
+    Args:
+      config: the whole configuration.
+      encoder: one's own, where `config.encoder.name` is "own"; see `siamjax.encoders.own`.
+      head: one's own, where `config.head.name` is "own".
+
+    Raises:
+      ValueError: one's own is missing, or given where the configuration names another.
+    """
+    for part, given in (("encoder", encoder), ("head", head)):
+        if (config[part].name == "own") != (given is not None):
+            has = f"has the {part} {config[part].name!r}: pass no other"
+            raise ValueError(f"{part}: the network {f'has your own {part}: pass it' if given is None else has}")
+    own = config.encoder
     names = ("name", "width", "embedding", "dtype", "unit_length", "convolution")
-    with settings.keyed("encoder"):
-        given = {name: own[name] for name in names}
-        encoder = encoders.make(**given, axis_name=parallel.AXIS, options=dict(own.get(own.name, {})))
-    with settings.keyed("head"):
-        return Model(encoder, heads.make(head.name, **head.get(head.name, {})))
+    if encoder is None:
+        with settings.keyed("encoder"):
+            given = {name: own[name] for name in names}
+            made = encoders.make(**given, axis_name=parallel.AXIS, options=dict(own.get(own.name, {})))
+    else:
+        made = encoders.own(encoder)
+    if head is None:
+        with settings.keyed("head"):
+            head = heads.make(config.head.name, **config.head.get(config.head.name, {}))
+    return Model(made, head)
 
 
 def make_augment(config: ConfigDict, hide: bool = True) -> Augment:

@@ -18,7 +18,7 @@ from siamjax.run import settings
 from siamjax.run.parts import make_augment
 from siamjax.training import batches, objectives
 from siamjax.training.state import Model
-from siamjax.training.types import Batches, Objective
+from siamjax.training.types import Augment, Batches, Objective
 
 # (key, first step, last step) -> `Batches` of these steps.
 MakeBatches = Callable[[jax.Array, int, int], Batches]
@@ -55,7 +55,9 @@ def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTr
         )
 
 
-def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) -> tuple[MakeBatches, int]:
+def make_batches(
+    config: ConfigDict, train: Dataset | None, scorer: Any = None, distort: Augment | None = None
+) -> tuple[MakeBatches, int]:
     """Makes what makes the batches, from training data or drawn alphabets.
 
     Args:
@@ -63,6 +65,7 @@ def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) 
       train: the training data; None if alphabets are drawn in the step.
       scorer: (params, batch_stats) -> an object with `embed` and `score_all`, such as `siamjax.network.Network`; needed
         for mode "assigned", which plans batches by scores.
+      distort: replaces the augmentation that `config` names.
 
     Returns:
       A function that makes `Batches`, and the number of images per batch.
@@ -73,9 +76,13 @@ def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) 
     index, stored, fetch = training_images.make(config.data, train)
     if config.data.variants > 1:
         index = sampling.with_variants(index)
+    if train is not None and train.pairs is not None:
+        if config.batch.mode != "pairs":
+            raise ValueError("only pairs of the training data are known to be the same: set batch.mode='pairs'")
+        index = sampling.make_pair_index(*train.pairs)
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
-    distort = make_augment(config)
+    distort = distort or make_augment(config)
     if config.batch.mode == "assigned":
         plan, every = _plan(config, train, scorer)
         planned = functools.partial(
@@ -90,9 +97,11 @@ def make_batches(config: ConfigDict, train: Dataset | None, scorer: Any = None) 
 
 
 def _pairs(batch, index, turns):
+    parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
+    if isinstance(index, sampling.PairIndex):
+        return functools.partial(sampling.given_pairs, count=batch.pairs), 2 * batch.pairs
     sampling.check_pairs(index, batch.across_groups)
     sample = functools.partial(sampling.pairs, count=batch.pairs, across_groups=batch.across_groups, turns=turns)
-    parallel.check_divisible(2 * batch.pairs, "2 × batch.pairs")
     return sample, 2 * batch.pairs
 
 

@@ -37,7 +37,7 @@ def default() -> ConfigDict:
     config.augment.photo = options(augment.photo)
 
     config.encoder = ConfigDict()
-    config.encoder.name = "conv5"  # one of `siamjax.encoders.ENCODERS`
+    config.encoder.name = "conv5"  # one of `siamjax.encoders.ENCODERS`; or "own", passed to `siamjax.fit`
     config.encoder.width = 32  # channels of the first layer
     config.encoder.embedding = 256  # dimension of the embedding
     config.encoder.unit_length = False  # whether embeddings are normalised to length 1
@@ -97,6 +97,16 @@ def _data():
     data.folder.fold = 0  # the part for test; the next one is for validation, the others for training
     data.folder.by = "identity"  # or "group": the unit that is never split between parts
     data.folder.seed = 0  # seed of the split
+
+    data.arrays = ConfigDict()  # arrays of one's own, split as in `folder`
+    data.arrays.path = ""  # file .npz with x [n, ...] and y [n], and perhaps group [n] and source [n]
+    data.arrays.shape = ()  # of an input; () is that of the file
+    data.arrays.dtype = ""  # "uint8" or "float32"; "" is that of the file
+    data.arrays.digest = ""  # of the inputs and labels that `siamjax.fit` was given
+
+    data.pairs = ConfigDict()  # a list of pairs, of which some are the same; images and parts as in `folder`
+    data.pairs.path = ""  # CSV file path_a,path_b,same; or LFW's pairs.txt
+    data.pairs.images = ""  # folder that paths are relative to; "" is that of the list
 
     data.tfds = ConfigDict()  # a data set of TFDS, split as in `folder`
     data.tfds.name = ""
@@ -187,7 +197,7 @@ RANGES = {
     "loss.ranked_list.*_temperature": "[0, inf)",
     "loss.angular*.alpha": "(0, 90)",
     "loss.angular_n_pair.angular_weight": "[0, inf)",
-    "loss.batch_cosine_embedding.margin": "[-1, 1]",
+    "loss.*cosine_embedding.margin": "[-1, 1]",
     "loss.circle.m": "[-1, 1]",
     "loss.*arcface.m": "[0, 3.1415926]",
     "loss.tuplet_margin.m": "[0, 3.1415926]",

@@ -12,19 +12,23 @@ from siamjax.sampling._draw import (
     pairs,
     with_variants,
 )
+from siamjax.sampling._given import PairIndex, given_pairs, make_pair_index
 from siamjax.sampling._samplers import Balanced, Pairs, Triplets
 
 __all__ = [
     "Balanced",
     "Drawn",
     "Index",
+    "PairIndex",
     "Pairs",
     "Triplets",
     "check_pairs",
     "few_images",
+    "given_pairs",
     "grid_index",
     "identities",
     "make_index",
+    "make_pair_index",
     "most_identities",
     "pairs",
     "with_variants",

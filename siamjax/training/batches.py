@@ -148,7 +148,7 @@ def _distorted(drawn: sampling.Drawn, images: jax.Array, augment: Augment, key: 
     augment_key = stream_key(key, number, OfStep.AUGMENT)
     keys = jax.random.split(augment_key, len(drawn.item))
     keys, label, turn, variant = parallel.own_share((keys, drawn.label, drawn.turn, drawn.variant))
-    images = (images if turn is None else augmentation.turn(images, turn)).astype(jnp.float32) / 255
+    images = augmentation.scaled(images if turn is None else augmentation.turn(images, turn))
     if variant is not None:
         # All images of an identity share a key, so that a variant is an identity, too.
         varied = augmentation.vary(jax.vmap(jax.random.fold_in, (None, 0))(augment_key, label), images)

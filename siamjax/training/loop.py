@@ -8,10 +8,8 @@ from ml_collections import ConfigDict
 
 from siamjax import parallel
 from siamjax.progress import Progress
-from siamjax.training.checkpoint import Checkpoints
-from siamjax.training.metrics import MetricsLog
 from siamjax.training.state import State
-from siamjax.training.types import Metrics
+from siamjax.training.types import Keeps, Log, Metrics
 
 NEW_RUN = {"best_accuracy": -1.0, "best_step": 0, "without_gain": 0}
 
@@ -23,9 +21,9 @@ def train(
     config: ConfigDict,
     images: int,
     at_once: int,
-    validate: Callable[[State], float],
-    checkpoints: Checkpoints,
-    log: MetricsLog,
+    validate: Callable[[State], float] | None,
+    checkpoints: Keeps,
+    log: Log,
     progress: dict,
 ) -> dict:
     """Trains until `config.steps`, or until `config.patience` validations in a row without improvement.
@@ -36,9 +34,10 @@ def train(
       config: the `train` part of a configuration.
       images: images per step, to report the speed.
       at_once: steps per compiled program; a divisor of `config.validate_every` and `config.log_every`.
-      validate: replicated state -> one-shot accuracy on the validation trials, 0..1.
+      validate: replicated state -> one-shot accuracy on the validation trials, 0..1; None if there are none, then the
+        last state counts as the best.
       checkpoints: saved after every validation: `latest`, and `best` if it is one.
-      log: where metrics are written.
+      log: called with (step, metrics, replicated state).
       progress: `NEW_RUN`, or the progress in the restored checkpoint.
 
     Returns:
@@ -77,14 +76,16 @@ def train(
                     values["images_per_second"] = round(rate, 2)
                     speed = f"{rate:.0f} images/s"
                 if at_validation:
-                    values["validation_one_shot"] = accuracy = validate(state)
-                    progress = _judge(progress, accuracy, number, config.keep == "last")
+                    accuracy = progress["best_accuracy"]
+                    if validate is not None:
+                        values["validation_one_shot"] = accuracy = validate(state)
+                    progress = _judge(progress, accuracy, number, validate is None or config.keep == "last")
                 # A checkpoint is never ahead of the metrics.
-                log.write(number, values)
+                log(number, values, state)
                 if at_validation:
                     _save(checkpoints, state, progress, number)
                     best = f", best {progress['best_accuracy']:.1%}" if config.keep == "best" else ""
-                    score = f", validation {accuracy:.1%}{best}"
+                    score = f", validation {accuracy:.1%}{best}" if validate else ""
                     bar.print(_line(number, values))
                 bar.note(speed + score)
                 clock, counted = time.monotonic(), number
@@ -92,9 +93,10 @@ def train(
     return progress
 
 
-def keep(checkpoints: Checkpoints, state: State, progress: dict, validate: Callable[[State], float]) -> dict:
+def keep(checkpoints: Keeps, state: State, progress: dict, validate: Callable[[State], float] | None) -> dict:
     """Saves replicated `state` as the best checkpoint, where there is none; returns the progress with its accuracy."""
-    progress = {**progress, "best_accuracy": validate(state), "best_step": int(parallel.first(state.step))}
+    accuracy = validate(state) if validate else progress["best_accuracy"]
+    progress = {**progress, "best_accuracy": accuracy, "best_step": int(parallel.first(state.step))}
     checkpoints.save("best", state, progress)
     return progress
 
@@ -112,9 +114,9 @@ def _save(checkpoints, state, progress, step):
 
 def _line(step, values):
     active = f"active {values['active_share']:.1%}  " if "active_share" in values else ""
+    one_shot = f"one-shot {values['validation_one_shot']:.1%}" if "validation_one_shot" in values else ""
     return (
-        f"step {step:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  {active}"
-        f"one-shot {values['validation_one_shot']:.1%}"
+        f"step {step:6d}  loss {values['loss']:.4f}  pairs {values['pair_accuracy']:.1%}  {active}{one_shot}".rstrip()
     )
 
 

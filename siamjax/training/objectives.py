@@ -36,7 +36,8 @@ PROXY_LOSSES: dict[str, Callable] = (
     | _taking("embeddings", "labels", "weights")
     | _taking("embeddings", "labels", "centers")
 )
-PAIR_LOSSES: dict[str, Callable] = _taking("distances", "same")
+_OF_DISTANCES: dict[str, Callable] = _taking("distances", "same")
+PAIR_LOSSES: dict[str, Callable] = _OF_DISTANCES | _taking("a", "b", "same")
 HEAD_LOSSES = ("cross_entropy", "ranking")  # of the head's logits: they train encoder and head together
 
 # The default distance of a pair loss, if not Euclidean: that of its paper.
@@ -45,7 +46,7 @@ _OF_PAIRS = {"exponential_contrastive": "l1"}
 
 def loss_options() -> dict[str, dict[str, Any]]:
     """The options of every loss that can be named, with their defaults: those of the functions."""
-    of_pairs = {name: {"distance": _OF_PAIRS.get(name, "euclidean")} for name in PAIR_LOSSES}
+    of_pairs = {name: {"distance": _OF_PAIRS.get(name, "euclidean")} for name in _OF_DISTANCES}
     found = {name: options(loss) for name, loss in (BATCH_LOSSES | PROXY_LOSSES | PAIR_LOSSES).items()}
     found = {name: own | of_pairs.get(name, {}) for name, own in found.items()}
     found["soft_triple"] |= {"per_class": 10}  # centres of a class
@@ -101,10 +102,12 @@ def _objective(value, init=lambda key, dimension: {}):
 def _of_pairs(name, head, given, of_pairs):
     if not of_pairs:
         raise ValueError(f"name={name!r} is a loss of given pairs: set batch.mode='pairs', or name 'batch_{name}'")
+    if name not in _OF_DISTANCES:
+        return _objective(functools.partial(on_pairs, head, loss=functools.partial(PAIR_LOSSES[name], **given)))
     distance, _ = choose(f"{name}.distance", given.pop("distance"), DISTANCES)
 
     def loss(first, second, same):
-        return PAIR_LOSSES[name](distance(first, second), same, **given)
+        return _OF_DISTANCES[name](distance(first, second), same, **given)
 
     return _objective(functools.partial(on_pairs, head, loss=loss))
 

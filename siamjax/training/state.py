@@ -11,13 +11,14 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from siamjax.encoders import Encoder
 from siamjax.training.types import Objective, Params
 
 
 class Model(NamedTuple):
     """One encoder for all inputs, and the head that compares its embeddings; both without weights."""
 
-    encoder: nn.Module
+    encoder: Encoder
     head: nn.Module
 
 
@@ -69,7 +70,7 @@ class State:
 def create(
     model: Model,
     key: jax.Array,
-    image_shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     optimizer: optax.GradientTransformation,
     averaged: bool = False,
     objective: Objective | None = None,
@@ -79,14 +80,14 @@ def create(
     Args:
       model: encoder and head.
       key: for the initial weights.
-      image_shape: (h, w, c).
+      shape: of an input, such as (h, w, c).
       optimizer: optax transformation.
       averaged: whether to keep an EMA of the weights.
       objective: its own parameters are trained too, if it has any.
     """
     encoder_key, head_key = jax.random.split(key)
-    images = jnp.zeros((2, *image_shape))
-    embeddings, encoder = model.encoder.init_with_output(encoder_key, images)
+    inputs = jnp.zeros((2, *shape))
+    embeddings, encoder = model.encoder.init_with_output(encoder_key, inputs)
     head = model.head.init(head_key, embeddings, embeddings)
     params = {"encoder": encoder["params"], "head": head.get("params", {})}
     own = objective.init(jax.random.fold_in(head_key, 0), embeddings.shape[1]) if objective else {}

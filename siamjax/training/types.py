@@ -1,7 +1,7 @@
 """The contracts of the training functions; see `siamjax.training.step` for how they fit together."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 from flax import struct
@@ -14,7 +14,7 @@ Metrics = dict[str, jax.Array]
 Params = dict[str, Any]  # "encoder", "head" and, where the loss has parameters, "loss"
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [m], images float [m, h, w, c] -> images
 Sample = Callable[[jax.Array, sampling.Index], sampling.Drawn]
-Fetch = Callable[[jax.Array, Any, jax.Array], jax.Array]  # key, source, item int32 [m] -> uint8 [m, h, w, c]
+Fetch = Callable[[jax.Array, Any, jax.Array], jax.Array]  # key, source, item int32 [m] -> inputs [m, ...]
 
 
 @struct.dataclass
@@ -60,3 +60,13 @@ class Batches(NamedTuple):
     make_batch: Callable[[Any, jax.Array, jax.Array], Batch]
     images: int
     constant: bool
+
+
+class Keeps(Protocol):
+    """Where the loop keeps states, such as `siamjax.training.checkpoint.Checkpoints`."""
+
+    def save(self, which: str, state: Any, progress: dict) -> None:
+        """Keeps the replicated `state` as "latest" or "best", with the progress of the loop."""
+
+
+Log = Callable[[int, dict[str, float], Any], None]  # step, its metrics, replicated state

@@ -22,8 +22,8 @@ def test_a_valid_data_set_is_returned_unchanged():
 @pytest.mark.parametrize(
     "change,words",
     [
-        (dict(images=GOOD.images.astype(np.float32)), "images must be uint8"),
-        (dict(images=GOOD.images[..., 0]), "images must be uint8"),
+        (dict(images=GOOD.images.astype(np.float64)), "images must be uint8"),
+        (dict(images=GOOD.images[:, 0, 0, 0]), "images must be uint8"),
         (dict(images=GOOD.images[:5]), "label must be int32 .5."),
         (dict(label=GOOD.label.astype(np.int64)), "label must be int32"),
         (dict(label=np.array([0, 1, 2, 2, 1, 4], INT)), "labels must be 0..k-1 without gaps"),

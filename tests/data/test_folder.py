@@ -88,9 +88,10 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
         for number in range(2):
             save(tmp_path / "set" / f"site{person % 4}" / f"p{person}" / f"{number}.png")
     prepared, _ = prepare(tmp_path / "set", tmp_path / "cache")
+    names, sites = (np.array([getattr(file, field) for file in prepared.files]) for field in ("identity", "group"))
     tested = []
     for fold in range(4):
-        parts = folder.split(prepared, folds=4, fold=fold, by="identity", seed=3)
+        parts = folder.split(names, folds=4, fold=fold, by="identity", seed=3)
         people = {part: {prepared.files[n].identity for n in numbers} for part, numbers in parts.items()}
         assert sum(len(names) for names in people.values()) == 11 == len(set.union(*people.values()))
         assert 2 <= len(people["test"]) <= 3 and 2 <= len(people["validation"]) <= 3
@@ -101,11 +102,11 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
             images = folder.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
             np.testing.assert_array_equal(images[0], prepared.images[parts["train"][1:2]][0])
     assert len(tested) == 11 == len(set(tested))
-    parts = folder.split(prepared, folds=4, fold=0, by="group", seed=0)
+    parts = folder.split(sites, folds=4, fold=0, by="group", seed=0)
     sites = [{prepared.files[n].group for n in numbers} for numbers in parts.values()]
     assert sorted(map(len, sites)) == [1, 1, 2] and len(set.union(*sites)) == 4
-    with pytest.raises(ValueError, match="11 identities cannot be split into data.folder.folds=6 parts; 12 are"):
-        folder.split(prepared, folds=6, fold=0, by="identity", seed=0)
+    with pytest.raises(ValueError, match="11 identities cannot be split into folds=6 parts; 12 are"):
+        folder.split(names, folds=6, fold=0, by="identity", seed=0)
 
 
 def test_a_broken_link_and_a_pipe_cannot_be_read(tmp_path):

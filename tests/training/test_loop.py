@@ -41,7 +41,7 @@ def run(tmp_path, settings, score, loss=lambda step: 1.0, at_once=1):
             at_once=at_once,
             validate=lambda current: score(int(parallel.first(current.step))),
             checkpoints=checkpoints,
-            log=log,
+            log=lambda number, values, state: log.write(number, values),
             progress=progress,
         )
     finally:

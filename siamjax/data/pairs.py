@@ -1,0 +1,74 @@
+"""A list of image pairs as data to train on: which are the same, without names of identities."""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from siamjax.data import folder, pair_list
+from siamjax.data.dataset import Dataset
+from siamjax.data.types import Datasets, Source
+from siamjax.files import opened, shown
+
+
+def _load(config: ConfigDict, train: bool) -> Datasets:
+    """Images that same pairs connect are of one identity; identities are split into parts, as in a folder.
+
+    A pair whose images come into two parts is left out.
+    """
+    own = config.pairs
+    if not own.path:
+        raise ValueError("data.pairs.path is empty: name a CSV file path_a,path_b,same, or LFW's pairs.txt")
+    listed = pair_list.read(own.path, own.images or None)
+    paths = sorted({*listed.first, *listed.second})
+    number = {path: position for position, path in enumerate(paths)}
+    pairs = np.array([[number[path] for path in side] for side in (listed.first, listed.second)], np.int32).T
+    identity = _identities(len(paths), pairs[listed.same])
+    prepared = folder.prepare_images(
+        paths,
+        dataclasses.replace(folder.preparation(config), skip_unreadable=False),
+        describe=lambda number: (str(identity[number]), "all", str(paths[number])),
+        content=lambda number: opened(paths[number]),
+        fingerprints=[f"{folder.fingerprint(path)} {of}" for path, of in zip(paths, identity, strict=True)],
+        name=shown(own.path),
+        tell=print,
+    )
+    parts = folder.split_by(config.folder, identity)
+    return {
+        part: _part(prepared, chosen, pairs, listed.same, f"{shown(own.path)}: the {part} data")
+        for part, chosen in parts.items()
+        if train or part != "train"
+    }
+
+
+def _identities(count, same):
+    """The identity of each of `count` images, int [count], as far as the same pairs [p, 2] connect them."""
+    import scipy.sparse
+    import scipy.sparse.csgraph
+
+    links = scipy.sparse.coo_array((np.ones(len(same)), (same[:, 0], same[:, 1])), (count, count))
+    return scipy.sparse.csgraph.connected_components(links, directed=False)[1]
+
+
+def _part(prepared, chosen, pairs, same, name) -> Dataset:
+    """The images numbered `chosen`, with the pairs of which it has both."""
+    place = np.full(len(prepared.files), -1, np.int32)
+    place[chosen] = np.arange(len(chosen))
+    kept = (place[pairs] >= 0).all(axis=1)
+    if len(np.unique(same[kept])) < 2:
+        lacking = "different" if same[kept].any() else "same"
+        raise ValueError(f"{name} has no {lacking} pair; list more pairs, or set fewer data.folder.folds")
+    return dataclasses.replace(folder.dataset(prepared, chosen, name), pairs=(place[pairs[kept]], same[kept]))
+
+
+SOURCE = Source(
+    _load,
+    title=lambda config: pathlib.Path(config.pairs.path).name,
+    evaluators=lambda config: ("verification",),
+    channels=lambda config: config.folder.channels,
+    invert=lambda config: config.folder.invert,
+    path=lambda config: os.path.abspath(config.pairs.path),
+    places=("data.data_dir", "data.manual_dir", "data.pairs.path", "data.pairs.images"),
+)

@@ -1,0 +1,254 @@
+"""Trains a network on arrays: `siamjax.fit`."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy.typing as npt
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from siamjax import digests, losses, parallel, sampling
+from siamjax.data import Dataset, arrays
+from siamjax.data.arrays import Pairs
+from siamjax.decision import Decision
+from siamjax.evaluation import calibration, drawn
+from siamjax.network import Network, inputs_of
+from siamjax.options import options
+from siamjax.run import Run, parts, recipe, settings
+from siamjax.training import objectives, state, step, whole
+from siamjax.training.state import Model
+from siamjax.training.types import Augment, Batch, Objective
+from siamjax.types import BatchLoss
+
+_MANY = 100  # identities from which on the learning rate is no longer lowered
+
+Callback = Callable[[int, dict[str, float], Any], None]
+
+
+def fit(
+    x: npt.ArrayLike | Pairs,
+    y: Iterable[Hashable] | None = None,
+    *,
+    encoder: Any = None,
+    loss: str | BatchLoss | None = None,
+    head: str | nn.Module | None = None,
+    steps: int = 500,
+    embedding: int = 128,
+    identities: int = 32,
+    per_identity: int = 4,
+    pairs: int = 64,
+    optimizer: optax.GradientTransformation | None = None,
+    augment: str | Augment | None = None,
+    validation: tuple[npt.ArrayLike, Iterable[Hashable]] | Pairs | None = None,
+    callbacks: Sequence[Callback] = (),
+    workdir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+) -> Network:
+    """Trains an encoder, so that distance between its embeddings means identity.
+
+        network = siamjax.fit(x, y)                                     # inputs [n, ...] and their labels
+        network = siamjax.fit(siamjax.Pairs(a, b, same))                # or pairs of inputs
+        network.embed(new)                                              # identities may be new, too
+
+    Args:
+      x: inputs [n, ...]: images uint8 [n, h, w, c], or numbers of any shape; or `Pairs`.
+      y: the label of each input, n of any hashable kind; None with `Pairs`.
+      encoder: a name in `siamjax.encoders.ENCODERS`; a Flax module, linen or nnx; or a pair of functions (init, apply),
+        see `siamjax.encoders.own`. None chooses convolutions for images of at least 8 pixels a side, and a multilayer
+        perceptron for anything else.
+      loss: a name: any function of `siamjax.losses`, by what its arguments are, "cross_entropy" or "ranking"; or a
+        function (embeddings [n, d], labels int [n]) -> scalar, of the labels' numbers in the order in which they come.
+        None is "ntxent", and "contrastive" for `Pairs`.
+      head: compares embeddings: a name in `siamjax.heads.HEADS`, or a linen module with `__call__` and `all_pairs` like
+        those. None is the distance that the loss measures, or the cosine.
+      steps: training steps.
+      embedding: components of an embedding, of encoders given by name.
+      identities, per_identity: a batch has this many identities with this many inputs each. Where there are fewer
+        identities, it has all of them, or as many as can be shared evenly by the devices. An identity with fewer inputs
+        gives all that it has, and further ones fill the batch.
+      pairs: pairs per batch, half of them same pairs, for `Pairs` and for losses of given pairs.
+      optimizer: None is `siamjax.optimizer.adamw`, with warm-up and cosine decay; with k < 100 identities, its
+        learning rate is k / 100 of the usual one.
+      augment: "affine" or "photo" for images, see `siamjax.augment`; a function (keys [n], inputs) -> inputs; or None.
+      validation: inputs and labels of identities that are not in `x`, or `Pairs`: the threshold and the probabilities
+        are fitted to them. With labels, the state with the best one-shot accuracy is kept, instead of the last one.
+      callbacks: called with (step, metrics, state) every ten steps; metrics are floats, the state is replicated over
+        devices, see `siamjax.training.state.State`.
+      workdir: a run folder for checkpoints and metrics. The same call resumes an interrupted training, and
+        `Network.load` reads the folder.
+      seed: of initial weights, batches and augmentation.
+
+    Returns:
+      The trained network.
+
+    Raises:
+      ValueError: an argument has the wrong shape or value, or `workdir` holds another training.
+      FloatingPointError: training diverged.
+    """
+    if isinstance(x, Pairs) != (y is None):
+        raise ValueError("fit takes inputs and a label for each, fit(x, y), or Pairs alone, fit(Pairs(a, b, same))")
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("embedding", embedding, 1),
+        ("identities", identities, 2),
+        ("per_identity", per_identity, 2),
+        ("pairs", pairs, 2),
+    ):
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
+    held_out = _held_out(validation)
+    loss = loss or ("ntxent" if train.pairs is None else "contrastive")
+    config = _configuration(train, encoder, loss, head, augment)
+    config.seed, config.train.steps, config.encoder.embedding = seed, steps, embedding
+    config.batch.update(identities=identities, per_identity=per_identity, per_group=identities, pairs=pairs)
+    if train.pairs is not None or loss in objectives.PAIR_LOSSES:
+        config.batch.mode = "pairs"
+    if held_out is None or held_out.pairs is not None:
+        config.train.keep = "last"
+    model = parts.make_model(config, _own(encoder), _own(head))
+    distort = augment if callable(augment) else None
+    training = _training(config, model, train, held_out, loss, optimizer, distort)
+    network_of = functools.partial(Network, model, inputs=inputs_of(config), settings=config)
+    if workdir is None:
+        trained, run = whole.in_memory(training, config.train, _logs(callbacks)), None
+    else:
+        facts = (train.label,) if train.pairs is None else train.pairs
+        config.data.arrays.digest = digests.of([train.images, *facts])
+        trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
+    if held_out is None:
+        return network_of(*trained.judged())
+    decision = _decision(network_of(*trained.judged()), config, held_out)
+    if run is not None:
+        saved = {"decision": dataclasses.asdict(decision), "step": int(trained.step)}
+        parallel.from_main(lambda: run.figures.write_verification(saved))
+    return network_of(*trained.judged(), decisions={0: decision})
+
+
+def _training(config, model, train, held_out, loss, optimizer, distort):
+    """What `whole` carries out; raises ValueError where the parts do not fit together."""
+    mode, identities = config.batch.mode, len(train.names) or None
+    objective = objectives.make(loss, model.head, mode=mode, identities=identities)
+    if mode == "identities":
+        config.batch.identities = _shared_evenly(config.batch, train)
+    make_batches, images = recipe.make_batches(config, train, distort=distort)
+    shape = train.images.shape[1:]
+    _check(model, objective, shape, images)
+    optimizer = optimizer or recipe.make_optimizer(config, objective)
+    validate = None
+    if held_out is not None and held_out.pairs is None:
+        network_of = functools.partial(Network, model)
+        validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
+    weights_key, key = jax.random.split(jax.random.key(config.seed))
+    start = state.create(model, weights_key, shape, optimizer, False, objective)
+    update = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer)
+    return whole.Training(start, update, make_batches, key, validate)
+
+
+def _own(given):
+    """What the caller made, or None if it is a name or the default."""
+    return None if given is None or isinstance(given, str) else given
+
+
+def _configuration(train, encoder, loss, head, augment):
+    """The settings of a call."""
+    config, shape = settings.default(), train.images.shape[1:]
+    config.data.name, config.batch.across_groups, config.evaluation.across_groups = "arrays", True, True
+    config.data.arrays.shape, config.data.arrays.dtype = shape, train.images.dtype.name
+    config.encoder.name = encoder if isinstance(encoder, str) else "own"
+    if encoder is None:
+        of_images = 2 <= len(shape) <= 3 and min(shape[:2]) >= 8
+        config.encoder.name = "conv" if of_images else "mlp"
+        config.encoder.conv.update(multiples=(1, 1, 2), pooled=(2,), past=True)
+    if config.encoder.name == "mlp":
+        config.encoder.width = 256
+    config.loss.name = loss if isinstance(loss, str) else "own"
+    config.head.name = head if isinstance(head, str) else "own"
+    if head is None:
+        known = getattr(losses, config.loss.name, None)
+        config.head.name = "distance"
+        config.head.distance.distance = options(known).get("distance", "cosine") if known else "cosine"
+    config.augment.name = augment if isinstance(augment, str) else "none"
+    if train.names:
+        # What is learned from a few identities is of little use for others: distances stay near those of the inputs.
+        config.optimizer.adamw.learning_rate *= min(1.0, len(train.names) / _MANY)
+    return config
+
+
+def _shared_evenly(batch, train):
+    """The largest number of identities, up to `batch.identities`, whose inputs all devices can share."""
+    index, devices = sampling.make_index(train), jax.device_count()
+    most = min(batch.identities, sampling.most_identities(index, batch.per_identity, batch.per_group))
+    shared = [count for count in range(2, most + 1) if not count * batch.per_identity % devices]
+    if not shared:
+        raise ValueError(
+            f"no batch of 2 to {most} identities × per_identity={batch.per_identity} inputs can be split evenly over "
+            f"{devices} devices; set per_identity to a multiple of {devices}"
+        )
+    return shared[-1]
+
+
+def _check(model: Model, objective: Objective, shape: tuple[int, ...], images: int) -> None:
+    """Raises ValueError where encoder, loss or head do not fit, before anything is compiled."""
+    inputs = jax.ShapeDtypeStruct((images, *shape), jnp.float32)
+    try:
+        embeddings, _ = jax.eval_shape(model.encoder.init_with_output, jax.random.key(0), inputs)
+    except Exception as error:  # Whatever the encoder's own code raises.
+        raise ValueError(f"the encoder does not take inputs of shape {['n', *shape]}: {error}") from error
+    if getattr(embeddings, "ndim", 0) != 2 or not jnp.issubdtype(embeddings.dtype, jnp.floating):
+        raise ValueError(
+            f"the encoder gives {getattr(embeddings, 'dtype', type(embeddings))} "
+            f"{list(getattr(embeddings, 'shape', ()))} for {images} inputs, expected floats [{images}, d]"
+        )
+    numbers = jnp.zeros(images, jnp.int32)
+    batch = Batch(images=inputs, noise=None, label=numbers, group=numbers)  # type: ignore[arg-type]
+
+    def value(embeddings):
+        head = model.head.init(jax.random.key(0), embeddings, embeddings).get("params", {})
+        own = objective.init(jax.random.key(0), embeddings.shape[1])
+        return objective.value({"head": head, "loss": own}, embeddings, batch)[0]
+
+    try:
+        found = jax.eval_shape(value, embeddings)
+    except Exception as error:  # Whatever the loss's own code raises.
+        raise ValueError(f"the loss does not take embeddings {list(embeddings.shape)} and labels: {error}") from error
+    if found.shape != ():
+        raise ValueError(f"the loss gives {list(found.shape)}, expected one number for the whole batch: take the mean")
+
+
+def _held_out(validation: Any) -> Dataset | None:
+    if validation is None or isinstance(validation, Pairs):
+        return validation and arrays.of_pairs(validation, "validation: ")
+    return arrays.dataset(*validation, name="validation: ")
+
+
+def _decision(network: Network, config: ConfigDict, held_out: Dataset) -> Decision:
+    pairs = drawn.pairs(config.evaluation, {"validation": held_out})["validation"]
+    label = held_out.label if held_out.pairs is None else None
+    scores = network.score_pairs(network.embed(held_out.images), pairs[0])
+    return calibration.fit(scores, pairs[1], pairs[0], label)
+
+
+def _logs(callbacks):
+    def log(number, values, state):
+        for callback in callbacks:
+            callback(number, values, state)
+
+    return log
+
+
+def _in_folder(workdir, training, config, train, log, model):
+    """The state to keep, on the host, and the `Run` that holds it."""
+    run = Run(workdir)
+    parallel.from_main(lambda: run.check_resumable(config))
+    with run.locked():
+        parallel.from_main(lambda: run.check_resumable(config))
+        parallel.from_main(lambda: run.start(config, {"train": train}))
+        whole.in_folder(training, config.train, run.paths, log, print)
+        return run.restore(model, train.images.shape[1:])[0], run

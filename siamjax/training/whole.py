@@ -1,0 +1,113 @@
+"""A whole training: from its parts to a trained state, in memory or in a folder that it can be resumed from."""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from siamjax import parallel
+from siamjax.training import loop, step
+from siamjax.training.state import State
+from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics
+
+
+class Training(NamedTuple):
+    """What a training is made of.
+
+    Attributes:
+      start: initial state, on the host.
+      update: the step on one batch.
+      make_batches: (key, first step, last step) -> `Batches` of these steps.
+      key: the run's PRNG key.
+      validate: as `loop.train` takes it.
+    """
+
+    start: State
+    update: Callable[[State, Batch], tuple[State, Metrics]]
+    make_batches: Callable[[jax.Array, int, int], Batches]
+    key: jax.Array
+    validate: Callable[[State], float] | None
+
+
+class Paths(NamedTuple):
+    """Where a training keeps its checkpoints (a folder), metrics (a file) and TensorBoard logs (a folder)."""
+
+    checkpoints: pathlib.Path
+    metrics: pathlib.Path
+    tensorboard: pathlib.Path
+
+
+def in_memory(training: Training, config: ConfigDict, log: Log) -> State:
+    """Trains to the end, and returns the state to keep, on the host; `config` and `log` as for `loop.train`."""
+    memory = _Memory()
+    _go_on(training, config, training.start, loop.NEW_RUN, memory, log)
+    assert memory.best is not None  # The last validation, at least, was kept.
+    return memory.best
+
+
+def in_folder(
+    training: Training, config: ConfigDict, paths: Paths, log: Log, tell: Callable[[str], None]
+) -> tuple[dict, bool]:
+    """Trains to the end from where the folder's checkpoints end.
+
+    Args:
+      training: its parts.
+      config: as for `loop.train`.
+      paths: where its files are.
+      log: called besides writing the metrics; as for `loop.train`.
+      tell: called with lines to print.
+
+    Returns:
+      The progress, see `loop.train`, and whether the training was already complete.
+    """
+    from siamjax.training.checkpoint import Checkpoints  # Slow imports, which training in memory does without.
+    from siamjax.training.metrics import MetricsLog
+
+    checkpoints = Checkpoints(paths.checkpoints)
+    try:
+        restored, progress = checkpoints.resume(training.start, tell) or (training.start, loop.NEW_RUN)
+        first = int(restored.step)
+        if first and not progress["best_step"]:
+            progress = loop.keep(checkpoints, parallel.replicate(restored), progress, training.validate)
+        if loop.finished(config, first, progress):
+            return progress, True
+        metrics = MetricsLog(paths.metrics, paths.tensorboard, after=first)
+
+        def log_both(number, values, state):
+            metrics.write(number, values)
+            log(number, values, state)
+
+        try:
+            return _go_on(training, config, restored, progress, checkpoints, log_both), False
+        finally:
+            metrics.close()
+    finally:
+        checkpoints.close()
+
+
+def _go_on(training, config, state, progress, checkpoints: Keeps, log):
+    batches = training.make_batches(training.key, int(state.step), config.steps)
+    return loop.train(
+        step.stepper(training.update, batches, training.key),
+        parallel.replicate(state),
+        config=config,
+        images=batches.images,
+        at_once=parallel.steps_at_once(config.log_every, config.validate_every) if batches.constant else 1,
+        validate=training.validate,
+        checkpoints=checkpoints,
+        log=log,
+        progress=progress,
+    )
+
+
+class _Memory:
+    """Keeps the best state of a training that has no folder."""
+
+    def __init__(self) -> None:
+        self.best: State | None = None
+
+    def save(self, which: str, state: State, progress: dict) -> None:
+        if which == "best":
+            self.best = parallel.first(state)

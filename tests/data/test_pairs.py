@@ -1,0 +1,59 @@
+"""A list of pairs to train on, without names of identities."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from siamjax import data
+from siamjax.evaluation import drawn
+from siamjax.run import Run, settings
+from siamjax.train import train
+
+
+def listed(folder, people=24, images=4):
+    """Images whose brightness tells the person; each is paired with the next of the person, and with another person."""
+    rng, rows = np.random.default_rng(0), []
+    for person in range(people):
+        for number in range(images):
+            stripes = 128 + 100 * np.sin(np.outer(np.arange(16), np.ones(16)) * (person + 3) / 7 + rng.normal() * 0.1)
+            PIL.Image.fromarray(stripes.astype(np.uint8)).save(folder / f"{person}-{number}.png")
+            rows.append(f"{person}-{number}.png,{person}-{(number + 1) % images}.png,1")
+            rows += [f"{person}-{number}.png,{(person + k) % people}-{number}.png,0" for k in range(1, people)]
+    (folder / "pairs.csv").write_text("path_a,path_b,same\n" + "\n".join(rows))
+    config = settings.default()
+    config.data.name, config.data.pairs.path, config.data.size = "pairs", str(folder / "pairs.csv"), 16
+    config.data.data_dir = str(folder / "cache")
+    return config
+
+
+def test_pairs_connect_images_to_identities_that_are_in_one_part(tmp_path):
+    config = listed(tmp_path)
+    parts = data.load(config.data)
+    assert sum(part.label.max() + 1 for part in parts.values()) == 24
+    for part in parts.values():
+        (pairs, same), label = part.pairs, part.label
+        np.testing.assert_array_equal(label[pairs[:, 0]] == label[pairs[:, 1]], same)
+        assert len(part) == 4 * (label.max() + 1) and same.sum() == len(part)
+    for part, (pairs, _) in drawn.pairs(config.evaluation, parts).items():
+        np.testing.assert_array_equal(pairs, parts[part].pairs[0])
+
+
+def test_a_network_learns_from_listed_pairs(tmp_path):
+    config = listed(tmp_path)
+    config.batch.mode, config.loss.name, config.augment.name = "pairs", "contrastive", "none"
+    config.batch.pairs, config.encoder.name, config.encoder.embedding = 32, "mlp", 16
+    config.train.steps = config.train.validate_every = 60
+    train(config, tmp_path / "run")
+    assert Run(tmp_path / "run").figures.results["verification"]["accuracy"] > 0.7
+
+
+def test_mistakes_are_named(tmp_path):
+    config = listed(tmp_path, people=12)
+    with pytest.raises(ValueError, match=r"batch\.mode='pairs'"):
+        train(config, tmp_path / "run")
+    (tmp_path / "pairs.csv").write_text("path_a,path_b,same\n0-0.png,0-1.png,1\n")
+    with pytest.raises(ValueError, match="identities cannot be split"):
+        data.load(config.data)
+    config.data.pairs.path = ""
+    with pytest.raises(ValueError, match=r"data\.pairs\.path is empty"):
+        data.load(config.data)
