@@ -98,18 +98,20 @@ def pictures(
     Args:
       folder: where they are stored.
       about: names the run and the data.
-      dataset: the test data.
+      dataset: the test data; inputs that are not images are not shown.
       pairs: its pairs and their scores.
       outcomes: the figures; pictures show AUC, EER and log loss. Without these, only trials.png is drawn.
       page: trials on the test data and their scores float [r, q, ways]; None for no trials.png.
     """
     measures = {row.name: row.value for row in outcomes if isinstance(row, Measure) and row.table == "pairs"}
-    if page:
+    of_images = dataset.images.dtype == np.uint8 and len(dataset.images.shape) == 4
+    if page and of_images:
         trials(folder, about, dataset, *page)
     if not measures:
         return
     _verification(folder, about, pairs, measures)
-    _worst_pairs(folder, about, dataset, pairs)
+    if of_images:
+        _worst_pairs(folder, about, dataset, pairs)
     _reliability(folder, about, pairs, measures["log_loss"])
 
 

@@ -87,6 +87,11 @@ def _data():
     data.glyphs.drawers = 20  # per character
     data.glyphs.test_alphabets = 10  # for test, and as many for validation
 
+    _your_own(data)
+    return data
+
+
+def _your_own(data):
     data.folder = ConfigDict()
     data.folder.path = ""  # folder with one folder per identity, or CSV file path,identity[,group][,source]
     data.folder.channels = 1  # 1 for grey, 3 for colour
@@ -115,7 +120,6 @@ def _data():
     data.tfds.label = "label"
     data.tfds.group = ""
     data.tfds.source = ""
-    return data
 
 
 def _batch():
