@@ -13,7 +13,7 @@ from siamjax.types import Array
 
 def scaled(inputs: Array) -> jax.Array:
     """Inputs [n, ...] as encoders take them: uint8 0..255 becomes float32 0..1; floats stay."""
-    return inputs.astype(jnp.float32) / (255 if inputs.dtype == jnp.uint8 else 1)
+    return jnp.asarray(inputs, jnp.float32) / (255 if inputs.dtype == jnp.uint8 else 1)
 
 
 def affine(

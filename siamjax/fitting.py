@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpy.typing as npt
 import optax
 from flax import linen as nn
@@ -120,7 +121,7 @@ def fit(
         trained, run = whole.in_memory(training, config.train, _logs(callbacks)), None
     else:
         facts = (train.label,) if train.pairs is None else train.pairs
-        config.data.arrays.digest = digests.of([train.images, *facts])
+        config.data.arrays.digest = digests.of([np.asarray(train.images), *facts])
         trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
     if held_out is None:
         return network_of(*trained.judged())

@@ -12,6 +12,7 @@ from siamjax.data import glyphs, omniglot
 from siamjax.evaluation import one_shot
 
 
+@pytest.mark.slow
 def test_the_fast_recipe_learns_to_distinguish_unseen_characters(omniglot_dirs, tmp_path):
     data_dir, manual_dir = omniglot_dirs
     code, _, errors = finish(

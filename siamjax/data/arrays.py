@@ -55,7 +55,8 @@ def numbered(labels: Iterable[Hashable], count: int, name: str = "y") -> tuple[t
     Raises:
       ValueError: there is not one label for each of the `count` items, or one is not hashable or NaN.
     """
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    # An array's own list has Python's numbers.
+    values = getattr(labels, "tolist", lambda: list(labels))()
     if len(values) != count:
         raise ValueError(f"{name}: found {len(values)} labels for {count} inputs; expected one each")
     numbers: dict[Hashable, int] = {}

@@ -84,10 +84,10 @@ class Conv(nn.Module):
         if self.local:
             x = self._descriptors(x)
         else:
-            init = {"kernel_init": past.last_layer} if self.past else {}
-            x = nn.Dense(self.embedding, dtype=self.dtype, **init)(x.reshape(len(x), -1)).astype(jnp.float32)
+            last = past.LAST if self.past else past.DEFAULT
+            x = nn.Dense(self.embedding, dtype=self.dtype, kernel_init=last)(x.reshape(len(x), -1)).astype(jnp.float32)
         if self.past:
-            x += past.linear(normalised(self, images, train), self.embedding)
+            x += past.linear(normalised(self, jnp.asarray(images), train), self.embedding)
         return distances.unit(x) if self.unit_length else x
 
     def _descriptors(self, x):

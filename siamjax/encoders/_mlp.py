@@ -40,8 +40,8 @@ class MLP(nn.Module):
         x = inputs
         for _ in range(self.layers):
             x = nn.relu(normalised(self, nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))
-        init = {"kernel_init": past.last_layer} if self.past else {}
-        x = nn.Dense(self.embedding, dtype=self.dtype, **init)(x).astype(jnp.float32)
+        last = past.LAST if self.past else past.DEFAULT
+        x = nn.Dense(self.embedding, dtype=self.dtype, kernel_init=last)(x).astype(jnp.float32)
         if self.past:
             x += past.linear(inputs, self.embedding)
         return distances.unit(x) if self.unit_length else x

@@ -21,11 +21,11 @@ _MODES = {"train": True, "training": True, "is_training": True, "deterministic":
 class Encoder(Protocol):
     """What an encoder does; a Linen module called as module(inputs, train=...) does so by itself."""
 
-    def init_with_output(self, key: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
-        """PRNG key, inputs [n, ...] -> embeddings [n, d], and {"params", "batch_stats"}."""
+    def init_with_output(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """(PRNG key, inputs [n, ...]) -> embeddings [n, d], and {"params", "batch_stats"}."""
         ...
 
-    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
         """(variables, inputs, train=False) -> embeddings; in training (embeddings, {"batch_stats"})."""
         ...
 
@@ -62,7 +62,7 @@ class _Linen:
     module: nn.Module
 
     def init_with_output(self, key, inputs):
-        keys = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
+        keys: Any = dict(zip(("params", "dropout"), jax.random.split(key), strict=True))
         embeddings, variables = self.module.init_with_output(keys, inputs, **_mode(self.module, train=False))
         others = {name: tree for name, tree in variables.items() if name != "params"}
         return embeddings, {"params": variables.get("params", {}), "batch_stats": others}
@@ -153,12 +153,12 @@ def _filled(state, tree):
 def _with_key(random, key):
     leaves, structure = jax.tree.flatten(random)
     for number, leaf in enumerate(leaves):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaves[number] = jax.random.fold_in(key, number)
     return jax.tree.unflatten(structure, leaves)
 
 
-def _mode(called, train):
+def _mode(called, train) -> Any:
     """The argument that tells `called` whether it is trained, if it takes one."""
     name = _mode_argument(type(called).__call__ if isinstance(called, nn.Module) or _is_nnx(called) else called)
     return {} if name is None else {name: _MODES[name] == train}

@@ -6,8 +6,8 @@ from flax import linen as nn
 
 _SIDE = 16  # pixels, at most, of an image that is mapped
 
-# Of the last layer of an encoder with such a map: its layers start from 0.
-last_layer = nn.initializers.zeros
+# Initial weights of the last layer of an encoder with such a map, whose layers start from 0; and of one without.
+LAST, DEFAULT = nn.initializers.zeros, nn.Dense.kernel_init
 
 
 def linear(inputs: jax.Array, embedding: int) -> jax.Array:

@@ -135,6 +135,7 @@ class Network:
             decisions = run.figures.decisions(own)
             trained, _ = run.restore(model, inputs.shape)
         else:
+            assert stored is not None
             trained = filled(model, inputs.shape, arrays, stored)
         network = cls(
             model,

@@ -263,12 +263,12 @@ class Run:
                 f"{self.folder} has no checkpoint; train first, or pass another folder with --workdir"
             )
 
-    def restore(self, model: Model, image_shape: tuple[int, int, int]) -> tuple[State, Json]:
+    def restore(self, model: Model, shape: tuple[int, ...]) -> tuple[State, Json]:
         """Reads the checkpoint to evaluate: the best or the last, see `train.keep`.
 
         Args:
           model: encoder and head of the run.
-          image_shape: (h, w, c).
+          shape: of an input, such as (h, w, c).
 
         Returns:
           The state on the host, and the progress of the training.
@@ -280,7 +280,7 @@ class Run:
         from siamjax.training.checkpoint import Checkpoints  # Orbax takes a fifth of a second to import.
 
         parallel.from_main(self.check_trained)
-        like = jax.eval_shape(lambda: create(model, jax.random.key(0), image_shape, optax.identity()))
+        like = jax.eval_shape(lambda: create(model, jax.random.key(0), shape, optax.identity()))
         checkpoints = Checkpoints(self.checkpoints, read_only=True)
         restored = checkpoints.restore("best", like.replace(opt_state=()))
         checkpoints.close()

@@ -31,7 +31,7 @@ def resident(
     fetch: Fetch,
     augment: Augment,
     *,
-    index: sampling.Index,
+    index: Any,
     source: Any,
     images: int,
     devices: Sequence[Device] | None = None,
@@ -39,7 +39,7 @@ def resident(
     """Batches drawn in the step from data stored on every device.
 
     Args:
-      sample: (key, index) -> `Drawn`, the whole batch.
+      sample: (key, index) -> `Drawn`, the whole batch; such as `sampling.identities`.
       fetch: (key, source, item [m]) -> uint8 images [m, h, w, c].
       augment: (keys [m], images float [m, h, w, c]) -> images.
       index: tables of the data set.
@@ -62,7 +62,7 @@ def streamed(
     sample: Sample,
     augment: Augment,
     *,
-    index: sampling.Index,
+    index: Any,
     read: Any,
     images: int,
     key: jax.Array,

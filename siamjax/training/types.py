@@ -13,7 +13,7 @@ Mode = Literal["identities", "pairs", "assigned"]  # how batches are made
 Metrics = dict[str, jax.Array]
 Params = dict[str, Any]  # "encoder", "head" and, where the loss has parameters, "loss"
 Augment = Callable[[jax.Array, jax.Array], jax.Array]  # keys [m], images float [m, h, w, c] -> images
-Sample = Callable[[jax.Array, sampling.Index], sampling.Drawn]
+Sample = Callable[[jax.Array, Any], sampling.Drawn]  # key, index
 Fetch = Callable[[jax.Array, Any, jax.Array], jax.Array]  # key, source, item int32 [m] -> inputs [m, ...]
 
 
