@@ -87,7 +87,7 @@ def test_a_run_writes_all_files_of_the_readme(finished):
     results = json.loads((workdir / "results.json").read_text())
     expected = {"verification", "within_alphabet_20way_1shot", "koch_400_trials"}
     expected |= {"validation_within_alphabet_20way_1shot"}
-    expected |= {f"between_{ways}way_{shots}shot" for ways in (5, 20) for shots in (1, 5)}
+    expected |= {f"between_{ways}way_{shots}" for ways in (5, 20) for shots in ("1shot", "5shot", "5shot_prototypes")}
     assert set(results) == expected
     for name, row in results.items():
         assert row["trials"] == 400 and row["seed"] == 0, name
@@ -153,7 +153,10 @@ def test_mnist_test_files_alone_are_evaluated_with_the_threshold_of_the_run(fini
     assert code == 0, errors
     assert "verified with the threshold of the run" in output
     results = json.loads((workdir / "evaluations" / "mnist" / "results.json").read_text())
-    assert set(results) == {"verification", *(f"between_10way_{shots}shot" for shots in (1, 5))}
+    assert set(results) == {
+        "verification",
+        *(f"between_10way_{shots}" for shots in ("1shot", "5shot", "5shot_prototypes")),
+    }
 
 
 def test_a_different_configuration_does_not_overwrite_a_run(finished):

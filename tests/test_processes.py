@@ -112,7 +112,7 @@ def test_two_processes_give_the_numbers_of_one_even_after_kill_and_resume(runs):
         for name in ("step", "loss", "gradient_norm", "pair_accuracy", "validation_one_shot"):
             assert alone.get(name) == together.get(name), name
     results = [json.loads((folder / "results.json").read_text()) for folder in (one, two)]
-    assert len(results[0]) == 8 and results[0] == results[1]
+    assert len(results[0]) == 10 and results[0] == results[1]
 
 
 def test_only_the_main_process_writes_and_prints(runs):
