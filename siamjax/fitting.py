@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from siamjax import digests, losses, parallel, sampling
+from siamjax import digests, extras, losses, parallel, sampling
 from siamjax.data import Dataset, arrays
 from siamjax.data.arrays import Pairs
 from siamjax.decision import Decision
@@ -246,6 +246,10 @@ def _logs(callbacks):
 
 def _in_folder(workdir, training, config, train, log, model):
     """The state to keep, on the host, and the `Run` that holds it."""
+    with extras.needed_for("a workdir"):
+        # Used once files are written; what is missing is told before.
+        import orbax.checkpoint  # noqa: F401
+        import tensorboardX  # noqa: F401
     run = Run(workdir)
     parallel.from_main(lambda: run.check_resumable(config))
     with run.locked():

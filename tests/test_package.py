@@ -209,16 +209,25 @@ for module in (siamjax.augment, siamjax.mining, siamjax.encoders, siamjax.optimi
     assert module
 assert np.isfinite(siamjax.losses.batch_all_triplet(network.embed(np.zeros((2, 28, 28, 1), np.uint8)), np.arange(2)))
 import siamjax.report, siamjax.evaluation, siamjax.export
+x, y = np.eye(8, dtype=np.float32).repeat(4, 0), np.arange(32) // 4
+few = {"steps": 1, "encoder": "mlp", "embedding": 4, "identities": 4, "per_identity": 2}
+siamjax.fit(x, y, validation=(x, y), **few).save("fitted")
+try:
+    siamjax.fit(x, y, workdir="folder", **few)
+except ImportError as error:
+    print(error, file=sys.stderr)
 from siamjax import cli
 cli.main(["search", "people", "a.png", "-o", "sheet.png"])
 cli.main(["train", "quickstart"])  # Ends the process.
 """
     done = without_extras(program, tmp_path)
     assert done.stderr.splitlines() == [
+        "a workdir needs orbax: pip install 'siamjax[train]'",
         "siamjax search: a picture needs matplotlib: pip install 'siamjax[train]'",
         "siamjax train: evaluating a run needs matplotlib: pip install 'siamjax[train]'",
     ]
-    assert done.returncode == 2 and not (tmp_path / "runs").exists()
+    assert done.returncode == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "fitted", "network", "people"}
 
 
 def test_importing_the_losses_is_light():
