@@ -12,25 +12,23 @@ from siamjax import distances, losses, mining, sampling
 
 x, y = sklearn.datasets.load_digits(return_X_y=True)
 batches, encoder, optimizer = sampling.Balanced(y, identities=10, per_identity=4), nn.Dense(16), optax.adam(1e-2)
-params = encoder.init(jax.random.key(0), x[:1])
+
+
+def loss(params, batch):
+    e = encoder.apply(params, jax.numpy.asarray(x, "float32")[batch.item] / 16)
+    mined = mining.semi_hard(distances.pairwise_euclidean(e, e), batch.label)
+    return losses.triplet_margin(*mined.embeddings(e), where=mined.valid)
 
 
 @jax.jit
 def step(params, state, key):
-    batch = batches(key)
-
-    def loss(params):
-        e = encoder.apply(params, jax.numpy.asarray(x)[batch.item] / 16)
-        mined = mining.semi_hard(distances.pairwise_euclidean(e, e), batch.label)
-        return losses.triplet_margin(e[mined.anchor], e[mined.positive], e[mined.negative], where=mined.valid)
-
-    value, grads = jax.value_and_grad(loss)(params)
+    value, grads = jax.value_and_grad(loss)(params, batches(key))
     updates, state = optimizer.update(grads, state)
     return optax.apply_updates(params, updates), state, value
 
 
+params = encoder.init(jax.random.key(0), x[:1])
 state = optimizer.init(params)
 for number in range(200):
     params, state, value = step(params, state, jax.random.key(number))
-    if number % 50 == 0:
-        print(f"step {number}: loss {value:.3f}")
+    print(f"step {number}: loss {value:.3f}") if number % 50 == 49 else None
