@@ -44,6 +44,8 @@ def export(network: str | os.PathLike[str], folder: str | os.PathLike[str]) -> p
       FileNotFoundError, ValueError: see `Network.load` and `Network.decision`.
     """
     exported = Network.load(network, copies=0, convolution="direct")
+    if len(exported.inputs.shape) != 3 or exported.inputs.dtype != "uint8":
+        raise ValueError(f"{network}: only networks of images uint8 [n, h, w, c] can be exported")
     place = pathlib.Path(folder).expanduser()
     variables, head, card = exported.variables, exported.model.head, _card(exported)
 

@@ -36,7 +36,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, train: bool = False) -> jax.Array:
         """inputs float [n, ...] -> embeddings float32 [n, embedding]."""
-        inputs = normalised(self, jnp.asarray(inputs, self.dtype).reshape(len(inputs), -1), train)
+        inputs = normalised(self, jnp.asarray(inputs, self.dtype).reshape(inputs.shape[0], -1), train)
         x = inputs
         for _ in range(self.layers):
             x = nn.relu(normalised(self, nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x), train))

@@ -20,4 +20,4 @@ def linear(inputs: jax.Array, embedding: int) -> jax.Array:
         stride = [max(1, -(-side // _SIDE)) for side in inputs.shape[1:3]]
         inputs = nn.avg_pool(inputs, tuple(stride), tuple(stride))
     dense = nn.Dense(embedding, use_bias=False, kernel_init=nn.initializers.orthogonal(), name="linear")
-    return dense(inputs.reshape(len(inputs), -1).astype(jnp.float32))
+    return dense(inputs.reshape(inputs.shape[0], -1).astype(jnp.float32))
