@@ -85,7 +85,8 @@ class Conv(nn.Module):
             x = self._descriptors(x)
         else:
             last = past.LAST if self.past else past.DEFAULT
-            x = nn.Dense(self.embedding, dtype=self.dtype, kernel_init=last)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+            x = nn.Dense(self.embedding, dtype=self.dtype, kernel_init=last)(x.reshape(x.shape[0], -1))
+            x = x.astype(jnp.float32)
         if self.past:
             x += past.linear(normalised(self, jnp.asarray(images), train), self.embedding)
         return distances.unit(x) if self.unit_length else x
