@@ -21,7 +21,7 @@ from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.run import settings
 from siamjax.training.state import Model, State, create
-from siamjax.training.whole import Paths
+from siamjax.training.types import Paths
 
 Json = dict[str, Any]
 _ROW = {"accuracy", "ci95", "trials", "seed"}  # of results.json

@@ -1,5 +1,6 @@
 """The contracts of the training functions; see `siamjax.training.step` for how they fit together."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -70,3 +71,11 @@ class Keeps(Protocol):
 
 
 Log = Callable[[int, dict[str, float], Any], None]  # step, its metrics, replicated state
+
+
+class Paths(NamedTuple):
+    """Where a training keeps its checkpoints (a folder), metrics (a file) and TensorBoard logs (a folder)."""
+
+    checkpoints: pathlib.Path
+    metrics: pathlib.Path
+    tensorboard: pathlib.Path

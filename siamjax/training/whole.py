@@ -1,6 +1,5 @@
 """A whole training: from its parts to a trained state, in memory or in a folder that it can be resumed from."""
 
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 from siamjax import parallel
 from siamjax.training import loop, step
 from siamjax.training.state import State
-from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics
+from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics, Paths
 
 
 class Training(NamedTuple):
@@ -29,14 +28,6 @@ class Training(NamedTuple):
     make_batches: Callable[[jax.Array, int, int], Batches]
     key: jax.Array
     validate: Callable[[State], float] | None
-
-
-class Paths(NamedTuple):
-    """Where a training keeps its checkpoints (a folder), metrics (a file) and TensorBoard logs (a folder)."""
-
-    checkpoints: pathlib.Path
-    metrics: pathlib.Path
-    tensorboard: pathlib.Path
 
 
 def in_memory(training: Training, config: ConfigDict, log: Log) -> State:
