@@ -192,7 +192,7 @@ def _filled(folder: pathlib.Path, database: bool = False) -> None:
 
 
 def _answers(folder: pathlib.Path, database: bool = False) -> object:
-    """What a gallery that is opened anew answers."""
+    """What a gallery answers once it is reopened."""
     store = _store(folder, database)
     queries, _ = _images(range(0, 80, 5), "")
     found = store.best(queries, 3)

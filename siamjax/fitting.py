@@ -12,17 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import optax
 from flax import linen as nn
-from ml_collections import ConfigDict
 
 from siamjax import digests, extras, losses, parallel, sampling
 from siamjax.data import Dataset, arrays
 from siamjax.data.arrays import Pairs
-from siamjax.decision import Decision
-from siamjax.evaluation import calibration, drawn
+from siamjax.evaluation import drawn
 from siamjax.network import Network, inputs_of
 from siamjax.options import options
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import objectives, state, step, whole
+from siamjax.training import objectives, whole
 from siamjax.training.state import Model
 from siamjax.training.types import Augment, Batch, Objective
 from siamjax.types import BatchLoss
@@ -125,7 +123,9 @@ def fit(
         trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
     if held_out is None:
         return network_of(*trained.judged())
-    decision = _decision(network_of(*trained.judged()), config, held_out)
+    network = network_of(*trained.judged())
+    pairs_held_out = drawn.pairs(config.evaluation, {"validation": held_out})["validation"]
+    decision = drawn.decision(network, held_out, network.embed(held_out.images), pairs_held_out)
     if run is not None:
         saved = {"decision": dataclasses.asdict(decision), "step": int(trained.step)}
         parallel.from_main(lambda: run.figures.write_verification(saved))
@@ -146,10 +146,7 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
     if held_out is not None and held_out.pairs is None:
         network_of = functools.partial(Network, model)
         validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
-    weights_key, key = jax.random.split(jax.random.key(config.seed))
-    start = state.create(model, weights_key, shape, optimizer, False, objective)
-    update = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer)
-    return whole.Training(start, update, make_batches, key, validate)
+    return whole.training(model, objective, optimizer, make_batches, shape, seed=config.seed, validate=validate)
 
 
 def _own(given):
@@ -227,13 +224,6 @@ def _held_out(validation: Any) -> Dataset | None:
     if validation is None or isinstance(validation, Pairs):
         return validation and arrays.of_pairs(validation, "validation: ")
     return arrays.dataset(*validation, name="validation: ")
-
-
-def _decision(network: Network, config: ConfigDict, held_out: Dataset) -> Decision:
-    pairs = drawn.pairs(config.evaluation, {"validation": held_out})["validation"]
-    label = held_out.label if held_out.pairs is None else None
-    scores = network.score_pairs(network.embed(held_out.images), pairs[0])
-    return calibration.fit(scores, pairs[1], pairs[0], label)
 
 
 def _logs(callbacks):

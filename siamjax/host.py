@@ -71,10 +71,10 @@ def tune() -> None:
 def _mend(cache):
     """Deletes compiled programs without a time of last use: one that a killed process left would keep JAX from storing
     any other, for ever."""
-    dated = {path.name.removesuffix("-atime") for path in cache.glob("*-atime")}
-    for path in cache.glob("*-cache"):
-        if path.name.removesuffix("-cache") not in dated:
-            path.unlink(missing_ok=True)
+    names = set(os.listdir(cache)) if cache.is_dir() else set()
+    for name in names:
+        if name.endswith("-cache") and f"{name.removesuffix('-cache')}-atime" not in names:
+            (cache / name).unlink(missing_ok=True)
 
 
 def _interactive():

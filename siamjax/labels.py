@@ -1,5 +1,7 @@
 """Checks of labels and masks: invalid values are refused where they are known, and give NaN in graph."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.core
@@ -25,6 +27,17 @@ def identities(labels: Array) -> Array:
     """
     labels = _whole_numbers(labels, "labels")
     return labels if _fits(labels) else np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+
+
+def numbered(labels: Any) -> tuple[list, np.ndarray]:
+    """The distinct labels, of any hashable kind, in the order in which they come; and the number of each, int32 [n].
+
+    Args:
+      labels: n of them, an array or any iterable.
+    """
+    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)  # An array's own list has Python's numbers.
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return list(numbers), np.array([numbers[label] for label in labels], np.int32)
 
 
 def lasting_identities(labels: Array, name: str = "labels") -> Array:

@@ -3,7 +3,6 @@
 import functools
 import pathlib
 
-import jax
 from ml_collections import ConfigDict
 
 from siamjax import data, extras, parallel, report
@@ -11,7 +10,7 @@ from siamjax.evaluate import judge, show_again
 from siamjax.evaluation import drawn
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import state, step, whole
+from siamjax.training import state, whole
 from siamjax.training.checkpoint import difference
 
 with extras.needed_for("training in a run folder"):
@@ -73,14 +72,11 @@ def _made(config, datasets):
     requested = config.batch.identities * config.batch.per_identity
     if config.batch.mode == "identities" and images < requested and parallel.is_main_process():
         report.note(f"batches have {images} images, not {requested}: the training data has too few identities")
-    average = config.optimizer.average
-    update = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer, average=average)
-    weights_key, key = jax.random.split(jax.random.key(config.seed))
-    start = state.create(model, weights_key, validation.images.shape[1:], optimizer, average > 0, objective)
     validate = None
     if validation.pairs is None:
         validate = drawn.accuracy_of(network_of, validation, drawn.trials(config.evaluation, validation))
-    return whole.Training(start, update, make_batches, key, validate)
+    shape, own = validation.images.shape[1:], dict(average=config.optimizer.average, seed=config.seed)
+    return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
 
 
 def _started_from(place: str, start: state.State) -> state.State:

@@ -224,7 +224,7 @@ def prepare(data_dir: str | None = None, manual_dir: str | None = None) -> Omnig
 def decoded(builder: Omniglot, split: str, size: int) -> np.ndarray:
     """All drawings of a split of TFDS: rows of "image" uint8 [size, size, 1], "label", "alphabet" and "drawer" int32.
 
-    They are stored decoded beside the prepared data, with a digest that is compared on opening, and mapped into memory.
+    They are stored decoded beside the prepared data, with a digest that is checked on opening, and mapped into memory.
 
     Raises:
       Damaged: the prepared data is damaged.

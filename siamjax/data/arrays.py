@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from siamjax.data import folder
 from siamjax.data.dataset import Dataset, checked, part_of
 from siamjax.data.types import Datasets, Source
+from siamjax.labels import numbered as number_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +56,14 @@ def numbered(labels: Iterable[Hashable], count: int, name: str = "y") -> tuple[t
     Raises:
       ValueError: there is not one label for each of the `count` items, or one is not hashable or NaN.
     """
-    # An array's own list has Python's numbers.
     values = getattr(labels, "tolist", lambda: list(labels))()
     if len(values) != count:
         raise ValueError(f"{name}: found {len(values)} labels for {count} inputs; expected one each")
-    numbers: dict[Hashable, int] = {}
-    label = np.empty(count, np.int32)
     for position, value in enumerate(values):
         if not isinstance(value, Hashable) or value != value:
             raise ValueError(f"{name}[{position}]={value!r} is no label: expected a number, a string or a tuple")
-        label[position] = numbers.setdefault(value, len(numbers))
-    return tuple(map(str, numbers)), label
+    names, label = number_labels(values)
+    return tuple(map(str, names)), label
 
 
 def dataset(
@@ -114,8 +112,8 @@ def of_pairs(pairs: Pairs, name: str = "") -> Dataset:
     return Dataset(np.concatenate([a, b]), label, zeros, zeros, ("all",), ink=False, pairs=given)
 
 
-def _read(config):
-    """The arrays of the file that `config` names, by name."""
+def _read(config, names):
+    """Those of the arrays `names` that the file of `config` has, by name."""
     path = pathlib.Path(config.arrays.path).expanduser()
     if not config.arrays.path:
         raise ValueError("data.arrays.path is empty: name a file .npz with the arrays x [n, ...] and y [n]")
@@ -123,13 +121,13 @@ def _read(config):
         raise FileNotFoundError(f"data.arrays.path={path} not found")
     try:
         with np.load(path) as file:
-            return {name: file[name] for name in ("x", "y", "group", "source") if name in file.files}
+            return {name: file[name] for name in names if name in file.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"data.arrays.path={path} is not a file of arrays, made by numpy.savez ({error})") from error
 
 
 def _load(config: ConfigDict, train: bool) -> Datasets:
-    found, own = _read(config), config.folder
+    found, own = _read(config, ("x", "y", "group", "source")), config.folder
     if not {"x", "y"} <= found.keys():
         raise ValueError(f"data.arrays.path={config.arrays.path} holds no arrays x and y, but {list(found)}")
     whole = dataset(**found, name=f"{config.arrays.path}: ")
@@ -142,7 +140,7 @@ def _inputs(config):
     own = config.arrays
     if own.shape:
         return tuple(own.shape), False, own.dtype
-    x = inputs(_read(config)["x"])
+    x = inputs(_read(config, ("x",))["x"])
     return x.shape[1:], False, x.dtype.name
 
 

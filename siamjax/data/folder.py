@@ -339,7 +339,7 @@ def split_by(own: ConfigDict, names: np.ndarray) -> dict[str, np.ndarray]:
 
 def read_all(
     place: str | os.PathLike, size: int, *, channels: int = 1, invert: bool = False
-) -> tuple[np.ndarray, list]:
+) -> tuple[np.ndarray, list[str]]:
     """The images of a folder as arrays, for `siamjax.fit`; they are prepared once, in ~/tensorflow_datasets/siamjax.
 
     Args:

@@ -1,7 +1,6 @@
 """Encoders of one's own: Linen modules, NNX modules and pairs (init, apply), all called like the encoders here."""
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -160,19 +159,8 @@ def _with_key(random, key):
 
 def _mode(called, train) -> Any:
     """The argument that tells `called` whether it is trained, if it takes one."""
-    name = _mode_argument(type(called).__call__ if isinstance(called, nn.Module) or _is_nnx(called) else called)
+    name = next((name for name in inspect.signature(called).parameters if name in _MODES), None)
     return {} if name is None else {name: _MODES[name] == train}
-
-
-@functools.cache
-def _mode_argument(function):
-    return next((name for name in inspect.signature(function).parameters if name in _MODES), None)
-
-
-def _is_nnx(called):
-    from flax import nnx
-
-    return isinstance(called, nnx.Module)
 
 
 def _mean(tree):

@@ -89,7 +89,8 @@ def decision(
       pairs: (image numbers int32 [p, 2], `same` bool [p]).
     """
     numbers, same = pairs
-    return calibration.fit(network.score_pairs(embeddings, numbers), same, numbers, dataset.label)
+    known = dataset.pairs is None or dataset.names  # Given pairs need not say which identities they are of.
+    return calibration.fit(network.score_pairs(embeddings, numbers), same, numbers, dataset.label if known else None)
 
 
 def accuracy_of(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from siamjax.labels import numbered
 from siamjax.sampling._draw import (
     Drawn,
     another,
@@ -157,8 +158,8 @@ class Triplets:
 
 def _labelled(labels, groups, at_least=1):
     """Tables of items by label, of identities with `at_least` items, and the labels by number."""
-    label, names = _numbered(labels)
-    group = np.zeros_like(label) if groups is None else _numbered(groups)[0]
+    names, label = numbered(labels)
+    group = np.zeros_like(label) if groups is None else numbered(groups)[1]
     if len(group) != len(label):
         raise ValueError(f"groups: found {len(group)}, expected {len(label)}, one for each label")
     if not len(label):
@@ -172,11 +173,3 @@ def _labelled(labels, groups, at_least=1):
     kept, own = np.unique(label[item], return_inverse=True)
     index = index_of(own.astype(np.int32), np.unique(group[item], return_inverse=True)[1].astype(np.int32))
     return dataclasses.replace(index, image=item[index.image]), tuple(names[number] for number in kept)
-
-
-def _numbered(labels):
-    """int32 [n] numbers of labels in order of appearance, and the labels by number."""
-    labels = np.asarray(labels).tolist() if isinstance(labels, Array) else list(labels)
-    names = list(dict.fromkeys(labels))
-    number = {name: place for place, name in enumerate(names)}
-    return np.array([number[label] for label in labels], np.int32), names

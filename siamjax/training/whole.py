@@ -1,15 +1,17 @@
 """A whole training: from its parts to a trained state, in memory or in a folder that it can be resumed from."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from siamjax import parallel
 from siamjax.training import loop, step
-from siamjax.training.state import State
-from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics, Paths
+from siamjax.training.state import Model, State, create
+from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics, Objective, Paths
 
 
 class Training(NamedTuple):
@@ -28,6 +30,24 @@ class Training(NamedTuple):
     make_batches: Callable[[jax.Array, int, int], Batches]
     key: jax.Array
     validate: Callable[[State], float] | None
+
+
+def training(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    make_batches: Callable[[jax.Array, int, int], Batches],
+    shape: tuple[int, ...],
+    *,
+    seed: int,
+    validate: Callable[[State], float] | None,
+    average: float = 0.0,
+) -> Training:
+    """The training of these parts; `seed` is that of initial weights and batches, other arguments as elsewhere here."""
+    weights_key, key = jax.random.split(jax.random.key(seed))
+    start = create(model, weights_key, shape, optimizer, average > 0, objective)
+    step_on = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer, average=average)
+    return Training(start, step_on, make_batches, key, validate)
 
 
 def in_memory(training: Training, config: ConfigDict, log: Log) -> State:
