@@ -52,8 +52,6 @@ def _train_and_evaluate(config, run, training, datasets):
     parallel.from_main(lambda: run.check_identities(datasets))
     parallel.from_main(lambda: run.start(config, datasets))
     progress, complete = whole.in_folder(training, config.train, run.paths, lambda *_: None, report.note)
-    if complete:
-        parallel.from_main(lambda: report.note(f"{run.folder}: training is complete"))
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))
     if complete and parallel.from_main(lambda: run.figures.are_of(progress["best_step"])):

@@ -83,6 +83,8 @@ def in_folder(
         if first and not progress["best_step"]:
             progress = loop.keep(checkpoints, parallel.replicate(restored), progress, training.validate)
         if loop.finished(config, first, progress):
+            if parallel.is_main_process():
+                tell(f"{paths.checkpoints.parent}: training is complete, at step {first}")
             return progress, True
         metrics = MetricsLog(paths.metrics, paths.tensorboard, after=first)
 
