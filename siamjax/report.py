@@ -50,6 +50,8 @@ def table(results: Mapping[str, Any], title: str) -> None:
     _print(shown)
     if any(row["ci95"] is None for row in results.values()):
         note("No interval (-): all trials are right or all are wrong, or there are fewer than three units")
+    if "tutorial_20_pairs" in results:
+        note("tutorial_20_pairs: the same pair among 20 separate pairs of all alphabets; weaker than 20-way one-shot")
 
 
 def figures(values: Mapping[str, float], title: str, intervals: Mapping[str, Any] | None = None) -> None:

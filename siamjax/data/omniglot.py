@@ -140,14 +140,20 @@ def _evaluators(config: ConfigDict) -> tuple[str, ...]:
     if config.splits == "longtail":
         return ("verification", "reidentification")
     first, last = glyphs.EVALUATORS[:-1], glyphs.EVALUATORS[-1:]
-    # The official runs are of evaluation alphabets, which `choose` leaves alone.
-    return first + (() if config.splits == "choose" else ("run_alphabets", "official_runs")) + last
+    # These are protocols of the evaluation alphabets, which `choose` leaves alone.
+    return first + (() if config.splits == "choose" else ("run_alphabets", "official_runs", "tutorial_20_pairs")) + last
 
 
 def _skipped(config: ConfigDict) -> dict[str, str]:
-    verb = {"background": "trains on its validation alphabets, too", "choose": "tests on its validation alphabets"}
-    reasons = {splits: f"the split {splits!r} {rest}" for splits, rest in verb.items()}
-    return {"validation_within_group": reasons[config.splits]} if config.splits in reasons else {}
+    reasons = {
+        "background": ("validation_within_group", "trains on its validation alphabets, too"),
+        "choose": ("validation_within_group", "tests on its validation alphabets"),
+        "koch": ("tutorial_20_pairs", "tests on 10 of the 20 evaluation alphabets"),
+    }
+    if config.splits not in reasons:
+        return {}
+    evaluator, reason = reasons[config.splits]
+    return {evaluator: f"the split {config.splits!r} {reason}"}
 
 
 def _overlap(trained: ConfigDict, evaluated: ConfigDict) -> str:

@@ -15,6 +15,7 @@ from siamjax.evaluation import (
     open_set,
     reidentification,
     retrieval,
+    tutorial,
     verification,
 )
 from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject, accuracy
@@ -149,6 +150,21 @@ def _official_runs(subject):
     yield accuracy("official_runs", right, None, "runs", np.indices(right.shape)[0])
 
 
+def _tutorial_20_pairs(subject):
+    """A tutorial's protocol, weaker than 20-way one-shot: see `tutorial`."""
+    dataset, seed = subject.datasets["test"], subject.config.seed
+    try:
+        pairs, answer = tutorial.trials(dataset, seed=seed)
+    except one_shot.TooFewImages as error:
+        yield Skipped("tutorial_20_pairs", str(error))
+        return
+    scores = subject.network.score_pairs(subject.embeddings["test"], pairs.reshape(-1, 2)).reshape(pairs.shape[:2])
+    right = one_shot.right(scores[:, None], answer[:, None])[:, 0]
+    # Of the same pair only: those of its most similar rival hardly ever meet again.
+    identity = dataset.label[pairs[np.arange(len(answer)), answer, 0]]
+    yield accuracy("tutorial_20_pairs", right, seed, "identities", identity)
+
+
 def _retrieval(subject):
     test = subject.datasets["test"]
     if one_shot.identities_of(test, 2):
@@ -177,6 +193,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "validation_within_group": _validation_within_group,
     "run_alphabets": _run_alphabets,
     "official_runs": _official_runs,
+    "tutorial_20_pairs": _tutorial_20_pairs,
     "between_groups": _between_groups,
     "identification": _identification,
     "retrieval": _retrieval,

@@ -11,7 +11,7 @@ from siamjax import data
 from siamjax.data import SOURCES, Dataset, Source
 
 ALPHABETS = ("verification", "within_group", "koch_400_trials", "validation_within_group")
-OFFICIAL = ("run_alphabets", "official_runs")
+OFFICIAL = ("run_alphabets", "official_runs", "tutorial_20_pairs")
 OWN = ("verification", "identification", "retrieval", "open_set")
 
 
@@ -28,6 +28,7 @@ def settings(name, splits="lake"):
         ("mnist", "", (*ALPHABETS, "between_groups")),
         ("omniglot", "lake", (*ALPHABETS, *OFFICIAL, "between_groups")),
         ("omniglot", "choose", (*ALPHABETS, "between_groups")),
+        ("omniglot", "small1", (*ALPHABETS, *OFFICIAL, "between_groups")),
         ("omniglot", "background", (*ALPHABETS, *OFFICIAL, "between_groups")),
         ("omniglot", "longtail", ("verification", "reidentification")),
         ("folder", "", OWN),
@@ -44,6 +45,11 @@ def test_trials_on_validation_alphabets_that_were_seen_are_skipped_with_a_reason
     assert skipped["choose"] == {"validation_within_group": "the split 'choose' tests on its validation alphabets"}
     background = SOURCES["omniglot"].skipped(settings("omniglot", "background"))
     assert "trains on its validation alphabets" in background["validation_within_group"]
+
+
+def test_the_tutorials_trials_need_all_evaluation_alphabets():
+    skipped = SOURCES["omniglot"].skipped(settings("omniglot", "koch"))
+    assert skipped == {"tutorial_20_pairs": "the split 'koch' tests on 10 of the 20 evaluation alphabets"}
 
 
 def test_own_images_have_the_channels_and_ink_of_their_settings_and_alphabets_are_grey_ink():
