@@ -4,8 +4,8 @@
 
 FOLDER holds Omniglot's archives and all_runs.zip. An official run is 20 characters of an alphabet, drawn by one person,
 and again by a second one, whose drawings are the queries. They are found among the evaluation data by their pixels, so
-that their characters and drawers are known, and either can be replaced by random ones. Accuracies are of 20-way one-shot
-trials, except for the last row, a tutorial's weaker protocol, see siamjax/evaluation/tutorial.py.
+that their characters and drawers are known, and either can be replaced by random ones. Accuracies are of 20-way
+one-shot trials, except for the last row, a tutorial's weaker protocol, see siamjax/evaluation/tutorial.py.
 
 The modified Hausdorff distance, Lake's baseline, checks the trials without any training: in his demo, its error is
 38.8 % on the official runs.
@@ -65,7 +65,7 @@ def _load(options, side):
 def _add(table, name, right, unit, over):
     bounds = intervals.of_mean(right.ravel(), unit.ravel())
     interval = "-" if bounds is None else "{:.1f}-{:.1f}".format(*(100 * bound for bound in bounds))
-    table.add_row(name, f"{100 * right.mean():.1f}", interval, f"{len(np.unique(unit))} {over}", str(right.size))
+    table.add_row(name, f"{100 * right.mean():.2f}", interval, f"{len(np.unique(unit))} {over}", str(right.size))
 
 
 def find_official(drawings: Dataset, options: argparse.Namespace) -> one_shot.Trials:
@@ -75,7 +75,10 @@ def find_official(drawings: Dataset, options: argparse.Namespace) -> one_shot.Tr
     number_of = {image.tobytes(): number for number, image in enumerate(drawings.images)}
     number = np.array([number_of.get(image.tobytes(), -1) for image in images], np.int32)
     if (number < 0).any():
-        raise ValueError(f"{np.sum(number < 0)} of {len(number)} drawings of the official runs are not in Omniglot")
+        raise ValueError(
+            f"{np.sum(number < 0)} of the {len(number)} drawings of all_runs.zip are not among the evaluation data; "
+            "download it and images_evaluation.zip again"
+        )
     return one_shot.Trials(number[trials.support], number[trials.query], trials.answer)
 
 
