@@ -2,8 +2,8 @@
 
     python launch.py --config configs/koch_omniglot.py --config.data.manual_dir=FOLDER
 
-Koch's encoder, weighted-L1 head, splits and distortions; 58.8 % on 20-way one-shot trials after 17 minutes on two CPU
-cores. In this time every drawing is seen only five times, so the weights start scaled to their fan-in.
+Koch's encoder, weighted-L1 head, splits and distortions; 58.8 % on random 20-way one-shot trials after 17 minutes on
+two CPU cores. In this time every drawing is seen only five times, so the weights start scaled to their fan-in.
 configs/koch_full.py is the published recipe.
 """
 

@@ -2,7 +2,8 @@
 
     python launch.py --config configs/koch_ranking.py --config.data.manual_dir=FOLDER
 
-67.9 % on 20-way one-shot trials within the 20 evaluation alphabets, after 21 minutes on two CPU cores (seed 0).
+20-way one-shot: 81.0 % on the official runs, 67.9 % on random trials within the 20 evaluation alphabets, after 21
+minutes on two CPU cores (seed 0).
 """
 
 from configs import koch_omniglot, omniglot_fast

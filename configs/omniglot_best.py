@@ -2,7 +2,8 @@
 
     python launch.py --config configs/omniglot_best.py --config.data.manual_dir=FOLDER
 
-90.7 % on 20-way one-shot trials within the 20 evaluation alphabets (augmented classes, seed 0).
+20-way one-shot: 97.25 % on the official runs, 90.3 % (another training: 90.7 %) on random trials within the 20
+evaluation alphabets (augmented classes, seed 0).
 """
 
 from configs import omniglot_fast

@@ -2,7 +2,7 @@
 
     python launch.py --config configs/omniglot_original.py --config.data.manual_dir=FOLDER
 
-88.8 % on 20-way one-shot trials within the 20 evaluation alphabets (seed 0).
+88.8 % on random 20-way one-shot trials within the 20 evaluation alphabets (seed 0).
 """
 
 from configs import omniglot_fast
