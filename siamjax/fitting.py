@@ -42,6 +42,7 @@ def fit(
     identities: int = 32,
     per_identity: int = 4,
     pairs: int = 64,
+    chunk: int = 0,
     optimizer: optax.GradientTransformation | None = None,
     augment: str | Augment | None = None,
     validation: tuple[npt.ArrayLike, Iterable[Hashable]] | Pairs | None = None,
@@ -72,6 +73,8 @@ def fit(
         identities, it has all of them, or as many as can be shared evenly by the devices. An identity with fewer inputs
         gives all that it has, and further ones fill the batch.
       pairs: pairs per batch, half of them same pairs, for `Pairs` and for losses of given pairs.
+      chunk: inputs that each device embeds at a time, for batches larger than memory; 0 for all. The result is the same
+        to rounding, except that batch statistics are those of a chunk.
       optimizer: None is `siamjax.optimizer.adamw`, with warm-up and cosine decay; with k < 100 identities, its
         learning rate is k / 100 of the usual one.
       augment: "affine" or "photo" for images, see `siamjax.augment`; a function (keys [n], inputs) -> inputs; or None.
@@ -98,6 +101,7 @@ def fit(
         ("identities", identities, 2),
         ("per_identity", per_identity, 2),
         ("pairs", pairs, 2),
+        ("chunk", chunk, 0),
     ):
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
@@ -106,7 +110,9 @@ def fit(
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
     config = _configuration(train, encoder, loss, head, augment)
     config.seed, config.train.steps, config.encoder.embedding = seed, steps, embedding
-    config.batch.update(identities=identities, per_identity=per_identity, per_group=identities, pairs=pairs)
+    config.batch.update(
+        identities=identities, per_identity=per_identity, per_group=identities, pairs=pairs, chunk=chunk
+    )
     if train.pairs is not None or loss in objectives.PAIR_LOSSES:
         config.batch.mode = "pairs"
     if held_out is None or held_out.pairs is not None:
@@ -146,7 +152,8 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
     if held_out is not None and held_out.pairs is None:
         network_of = functools.partial(Network, model)
         validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
-    return whole.training(model, objective, optimizer, make_batches, shape, seed=config.seed, validate=validate)
+    own = dict(seed=config.seed, images=images, chunk=config.batch.chunk)
+    return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
 
 
 def _own(given):

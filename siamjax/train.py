@@ -73,8 +73,10 @@ def _made(config, datasets):
     validate = None
     if validation.pairs is None:
         validate = drawn.accuracy_of(network_of, validation, drawn.trials(config.evaluation, validation))
-    shape, own = validation.images.shape[1:], dict(average=config.optimizer.average, seed=config.seed)
-    return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
+    shape, own = validation.images.shape[1:], dict(average=config.optimizer.average, seed=config.seed, images=images)
+    own |= dict(chunk=config.batch.chunk, tell=report.note)
+    with settings.keyed("batch"):
+        return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
 
 
 def _started_from(place: str, start: state.State) -> state.State:

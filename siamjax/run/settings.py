@@ -134,6 +134,7 @@ def _batch():
     batch.identities = 40  # mode identities: identities per step, or all if there are fewer
     batch.per_identity = 4  # mode identities: images per identity
     batch.per_group = 20  # mode identities: identities per group, at most
+    batch.chunk = 0  # images that each device embeds at a time, to save memory; 0 for all
     batch.across_groups = False  # whether different pairs for the head may be of two groups
     return batch
 
@@ -183,6 +184,7 @@ RANGES = {
     "data.folder.pixels": "[1, inf)",
     "data.folder.folds": "[3, inf)",
     "data.folder.fold": "[0, inf)",
+    "batch.chunk": "[0, inf)",
     "batch.assigned.block": "[2, inf)",
     "batch.assigned.noise": "[0, inf)",
     "batch.assigned.decay": "[0, 1]",

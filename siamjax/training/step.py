@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -22,6 +23,7 @@ def update(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     average: float = 0.0,
+    chunk: int = 0,
 ) -> tuple[State, Metrics]:
     """One step on one batch; the numbers do not depend on how many devices share the work.
 
@@ -32,14 +34,20 @@ def update(
       objective: the loss of the whole batch.
       optimizer: optax transformation.
       average: decay of the running mean of the weights, 0..1; 0 for none.
+      chunk: images that each device embeds at a time, a divisor of its share; 0 for all. The loss is that of the whole
+        batch, and so is its gradient, to rounding; activations are held for one chunk only, and computed a second time.
+        Batch statistics, if the encoder has any, are those of a chunk.
 
     Returns:
       The state after the step, and metrics as float scalars.
     """
 
+    def embed(params, images, noise):
+        variables = {"params": params, "batch_stats": state.batch_stats, "noise": {"keys": noise}}
+        return model.encoder.apply(variables, images, train=True, mutable=["batch_stats"])
+
     def loss_of(params):
-        variables = {"params": params["encoder"], "batch_stats": state.batch_stats, "noise": {"keys": batch.noise}}
-        embeddings, updated = model.encoder.apply(variables, batch.images, train=True, mutable=["batch_stats"])
+        embeddings, updated = _in_chunks(embed, chunk, params["encoder"], batch.images, batch.noise)
         loss, metrics = objective.value(params, parallel.gather(embeddings), batch)
         return loss, (metrics, updated.get("batch_stats", state.batch_stats))
 
@@ -51,6 +59,22 @@ def update(
     params = optax.apply_updates(state.params, updates)
     following = State(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state)
     return dataclasses.replace(following, average=average_of(state, following, average)), metrics
+
+
+def _in_chunks(embed, chunk, params, images, noise):
+    """`embed(params, images, noise)` of all images, in chunks whose activations are not kept.
+
+    Gao, Zhang, Han, Callan: Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (RepL4NLP, 2021),
+    https://arxiv.org/abs/2101.06983 (GradCache).
+    """
+    if not 0 < chunk < len(images):
+        return embed(params, images, noise)
+    parts = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (images, noise))
+    embed_again = jax.checkpoint(lambda part: embed(params, *part), prevent_cse=False)
+    embeddings, updated = lax.map(embed_again, parts)
+    # Running statistics move towards the mean of those of the chunks; what is not a float, such as a count, moves once.
+    mean = jax.tree.map(lambda x: x.mean(0) if jnp.issubdtype(x.dtype, jnp.floating) else x[-1], updated)
+    return embeddings.reshape(len(images), -1), mean
 
 
 def stepper(

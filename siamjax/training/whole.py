@@ -41,12 +41,36 @@ def training(
     *,
     seed: int,
     validate: Callable[[State], float] | None,
+    images: int,
     average: float = 0.0,
+    chunk: int = 0,
+    tell: Callable[[str], None] = print,
 ) -> Training:
-    """The training of these parts; `seed` is that of initial weights and batches, other arguments as elsewhere here."""
+    """The training of these parts.
+
+    Args:
+      model, objective, optimizer, average, chunk: see `step.update`.
+      make_batches, validate: see `Training`.
+      shape: of an input.
+      seed: of initial weights and batches.
+      images: per batch, over all devices.
+      tell: called with a line to print, where batch statistics are those of a chunk.
+
+    Raises:
+      ValueError: `chunk` does not divide the images of a device.
+    """
+    share = images // jax.device_count()
+    if chunk and share % min(chunk, share):
+        raise ValueError(f"chunk={chunk} must divide {share}, the images of a batch on each device")
     weights_key, key = jax.random.split(jax.random.key(seed))
     start = create(model, weights_key, shape, optimizer, average > 0, objective)
-    step_on = functools.partial(step.update, model=model, objective=objective, optimizer=optimizer, average=average)
+    if 0 < chunk < share and start.batch_stats and parallel.is_main_process():
+        tell(
+            f"the encoder has batch statistics: with chunk={chunk}, they are those of {chunk} images, not of the batch"
+        )
+    step_on = functools.partial(
+        step.update, model=model, objective=objective, optimizer=optimizer, average=average, chunk=chunk
+    )
     return Training(start, step_on, make_batches, key, validate)
 
 
