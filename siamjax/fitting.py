@@ -152,8 +152,17 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
     if held_out is not None and held_out.pairs is None:
         network_of = functools.partial(Network, model)
         validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
-    own = dict(seed=config.seed, images=images, chunk=config.batch.chunk)
-    return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
+    return whole.training(
+        model,
+        objective,
+        optimizer,
+        make_batches,
+        shape,
+        seed=config.seed,
+        validate=validate,
+        images=images,
+        chunk=config.batch.chunk,
+    )
 
 
 def _own(given):

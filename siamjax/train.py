@@ -73,10 +73,20 @@ def _made(config, datasets):
     validate = None
     if validation.pairs is None:
         validate = drawn.accuracy_of(network_of, validation, drawn.trials(config.evaluation, validation))
-    shape, own = validation.images.shape[1:], dict(average=config.optimizer.average, seed=config.seed, images=images)
-    own |= dict(chunk=config.batch.chunk, tell=report.note)
     with settings.keyed("batch"):
-        return whole.training(model, objective, optimizer, make_batches, shape, validate=validate, **own)
+        return whole.training(
+            model,
+            objective,
+            optimizer,
+            make_batches,
+            validation.images.shape[1:],
+            seed=config.seed,
+            validate=validate,
+            images=images,
+            average=config.optimizer.average,
+            chunk=config.batch.chunk,
+            tell=report.note,
+        )
 
 
 def _started_from(place: str, start: state.State) -> state.State:

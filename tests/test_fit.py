@@ -122,6 +122,15 @@ def test_a_network_with_an_encoder_of_the_package_is_saved_and_gives_a_gallery(t
     assert loaded.decision == trained.decision
     with pytest.raises(ValueError, match="not image files"):
         loaded.read(["a.png"])
+    gallery = siamjax.Gallery.create(tmp_path / "gallery", tmp_path / "network")
+    assert gallery.enroll(x[:10], range(10)) == {}
+    gallery = siamjax.Gallery(tmp_path / "gallery")
+    assert [matches[0].identity for matches in gallery.search(x[:10], k=1)] == [str(number) for number in range(10)]
+    with pytest.raises(ValueError, match="found 9, expected one for each of 10 images"):
+        gallery.enroll(x[:10], range(9))
+    with pytest.raises(ValueError, match="this network takes inputs float32"):
+        gallery.enroll(x[:10, :3], range(10))
+    assert len(gallery) == 10
 
 
 def test_pairs_are_learned_from_and_validated_on():

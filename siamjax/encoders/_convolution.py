@@ -120,10 +120,10 @@ def _tile_sides(size, tiles, window):
     return tuple(-(-side // count) + reach - 1 for side, count, reach in zip(size, tiles, window, strict=True))
 
 
-def _direct(x, kernel, strides, padding):
+def _direct(x, kernel, strides, padding) -> jax.Array:
     small = math.prod(kernel.shape[:2]) <= _SMALL and strides == (1, 1)
     if parallel.on_cpu() and small:
-        return _direct_in_loops(x, kernel, padding)
+        return jnp.asarray(_direct_in_loops(x, kernel, padding))
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
 
 

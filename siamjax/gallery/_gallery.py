@@ -148,12 +148,16 @@ class Gallery:
         return self._store.identities()
 
     def enroll(
-        self, paths: Sequence[str | os.PathLike[str]], identities: Sequence[str], skip_unreadable: bool = False
+        self,
+        images: Sequence[str | os.PathLike[str]] | np.ndarray,
+        identities: Sequence[object],
+        skip_unreadable: bool = False,
     ) -> dict[int, str]:
-        """Adds image files, each to the identity at the same position: all of them, or on an error none.
+        """Adds images, each to the identity at the same position: all of them, or on an error none.
 
         Args:
-          paths: n files.
+          images: n files; or inputs of the network, an array [n, ...], see `Network.embed`, which are not shown in
+            pictures.
           identities: n names; two that differ only in how Unicode writes an accent are the same.
           skip_unreadable: leaves out files that cannot be read; otherwise the error names the first ten of them.
 
@@ -163,9 +167,18 @@ class Gallery:
         Raises:
           FileNotFoundError: files are missing.
           OSError: the gallery cannot be written to.
-          ValueError: files cannot be read as images, an identity has no name, or it is a gallery of vectors.
+          ValueError: files cannot be read as images, inputs do not fit the network, an identity has no name, or it is
+            a gallery of vectors.
         """
-        network, names = self.network, _names(identities, len(paths), "images")
+        network, names = self.network, _names(identities, len(images), "images")
+        if isinstance(images, np.ndarray) and images.ndim > 1:
+            embeddings = network.embed(images, "enrolling" if len(images) > 500 else "")
+            with self._store.changing():
+                self._store.add(embeddings, [Enrolled(name, "", "") for name in names])
+            return {}
+        return self._enroll_files(network, images, names, skip_unreadable)
+
+    def _enroll_files(self, network, paths, names, skip_unreadable):
         from siamjax.gallery import _files
 
         embeddings, images, thumbnails, unreadable = [], [], {}, {}
@@ -237,7 +250,7 @@ class Gallery:
         return removed
 
     def search(self, images: np.ndarray, k: int) -> list[list[Match]]:
-        """The `k` enrolled images most similar to each of `images`, uint8 [n, h, w, c], best first."""
+        """The `k` enrolled images most similar to each of `images` [n, ...], see `Network.embed`, best first."""
         return self._search(self.network.embed(images), k)
 
     def search_vectors(self, vectors: npt.ArrayLike, k: int) -> list[list[Match]]:
@@ -245,7 +258,7 @@ class Gallery:
         return self._search(self._of_vectors().checked(vectors, self._store.dimension()), k)
 
     def identify(self, images: np.ndarray, k: int = 5) -> list[Identified]:
-        """Who is in each of `images`, uint8 [n, h, w, c], with `k` identities ranked by their most similar image."""
+        """Who is in each of `images` [n, ...], see `Network.embed`, with `k` identities ranked by their best image."""
         return self._identify(self.network.embed(images), k)
 
     def identify_vectors(self, vectors: npt.ArrayLike, k: int = 5) -> list[Identified]:
