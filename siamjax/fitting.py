@@ -106,7 +106,7 @@ def fit(
             raise ValueError(f"{name}={value} must be at least {least}")
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
     held_out = _held_out(validation)
-    recipe.check_towers(towers, {"training": train} | ({"validation": held_out} if held_out else {}))
+    recipe.check_towers(towers, {"train": train} | ({"validation": held_out} if held_out else {}))
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
     config = _configuration(train, encoder, loss, head, augment)
     config.seed, config.train.steps = seed, steps
