@@ -9,6 +9,7 @@ import optax
 import PIL.Image
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 import siamjax
 from siamjax import encoders, heads, parallel, sampling
@@ -60,8 +61,8 @@ def accuracy(network, test):
 )
 def test_two_towers_learn_what_a_shared_encoder_cannot(given):
     test = pairs(1000, 2)
-    shared = siamjax.fit(pairs(2000, 0), steps=200, **LINEAR, **given)
-    two = siamjax.fit(pairs(2000, 0), towers=2, steps=200, **LINEAR, **given)
+    shared = siamjax.fit(pairs(2000, 0), steps=120, **LINEAR, **given)
+    two = siamjax.fit(pairs(2000, 0), towers=2, steps=120, **LINEAR, **given)
     assert accuracy(shared, test) < 0.6 and accuracy(two, test) > 0.93
 
 
@@ -101,6 +102,34 @@ def test_both_and_each_are_saved(trained, tmp_path):
         second.tower(1)
 
 
+class Own(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(x)
+        return nn.Dense(4)(nn.Dropout(0.1, deterministic=not train)(x))
+
+
+class OwnNnx(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.last = nnx.BatchNorm(16, momentum=0.5, rngs=rngs), nnx.Linear(16, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.norm(x))
+
+
+@pytest.mark.parametrize("own", [Own(), OwnNnx(nnx.Rngs(0))], ids=["linen", "nnx"])
+def test_own_encoders_have_weights_and_statistics_for_each_side(own, tmp_path):
+    given = pairs(64, 7)
+    given = siamjax.Pairs(given.a, given.b + 5, given.same)
+    network = siamjax.fit(given, encoder=own, towers=2, steps=10)
+    stats = jax.tree.map(np.mean, network.variables["encoder"]["batch_stats"])
+    assert max(jax.tree.leaves(stats["first"])) < 2 < max(jax.tree.leaves(stats["second"]))
+    network.save(tmp_path / "network")
+    loaded = siamjax.Network.load(tmp_path / "network", encoder=own)
+    for side, x in enumerate((given.a, given.b)):
+        np.testing.assert_array_equal(loaded.tower(side).embed(x), network.tower(side).embed(x))
+
+
 def test_what_has_no_sides_is_refused(trained):
     x, y = np.zeros((8, 16), np.float32), [0, 0, 1, 1, 2, 2, 3, 3]
     for given, message in (
@@ -135,8 +164,8 @@ class Noisy(nn.Module):
         return x + jax.vmap(lambda key: jax.random.normal(key, (8,)))(self.get_variable("noise", "keys"))
 
 
-def steps_of(devices, count=3):
-    """The state after `count` steps on the first `devices` devices, with the first batch and losses."""
+def steps_of(devices):
+    """The first state, and for each of three steps on `devices` the state after it, its loss and its batch."""
     given = siamjax.data.arrays.of_pairs(pairs(200, 6))
     model = state.Model(encoders.Towers(Noisy()), heads.make("distance"))
     objective, optimizer = objectives.make("contrastive", model.head, mode="pairs"), optax.sgd(0.1)
@@ -158,10 +187,10 @@ def steps_of(devices, count=3):
     start = state.create(model, jax.random.key(1), (16,), optimizer)
     take = stepper(step, made, jax.random.key(7), devices)
     current = parallel.replicate(start, devices)
-    for number in range(count):
+    for number in range(3):
         current, metrics = take(current, number, 1)
-        seen.append(jax.tree.map(np.asarray, metrics))
-    return start, jax.tree.map(lambda x: np.asarray(x), current), seen
+        seen.append(jax.tree.map(np.array, metrics | {"after": current}))
+    return start, seen
 
 
 @pytest.fixture(scope="module")
@@ -172,17 +201,19 @@ def on_one():
 @pytest.mark.parametrize("devices", [2, 3, 8])
 def test_numbers_do_not_depend_on_the_number_of_devices(on_one, devices):
     """On three, the second device has inputs of both sides; on the others, each has those of one."""
-    _, expected, before = on_one
-    _, got, seen = steps_of(jax.devices()[:devices])
-    np.testing.assert_allclose([each["loss"][0] for each in seen], [each["loss"][0] for each in before], rtol=1e-5)
-    for leaf, of_one in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    _, expected = on_one
+    _, seen = steps_of(jax.devices()[:devices])
+    np.testing.assert_allclose([each["loss"][0] for each in seen], [each["loss"][0] for each in expected], rtol=1e-5)
+    ends = (jax.tree.leaves(each[-1]["after"]) for each in (seen, expected))
+    for leaf, of_one in zip(*ends, strict=True):
         for replica in leaf:
             np.testing.assert_allclose(replica, of_one[0], rtol=1e-4, atol=1e-6)
 
 
 def test_the_first_half_of_a_batch_trains_the_first_tower(on_one):
     """Compared with two encoders that are applied by hand, without devices."""
-    start, after, seen = on_one[0], *steps_of(jax.devices()[:1], count=1)[1:]
+    start, seen = on_one
+    after = seen[0]["after"]
     images, keys, label = (x[0] for x in seen[0]["batch"])
 
     def loss_of(params):

@@ -98,8 +98,8 @@ def decision(
     numbers, same = pairs
     known = dataset.pairs is None or dataset.names  # Given pairs need not say which identities they are of.
     scores, label = network.score_pairs(embeddings, numbers), dataset.label if known else None
-    if network.towers == 2 and label is not None:
-        # With its sides changed, a pair is another one: an image counts as two.
+    if embeddings.ndim == 3 and label is not None:
+        # Of two towers: with its sides changed, a pair is another one, so that an image counts as two.
         numbers, label = 2 * numbers + np.arange(2), np.repeat(label, 2)
     return calibration.fit(scores, same, numbers, label)
 

@@ -281,7 +281,7 @@ class Network:
           Embeddings float32 [n, d].
 
         Raises:
-          ValueError: the images do not match the network's `inputs`.
+          ValueError: the images do not match the network's `inputs`; or it has two towers, see `tower`.
         """
         if self._inputs and self._inputs.dtype == "float32" and not isinstance(images, Images):
             images = arrays.inputs(images, "images")
