@@ -12,7 +12,7 @@ from siamjax import data, evaluation, extras, network, parallel, report
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.evaluation import Measure, Skipped, drawn, evaluators, one_shot
-from siamjax.run import Figures, Run, parts, settings
+from siamjax.run import Figures, Run, parts, recipe, settings
 
 with extras.needed_for("evaluating a run"):
     import matplotlib.figure  # noqa: F401  Used at the end only; what is missing is told at once.
@@ -39,6 +39,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     parallel.from_main(run.check_trained)
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     data.check_processes(datasets)
+    with settings.keyed("encoder"):
+        recipe.check_towers(config.encoder.towers, datasets)
     parallel.from_main(lambda: run.check_identities(datasets))
     figures = Figures(pathlib.Path(parallel.from_main(lambda: str(run.figures_of(config).folder))))
     if figures != run.figures and parallel.is_main_process():
@@ -63,7 +65,7 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
     evaluated = network.Network(model, *weights, inputs=inputs, copies=copies, distort=distort)
     # Sorted, so that all processes embed the data sets in the same order.
     names = sorted(datasets.keys() - {"train"})
-    embeddings = {part: evaluated.embed(datasets[part].images, f"embedding {part}") for part in names}
+    embeddings = {part: drawn.embed(evaluated, datasets[part], f"embedding {part}") for part in names}
     pairs = drawn.pairs(config.evaluation, datasets)
     if "validation" in datasets:
         decision = drawn.decision(evaluated, datasets["validation"], embeddings["validation"], pairs["validation"])
@@ -75,7 +77,7 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
         without_copies = network.Network(model, *weights, inputs=inputs)
         validation = datasets["validation"]
         fitted = drawn.decision(
-            without_copies, validation, without_copies.embed(validation.images), pairs["validation"]
+            without_copies, validation, drawn.embed(without_copies, validation), pairs["validation"]
         )
         verification["decision_without_copies"] = dataclasses.asdict(fitted)
     subject = evaluation.Subject(evaluated, decision, config.evaluation, config.data, datasets, embeddings, pairs)
@@ -110,7 +112,9 @@ def _decision_of(run, copies):
 
 
 def _page(subject):
-    """Trials on the test data and their scores, for a picture; None if the data is too small."""
+    """Trials on the test data and their scores, for a picture; None if the data is too small, or has two sides."""
+    if subject.network.towers == 2:
+        return None
     try:
         trials = drawn.trials(subject.config, subject.datasets["test"], "test")
     except one_shot.TooFewImages:

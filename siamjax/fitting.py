@@ -37,6 +37,7 @@ def fit(
     encoder: Any = None,
     loss: str | BatchLoss | None = None,
     head: str | nn.Module | None = None,
+    towers: int = 1,
     steps: int = 500,
     embedding: int = 128,
     identities: int = 32,
@@ -67,6 +68,8 @@ def fit(
         None is "ntxent", and "contrastive" for `Pairs`.
       head: compares embeddings: a name in `siamjax.heads.HEADS`, or a linen module with `__call__` and `all_pairs` like
         those. None is the distance that the loss measures, or the cosine.
+      towers: 2 for `Pairs` whose a and b are of two kinds, such as sketch and photo: one encoder for each, which start
+        from the same weights; see `Network.tower`. 1: a and b share the encoder.
       steps: training steps.
       embedding: components of an embedding, of encoders given by name.
       identities, per_identity: a batch has this many identities with this many inputs each. Where there are fewer
@@ -107,12 +110,13 @@ def fit(
             raise ValueError(f"{name}={value} must be at least {least}")
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
     held_out = _held_out(validation)
+    recipe.check_towers(towers, {"train": train} | ({"validation": held_out} if held_out else {}))
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
     config = _configuration(train, encoder, loss, head, augment)
-    config.seed, config.train.steps, config.encoder.embedding = seed, steps, embedding
-    config.batch.update(
-        identities=identities, per_identity=per_identity, per_group=identities, pairs=pairs, chunk=chunk
-    )
+    config.seed, config.train.steps = seed, steps
+    config.encoder.update(embedding=embedding, towers=towers)
+    config.batch.update(identities=identities, per_identity=per_identity, per_group=identities)
+    config.batch.update(pairs=pairs, chunk=chunk)
     if train.pairs is not None or loss in objectives.PAIR_LOSSES:
         config.batch.mode = "pairs"
     if held_out is None or held_out.pairs is not None:
@@ -127,11 +131,11 @@ def fit(
         facts = (train.label,) if train.pairs is None else train.pairs
         config.data.arrays.digest = digests.of([np.asarray(train.images), *facts])
         trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
-    if held_out is None:
-        return network_of(*trained.judged())
     network = network_of(*trained.judged())
+    if held_out is None:
+        return network
     pairs_held_out = drawn.pairs(config.evaluation, {"validation": held_out})["validation"]
-    decision = drawn.decision(network, held_out, network.embed(held_out.images), pairs_held_out)
+    decision = drawn.decision(network, held_out, drawn.embed(network, held_out), pairs_held_out)
     if run is not None:
         saved = {"decision": dataclasses.asdict(decision), "step": int(trained.step)}
         parallel.from_main(lambda: run.figures.write_verification(saved))

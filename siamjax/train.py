@@ -37,6 +37,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     parallel.from_main(lambda: run.check_resumable(config))
     datasets = parallel.main_first(lambda: data.load(config.data))
     data.check_processes(datasets)
+    with settings.keyed("encoder"):
+        recipe.check_towers(config.encoder.towers, datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
     training = _made(config, datasets)
     if config.train.start and parallel.from_main(lambda: not run.has_checkpoint):

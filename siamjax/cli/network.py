@@ -154,8 +154,9 @@ def _pairs(options):
     network = Network.load(options.checkpoint, **decision.arguments(options))
     decision.note(options, network)
     paths, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
-    embeddings = network.embed(network.read(paths.tolist()), "embedding")
-    scores = network.score_pairs(embeddings, numbers.reshape(2, -1).T.astype(np.int32))
+    numbers = numbers.reshape(2, -1).T.astype(np.int32)
+    embeddings = network.embed_pairs(network.read(paths.tolist()), numbers, "embedding")
+    scores = network.score_pairs(embeddings, numbers)
     accepted, same = network.decision.same(scores), np.asarray(pairs.same, bool)
     counts = {
         "true_accepts": int(np.sum(accepted & same)),

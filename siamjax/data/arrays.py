@@ -22,7 +22,8 @@ class Pairs:
     """Pairs of inputs to train or validate on.
 
     Attributes:
-      a, b: the first and the second input of each pair, [n, ...] each, of the same shape.
+      a, b: the first and the second input of each pair, [n, ...] each, of the same shape; also for `fit(towers=2)`,
+        whose two encoders have the same layers.
       same: bool or {0, 1} [n], 1 for the same identity.
     """
 

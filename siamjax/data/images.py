@@ -1,11 +1,12 @@
 """Image files as arrays: upright, in 8 bits, and resized to fit into a square."""
 
+import concurrent.futures
 import contextlib
 import functools
 import os
 import threading
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -99,6 +100,19 @@ def read(
     square = Image.new(resized.mode, (size, size))
     square.paste(resized, (round((size - width) / 2), round((size - height) / 2)))
     return np.asarray(square, np.uint8).reshape(size, size, channels)
+
+
+def read_all(paths: Sequence[str | os.PathLike[str]], size: int, channels: int, invert: bool = False) -> np.ndarray:
+    """n image files, read in parallel: uint8 [n, size, size, channels]; n may be 0. For the rest, see `read`."""
+
+    def read_one(path):
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{shown(path)} not found, or not a file")
+        return read(path, size, channels, invert)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels = list(pool.map(read_one, paths))
+    return np.stack(pixels) if pixels else np.zeros((0, size, size, channels), np.uint8)
 
 
 def refusal(unreadable: list[str], count: int, skip: str) -> str:

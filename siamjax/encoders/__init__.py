@@ -1,7 +1,7 @@
 """Encoders: images float [n, h, w, c] in 0..1 -> embeddings float32 [n, d]; linen modules used as pure init and apply.
 
 One encoder, with one set of weights, embeds both images of a pair (all three of a triplet): the siamese network is
-`apply` called on all of them at once.
+`apply` called on all of them at once. `Towers` has two sets, for pairs whose sides look different.
 """
 
 import functools
@@ -22,6 +22,7 @@ from siamjax.encoders._koch import bias_init as koch_bias_init
 from siamjax.encoders._mlp import MLP
 from siamjax.encoders._own import Encoder, own
 from siamjax.encoders._resnet import ResNet12
+from siamjax.encoders._towers import Towers
 
 __all__ = [
     "ENCODERS",
@@ -31,6 +32,7 @@ __all__ = [
     "Faces",
     "Koch",
     "ResNet12",
+    "Towers",
     "convolve",
     "koch_bias_init",
     "make",

@@ -77,6 +77,13 @@ def pairs(config: ConfigDict, datasets: Mapping[str, Dataset]) -> dict[str, tupl
     return pairs_of
 
 
+def embed(network: Network, dataset: Dataset, description: str = "") -> np.ndarray:
+    """Embeds a data set, for `network.score_pairs` of its pairs; arguments and shapes as of `Network.embed_pairs`."""
+    if dataset.pairs is None:
+        return network.embed(dataset.images, description)
+    return network.embed_pairs(dataset.images, dataset.pairs[0], description)
+
+
 def decision(
     network: Network, dataset: Dataset, embeddings: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> Decision:
@@ -85,12 +92,16 @@ def decision(
     Args:
       network: scores the pairs.
       dataset: n images.
-      embeddings: float [n, d].
+      embeddings: what `embed` returns for these.
       pairs: (image numbers int32 [p, 2], `same` bool [p]).
     """
     numbers, same = pairs
     known = dataset.pairs is None or dataset.names  # Given pairs need not say which identities they are of.
-    return calibration.fit(network.score_pairs(embeddings, numbers), same, numbers, dataset.label if known else None)
+    scores, label = network.score_pairs(embeddings, numbers), dataset.label if known else None
+    if embeddings.ndim == 3 and label is not None:
+        # Of two towers: with its sides changed, a pair is another one, so that an image counts as two.
+        numbers, label = 2 * numbers + np.arange(2), np.repeat(label, 2)
+    return calibration.fit(scores, same, numbers, label)
 
 
 def accuracy_of(

@@ -73,7 +73,7 @@ class Subject:
       config: the `evaluation` part of the configuration, such as the number of trials and the seed.
       data: the `data` part of the configuration.
       datasets: "test", and optionally "validation", "few_shot" or "gallery", see `siamjax.data.load`.
-      embeddings: float32 [n, d] of each data set.
+      embeddings: float32 [n, d] of each data set, see `drawn.embed`.
       pairs: of "test" and "validation", see `drawn.pairs`.
     """
 

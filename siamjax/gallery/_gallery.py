@@ -249,17 +249,25 @@ class Gallery:
             raise ValueError(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")
         return removed
 
-    def search(self, images: np.ndarray, k: int) -> list[list[Match]]:
-        """The `k` enrolled images most similar to each of `images` [n, ...], see `Network.embed`, best first."""
-        return self._search(self.network.embed(images), k)
+    def search(self, images: np.ndarray, k: int, by: "Network | None" = None) -> list[list[Match]]:
+        """The `k` enrolled images most similar to each of `images` [n, ...], see `Network.embed`, best first.
+
+        `by` embeds them, where that is not the gallery's network but its other tower; see `Network.tower`.
+        """
+        own = self.network
+        return self._search((by or own).embed(images), k)
 
     def search_vectors(self, vectors: npt.ArrayLike, k: int) -> list[list[Match]]:
         """The `k` enrolled vectors most similar to each of `vectors` [n, d], best first; raises as `enroll_vectors`."""
         return self._search(self._of_vectors().checked(vectors, self._store.dimension()), k)
 
-    def identify(self, images: np.ndarray, k: int = 5) -> list[Identified]:
-        """Who is in each of `images` [n, ...], see `Network.embed`, with `k` identities ranked by their best image."""
-        return self._identify(self.network.embed(images), k)
+    def identify(self, images: np.ndarray, k: int = 5, by: "Network | None" = None) -> list[Identified]:
+        """Who is in each of `images` [n, ...], see `Network.embed`, with `k` identities ranked by their best image.
+
+        `by` as in `search`.
+        """
+        own = self.network
+        return self._identify((by or own).embed(images), k)
 
     def identify_vectors(self, vectors: npt.ArrayLike, k: int = 5) -> list[Identified]:
         """Whose each of `vectors` [n, d] is, with `k` identities ranked by their most similar vector.

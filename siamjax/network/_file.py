@@ -1,6 +1,8 @@
 """The file of a network: its arrays by name, with the configuration and the decisions."""
 
+import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +12,47 @@ import numpy as np
 import numpy.typing as npt
 import optax
 import safetensors
+import safetensors.numpy
 from ml_collections import ConfigDict
 
-from siamjax import digests
+from siamjax import digests, files
 from siamjax.decision import Decision
 from siamjax.run import settings
 from siamjax.training.state import Model, State, create
+
+FILE = "network.safetensors"
+_SHIPPED = pathlib.Path(__file__).parents[1] / "weights"
+
+
+def shipped() -> list[str]:
+    """The names of the networks that come with siamjax."""
+    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{FILE}"))
+
+
+def stored_in(place: str | os.PathLike[str]) -> pathlib.Path | None:
+    """The file of the network in a folder, or of the one with this name that comes with siamjax; None without one."""
+    folders = pathlib.Path(place).expanduser(), _SHIPPED / place
+    return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+
+
+def write(
+    path: pathlib.Path,
+    config: ConfigDict,
+    variables: Mapping[str, Any],
+    decisions: Mapping[int, Decision],
+    precision: npt.DTypeLike,
+) -> None:
+    """Writes a network, whose `variables` are as in `Network`, to a file that `read` and `filled` read."""
+    encoder = variables["encoder"]
+    tree = {
+        "params": {"encoder": encoder["params"], "head": variables["head"]},
+        "batch_stats": encoder["batch_stats"],
+    }
+    fitted = {copies: dataclasses.asdict(decision) for copies, decision in decisions.items()}
+    arrays = {name: at(value, precision) for name, value in named(tree).items()}
+    texts = {"config": config.to_json(), "decisions": json.dumps(fitted)}
+    content = safetensors.numpy.save(arrays, metadata={**texts, "digest": digest(arrays, texts)})
+    files.write(path, content)
 
 
 def named(tree: Any) -> dict[str, Any]:

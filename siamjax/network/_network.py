@@ -1,6 +1,5 @@
 """A trained network: images to embeddings, embeddings to scores, and scores to answers."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -12,26 +11,23 @@ from typing import Any, Literal, Self
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from siamjax import files, heads, parallel
-from siamjax.data import SOURCES, Images, arrays
+from siamjax import heads, parallel
+from siamjax.data import Images, arrays
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
-from siamjax.network._file import at, digest, filled, named, read
+from siamjax.encoders import Towers
+from siamjax.network._file import FILE, filled, read, shipped, stored_in, write
 from siamjax.network._programs import checked_numbers, copy_program, programs
-from siamjax.network._types import Answer, Inputs, Metric
+from siamjax.network._types import Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
 from siamjax.run import Run, parts
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
-_FILE = "network.safetensors"
-_SHIPPED = pathlib.Path(__file__).parents[1] / "weights"
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -43,6 +39,7 @@ class Network:
 
     Attributes:
       model: encoder and head; `variables`: their weights, {"encoder": {"params", "batch_stats"}, "head"}.
+      towers: 2 if each side of a pair has an encoder of its own, see `tower`; otherwise 1.
       copies: number of distorted copies of each image over which its embedding is averaged.
       settings: the configuration of its training, or None.
       place: the folder or name that it was loaded from, or "".
@@ -79,7 +76,8 @@ class Network:
           chunk: images per batch in `embed`.
         """
         self.model, self.copies, self.settings, self.place = model, copies, settings, place
-        self._inputs = inputs
+        self.towers = 2 if isinstance(model.encoder, Towers) else 1
+        self._inputs, self._distort = inputs, distort
         self.variables = {
             "encoder": {"params": params["encoder"], "batch_stats": batch_stats},
             "head": params["head"],
@@ -119,7 +117,7 @@ class Network:
             these `copies`; or `far` cannot be measured on the validation pairs.
         """
         folder, run = pathlib.Path(place).expanduser(), Run(place)
-        stored = next((path / _FILE for path in (folder, _SHIPPED / place) if (path / _FILE).is_file()), None)
+        stored = stored_in(place)
         if run.is_started or (stored is None and folder.is_dir()):
             config = run.settings
         elif stored is not None:
@@ -169,16 +167,36 @@ class Network:
         config = self.settings.copy_and_resolve_references()
         config.data.data_dir = config.data.manual_dir = ""  # Paths of this machine.
         config.evaluation.copies = self.copies
-        encoder = self.variables["encoder"]
-        tree = {
-            "params": {"encoder": encoder["params"], "head": self.variables["head"]},
-            "batch_stats": encoder["batch_stats"],
-        }
-        decisions = {copies: dataclasses.asdict(decision) for copies, decision in self._decisions.items()}
-        arrays = {name: at(value, precision) for name, value in named(tree).items()}
-        texts = {"config": config.to_json(), "decisions": json.dumps(decisions)}
-        content = safetensors.numpy.save(arrays, metadata={**texts, "digest": digest(arrays, texts)})
-        files.write(pathlib.Path(folder).expanduser() / _FILE, content)
+        write(pathlib.Path(folder).expanduser() / FILE, config, self.variables, self._decisions, precision)
+
+    def tower(self, side: Literal[0, 1]) -> "Network":
+        """The encoder of the first (0) or second (1) inputs of pairs, as a network like any other.
+
+        Embeddings of both can be compared: a gallery of photos by `tower(1)` answers sketches that `tower(0)` embeds.
+
+        Raises:
+          ValueError: there is one encoder for both (`towers` is 1), or `side` is neither 0 nor 1.
+        """
+        encoder, config = self.model.encoder, self.settings
+        if not isinstance(encoder, Towers):
+            raise ValueError("towers=1: both sides share the encoder of this network, which is used without tower()")
+        if side not in (0, 1):
+            raise ValueError(f"side={side} must be 0, for the first inputs of pairs, or 1, for the second")
+        variables = encoder.of(self.variables["encoder"], side)
+        if config is not None:
+            config = config.copy_and_resolve_references()
+            config.encoder.towers = 1
+        return Network(
+            Model(encoder.encoder, self.model.head),
+            {"encoder": variables["params"], "head": self.variables["head"]},
+            variables["batch_stats"],
+            inputs=self._inputs,
+            decisions=self._decisions,
+            copies=self.copies,
+            distort=self._distort,
+            settings=config,
+            chunk=self._chunk,
+        )
 
     @property
     def decision(self) -> Decision:
@@ -250,16 +268,7 @@ class Network:
         shape, invert = self.inputs.shape, self.inputs.invert
         if len(shape) != 3 or self.inputs.dtype != "uint8":
             raise ValueError(f"this network takes {self._expected()}, not image files; pass arrays to `embed`")
-        height, width, channels = shape
-
-        def read_one(path):
-            if not os.path.isfile(path):
-                raise FileNotFoundError(f"{files.shown(path)} not found, or not a file")
-            return image_files.read(path, height, channels, invert)
-
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            pixels = list(pool.map(read_one, paths))
-        return np.stack(pixels) if pixels else np.zeros((0, height, width, channels), np.uint8)
+        return image_files.read_all(paths, shape[0], shape[2], invert)
 
     def embed(self, images: np.ndarray | Images, description: str = "") -> np.ndarray:
         """Embeds images.
@@ -272,7 +281,7 @@ class Network:
           Embeddings float32 [n, d].
 
         Raises:
-          ValueError: the images do not match the network's `inputs`.
+          ValueError: the images do not match the network's `inputs`; or it has two towers, see `tower`.
         """
         if self._inputs and self._inputs.dtype == "float32" and not isinstance(images, Images):
             images = arrays.inputs(images, "images")
@@ -293,11 +302,31 @@ class Network:
         what = "images" if self.inputs.dtype == "uint8" else "inputs"
         return f"{what} {self.inputs.dtype} [n, {', '.join(map(str, self.inputs.shape))}]"
 
+    def embed_pairs(self, images: np.ndarray | Images, pairs: np.ndarray, description: str = "") -> np.ndarray:
+        """Embeds images for `score_pairs`, each by the encoder of its side.
+
+        Args:
+          images: as `embed` takes them.
+          pairs: int [p, 2], the numbers of the first and the second image of each pair.
+          description: as of `embed`.
+
+        Returns:
+          Float32 [n, d]. Of two towers [n, 2, d], by either: zeros where an image is on that side of no pair.
+        """
+        if self.towers == 1:
+            return self.embed(images, description)
+        sides = [np.unique(checked_numbers(side, len(images), "pairs")) for side in np.asarray(pairs).T]
+        of_sides = [self.tower(side).embed(images[sides[side]], description) for side in (0, 1)]
+        embeddings = np.zeros((len(images), 2, of_sides[0].shape[1]), np.float32)
+        for side in (0, 1):
+            embeddings[sides[side], side] = of_sides[side]
+        return embeddings
+
     def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Scores pairs of embeddings.
 
         Args:
-          embeddings: float [n, d].
+          embeddings: float [n, d]; or [n, 2, d], by both towers, see `embed_pairs`.
           pairs: int [p, 2], image numbers 0..n-1.
 
         Returns:
@@ -312,6 +341,8 @@ class Network:
         pairs = checked_numbers(pairs, len(embeddings), "pairs")
         if not len(pairs):
             return np.zeros(0, np.float32)
+        if embeddings.ndim == 3:
+            embeddings, pairs = embeddings.reshape(-1, embeddings.shape[2]), 2 * pairs + np.arange(2, dtype=np.int32)
         arguments = self.variables["head"], parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
 
@@ -349,9 +380,15 @@ class Network:
         return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
 
     def verify(self, first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Answer:
-        """Decides whether two image files show the same identity; raises as `read` and `decision` do."""
-        decision, embeddings = self.decision, self.embed(self.read([first, second]))
-        score = float(self.score_pairs(embeddings, np.array([[0, 1]], np.int32))[0])
+        """Decides whether two image files show the same identity; raises as `read` and `decision` do.
+
+        With two towers, the first image is of the first side, and the second of the second.
+        """
+        decision, pairs = self.decision, np.array([[0, 1]], np.int32)
+        embeddings = self.embed_pairs(self.read([first, second]), pairs)
+        score = float(self.score_pairs(embeddings, pairs)[0])
+        if self.towers == 2:
+            embeddings = embeddings[[0, 1], [0, 1]]
         return Answer(
             same=bool(decision.same(score)),
             score=score,
@@ -359,17 +396,3 @@ class Network:
             distance=float(np.linalg.norm(embeddings[0] - embeddings[1])),
             probability=float(decision.probability(score)),
         )
-
-
-def shipped() -> list[str]:
-    """The names of the networks that come with siamjax."""
-    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{_FILE}"))
-
-
-def inputs_of(config: ConfigDict) -> Inputs:
-    """The inputs of a network of this configuration."""
-    source = SOURCES[config.data.name]
-    if source.inputs is not None:
-        return Inputs(*source.inputs(config.data))
-    size = config.data.size
-    return Inputs((size, size, source.channels(config.data)), source.invert(config.data))

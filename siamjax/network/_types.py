@@ -3,6 +3,10 @@
 import dataclasses
 from typing import Literal
 
+from ml_collections import ConfigDict
+
+from siamjax.data import SOURCES
+
 Metric = Literal["l2", "cosine"]
 
 
@@ -38,3 +42,12 @@ class Answer:
     threshold: float
     distance: float
     probability: float
+
+
+def inputs_of(config: ConfigDict) -> Inputs:
+    """The inputs of a network of this configuration."""
+    source = SOURCES[config.data.name]
+    if source.inputs is not None:
+        return Inputs(*source.inputs(config.data))
+    size = config.data.size
+    return Inputs((size, size, source.channels(config.data)), source.invert(config.data))

@@ -37,6 +37,8 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
             made = encoders.make(**given, axis_name=parallel.AXIS, options=dict(own.get(own.name, {})))
     else:
         made = encoders.own(encoder)
+    if own.towers == 2:
+        made = encoders.Towers(made)
     if head is None:
         with settings.keyed("head"):
             head = heads.make(config.head.name, **config.head.get(config.head.name, {}))

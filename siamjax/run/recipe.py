@@ -1,7 +1,7 @@
 """Makes the batches, the objective and the optimizer of a configuration."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,26 @@ def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> O
         )
 
 
+def check_towers(towers: int, datasets: Mapping[str, Dataset]) -> None:
+    """Refuses two encoders, one for each side of a pair, for data without given pairs.
+
+    Args:
+      towers: 1 or 2.
+      datasets: by part.
+
+    Raises:
+      ValueError: the message names the part.
+    """
+    if towers not in (1, 2):
+        raise ValueError(f"towers={towers} must be 1 (all inputs share an encoder) or 2 (one for each side of a pair)")
+    for part, dataset in datasets.items():
+        if towers == 2 and dataset.pairs is None:
+            raise ValueError(
+                f"towers=2 is for given pairs, whose first and second inputs are of two kinds; the {part} data has "
+                "labels instead: use data of pairs (siamjax.Pairs, or data.name='pairs'), or towers=1"
+            )
+
+
 def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTransformation:
     """Makes the optimizer that `config` names; it also trains the parameters of `objective`, if there are any."""
     own = config.optimizer
@@ -82,6 +102,8 @@ def make_batches(
         index = sampling.make_pair_index(*train.pairs)
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
+    if config.encoder.towers == 2:
+        parallel.check_divisible(config.batch.pairs, "encoder.towers=2: batch.pairs")
     distort = distort or make_augment(config)
     if config.batch.mode == "assigned":
         plan, every = _plan(config, train, scorer)

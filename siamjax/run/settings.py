@@ -43,6 +43,7 @@ def default() -> ConfigDict:
     config.encoder.unit_length = False  # whether embeddings are normalised to length 1
     config.encoder.dtype = "float32"  # of the computation; or "bfloat16", for GPU and TPU
     config.encoder.convolution = "auto"  # or "direct" or "frequency", see siamjax/encoders/convolution.py
+    config.encoder.towers = 1  # 2: one encoder for each side of given pairs, with weights of its own
     for name, encoder in encoders.ENCODERS.items():
         if isinstance(encoder, type):
             own = {key: value for key, value in options(encoder).items() if key not in _COMMON}
@@ -246,6 +247,7 @@ CHOICES: dict[str, Collection[Any]] = {
     "batch.mode": ("identities", "pairs", "assigned"),
     "augment.name": ("affine", "photo", "none"),
     "encoder.name": encoders.ENCODERS,
+    "encoder.towers": (1, 2),
     "encoder.dtype": ("float32", "bfloat16"),
     "head.name": heads.HEADS,
     "optimizer.name": ("adamw", "koch"),

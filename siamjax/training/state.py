@@ -16,7 +16,7 @@ from siamjax.training.types import Objective, Params
 
 
 class Model(NamedTuple):
-    """One encoder for all inputs, and the head that compares its embeddings; both without weights."""
+    """One encoder for all inputs, or `Towers`, and the head that compares embeddings; both without weights."""
 
     encoder: Encoder
     head: nn.Module

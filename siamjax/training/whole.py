@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from siamjax import parallel
+from siamjax.encoders import Towers
 from siamjax.training import loop, step
 from siamjax.training.state import Model, State, create
 from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics, Objective, Paths
@@ -57,11 +58,13 @@ def training(
       tell: called with a line to print, where batch statistics are those of a chunk.
 
     Raises:
-      ValueError: `chunk` does not divide the images of a device.
+      ValueError: `chunk` does not divide the images of a device, or the encoder is one of two towers.
     """
     share = images // jax.device_count()
     if chunk and share % min(chunk, share):
         raise ValueError(f"chunk={chunk} must divide {share}, the images of a batch on each device")
+    if chunk and isinstance(model.encoder, Towers):
+        raise ValueError(f"chunk={chunk}: two towers embed the whole batch at once; set chunk=0, or towers=1")
     weights_key, key = jax.random.split(jax.random.key(seed))
     start = create(model, weights_key, shape, optimizer, average > 0, objective)
     if 0 < chunk < share and start.batch_stats and parallel.is_main_process():
