@@ -1,11 +1,14 @@
 """Eight virtual devices on the CPU, with the kernels that the command uses, and strict shapes, for every test."""
 
+import collections
 import os
 import pathlib
 
 from siamjax import host
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Whole: both cores have tests to run meanwhile.
+os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # As the command runs: with its kernels, and its folder for compiled programs, which all processes and runs share.
 os.environ.update({name: value for name, value in host.settings(os.environ).items() if name != "GLIBC_TUNABLES"})
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -50,7 +53,24 @@ def drawn():
     return Dataset(images, label, group, source, ("a", "b", "c"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten_programs():
+    """Compiled programs are dropped after each file: a process can hold about as many as the whole suite compiles."""
+    yield
+    jax.clear_caches()
+
+
 def pytest_collection_modifyitems(items):
-    """What takes longest comes first, so that no worker is left with it alone at the end."""
+    """Orders the tests, and marks those of a sweep that the quick suite leaves out as slow.
+
+    What takes longest comes first, so that no worker is left with it alone at the end. Of a sweep over many losses or
+    heads, every third case is quick; another third for each test, so that every loss has some.
+    """
     longest = ("test_processes.py", "test_launch.py", "test_recipe.py", "test_gallery.py")
     items.sort(key=lambda item: item.path.name not in longest)
+    seen = collections.Counter()
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            seen[item.function] += 1
+            if (seen[item.function] + len(item.originalname)) % 3:
+                item.add_marker(pytest.mark.slow)

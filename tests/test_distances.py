@@ -44,6 +44,7 @@ def oracle(name, a, b):
     return reference.all_pairs(getattr(reference, name.split("-")[0]), a, b, **NAMES[name])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_equals_the_loop(name, dtype, tolerance):
@@ -126,6 +127,7 @@ def test_a_row_of_nan_or_an_overflow_affects_only_its_own_distances(name, bad):
         assert np.all(np.isnan(value[1]))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("lp-1", "lp-3")])
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_half_precision_is_single_precision_rounded(name, dtype):
@@ -181,6 +183,7 @@ def test_shapes_that_do_not_match_are_refused(shapes):
                 function(a, b)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["l1", "lp-3", "euclidean"])
 @pytest.mark.parametrize("shape", [(1, 500, 600), (500, 1, 600), (131, 67, 256), (3, 2, 150_000), (1, 1, 3)])
 def test_blocks_make_no_difference(name, shape):

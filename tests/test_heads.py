@@ -57,6 +57,7 @@ def loop(name, params, a, b):
     return reference_distances.all_pairs(score, a.astype(np.float64), b.astype(np.float64))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", HEADS)
 def test_a_row_of_nan_affects_only_its_own_scores(name):
     pairs, all_pairs, _ = programs(name)
@@ -70,6 +71,7 @@ def test_a_row_of_nan_affects_only_its_own_scores(name):
         np.testing.assert_allclose(paired[[0, 2]], expected_pairs[[0, 2]], rtol=1e-5)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_embeddings_in_half_precision_are_scored_in_single(name, dtype):
@@ -80,6 +82,7 @@ def test_embeddings_in_half_precision_are_scored_in_single(name, dtype):
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_equals_the_loop_for_pairs_and_for_all_against_all(name, dtype, tolerance):
@@ -96,6 +99,7 @@ def test_equals_the_loop_for_pairs_and_for_all_against_all(name, dtype, toleranc
         )
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", HEADS)
 def test_gradient_equals_finite_differences(name):
     """Along random directions of parameters and inputs together."""
@@ -122,6 +126,7 @@ def test_order_of_the_two_does_not_matter_where_the_formula_is_symmetric(name):
     assert differ > 0.1 if name == "bilinear-asymmetric" else differ < 1e-5
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("scale", [0, 1e-6, 1, 1e4])
 def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from configs import reid_longtail
 from siamjax.train import train
 
 
+@pytest.mark.slow
 def test_the_longtail_recipe_identifies_known_and_new_characters(omniglot_dirs, tmp_path):
     config = reid_longtail.get_config()
     config.data.data_dir, config.data.manual_dir = omniglot_dirs

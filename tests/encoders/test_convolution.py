@@ -28,6 +28,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", ["direct", "frequency", "auto"])
 def test_equals_xlas_convolution_in_value_and_gradient(method, shape):

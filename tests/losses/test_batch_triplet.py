@@ -89,6 +89,7 @@ def run(name, embeddings, labels=LABELS, where=ALL, dtype=jnp.float32):
     return jax.tree.map(np.asarray, result)
 
 
+@pytest.mark.sweep
 @each_loss
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_equals_the_loop(name, dtype, tolerance):

@@ -82,6 +82,7 @@ def test_labels_that_are_not_whole_numbers_are_refused(name):
         value_and_gradient(name, labels=LABELS.astype(np.float32))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ON_BATCHES)
 def test_labels_that_agree_in_their_lower_32_bits_stay_distinct(name):
     """Their lower 32 bits alone would make one class of them."""
@@ -149,6 +150,7 @@ def test_same_other_than_0_or_1_gives_nan_under_jit(name):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions(name):
     """NumPy's mean and sum equal JAX's, over the selected values; other functions are refused: the zeros of values left
@@ -162,6 +164,7 @@ def test_reductions(name):
             jax.eval_shape(functools.partial(taken, name, reduce_fn=wrong))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", of("where"))
 def test_weights_are_refused_as_a_mask(name):
     with pytest.raises(ValueError, match="where: found float32, but it is a mask"):
@@ -176,6 +179,7 @@ ON_EACH_KIND |= {"intra_pair_variance", "vicreg"}
 ON_EACH_KIND -= {"batch_all_triplet", "batch_hard_triplet"}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", [name for name in ON_BATCHES if name != "n_pair_mc"])
 def test_batches_of_one_class_and_of_as_many_classes_as_items(name):
     # Of length 1/2, so that different pairs violate the margins.
@@ -187,6 +191,7 @@ def test_batches_of_one_class_and_of_as_many_classes_as_items(name):
     assert (each > 0) == (name in ON_EACH_KIND) and (each > 0 or each == 0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", of())
 def test_no_items(name):
     """The loss of nothing is 0, and its values are as many as there are items or pairs."""

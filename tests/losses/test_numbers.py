@@ -93,6 +93,7 @@ def compiled(name):
     return jax.jit(all_of)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_half_precision_equals_single_precision_of_the_same_numbers(name):
     # Compiled in haste, for there are many.
@@ -134,6 +135,7 @@ def test_sums_and_counts_beyond_what_float16_holds():
         np.testing.assert_allclose(np.float32(value), expected, rtol=1e-3)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_nan_gives_nan_and_changes_no_other_value(name):
     good = np.random.default_rng(5).normal(size=(12, 6)).astype(np.float32)

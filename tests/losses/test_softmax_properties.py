@@ -94,6 +94,7 @@ def run(name, embeddings, labels=LABELS, where=ALL):
     return np.asarray(value), np.asarray(gradient)
 
 
+@pytest.mark.sweep
 @each_loss
 @pytest.mark.parametrize("where", [ALL, WHERE], ids=["all", "some"])
 def test_value_equals_the_loop_in_float32(name, where):
@@ -173,6 +174,7 @@ def test_masked_items_change_nothing(name, where):
     np.testing.assert_allclose(run(name, moved, where=where)[0], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_split_over_devices_equals_one_device(name):
     loss = LOSSES[name][0]

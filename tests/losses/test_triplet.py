@@ -77,6 +77,7 @@ def run(name, points, where=ALL, dtype=jnp.float32):
     return np.asarray(value), np.asarray(gradient)
 
 
+@pytest.mark.sweep
 @each_loss
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-5), (np.float64, 1e-10)])
 def test_equals_the_loop(name, dtype, tolerance):

@@ -94,6 +94,7 @@ def test_all_batch_losses_are_here():
     assert functions == {loss for name, loss in BATCH_LOSSES.items()}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient_equal_the_loop(name):
     oracle = CASES[name][1]

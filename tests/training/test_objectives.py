@@ -30,6 +30,7 @@ def nearest_is_the_same(embeddings):
     return jnp.mean(LABEL[jnp.argmin(d, axis=1)] == LABEL)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["cross_entropy", "ranking", *ON_EMBEDDINGS, *objectives.PROXY_LOSSES])
 def test_descent_on_free_embeddings_brings_identities_together(name):
     head = heads.make("distance", distance="cosine", scale=10.0)
