@@ -308,7 +308,8 @@ def map_chunks(
     arguments = replicate(arguments)
     parts = []
     for start in range(0, count, chunk):
-        part = padded(jax.tree.map(lambda x, start=start: np.asarray(x)[start : start + chunk], items), chunk)
+        rows = np.arange(start, min(start + chunk, count))  # Not a slice: `items` may be read on access.
+        part = padded(jax.tree.map(lambda x, rows=rows: np.asarray(x[rows]), items), chunk)
         parts.append(first(_chunk_program(function)(arguments, replicate(part)))[: count - start])
         if bar is not None:
             bar.advance(len(parts[-1]))

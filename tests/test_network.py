@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from siamjax import encoders, heads
+from siamjax.data import Images
 from siamjax.evaluation import one_shot
 from siamjax.network import Inputs, Network
 from siamjax.training import state
@@ -30,6 +31,18 @@ def test_embeddings_do_not_depend_on_chunks_or_other_images(weights, images):
     assert embeddings.shape == (61, 8) and embeddings.dtype == np.float32
     np.testing.assert_allclose(Network(MODEL, *weights, chunk=64).embed(images), embeddings, atol=1e-5)
     np.testing.assert_allclose(Network(MODEL, *weights).embed(images[7:8]), embeddings[7:8], atol=1e-5)
+
+
+def test_images_that_are_read_on_access_are_read_once(weights, images):
+    reads = []
+
+    def read(numbers):
+        reads.extend(numbers.tolist())
+        return images[numbers]
+
+    network = Network(MODEL, *weights, chunk=16)
+    np.testing.assert_array_equal(network.embed(Images(read, images.shape)), network.embed(images))
+    assert reads == list(range(61))
 
 
 def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
