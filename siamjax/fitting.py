@@ -13,12 +13,11 @@ import numpy.typing as npt
 import optax
 from flax import linen as nn
 
-from siamjax import digests, extras, losses, parallel, sampling
-from siamjax.data import Dataset, arrays
+from siamjax import digests, extras, parallel, sampling
+from siamjax.data import arrays
 from siamjax.data.arrays import Pairs
 from siamjax.evaluation import drawn
 from siamjax.network import Network, inputs_of
-from siamjax.options import options
 from siamjax.run import Run, parts, recipe, settings
 from siamjax.training import objectives, whole
 from siamjax.training.state import Model
@@ -77,16 +76,17 @@ def fit(
         gives all that it has, and further ones fill the batch.
       pairs: pairs per batch, half of them same pairs, for `Pairs` and for losses of given pairs.
       chunk: inputs that each device embeds at a time, for batches larger than memory; 0 for all. The result is the same
-        to rounding, except that batch statistics are those of a chunk.
+        to rounding, except that batch statistics are those of a chunk, and that random layers draw anew in each.
       optimizer: None is `siamjax.optimizer.adamw`, with warm-up and cosine decay; with k < 100 identities, its
         learning rate is k / 100 of the usual one.
       augment: "affine" or "photo" for images, see `siamjax.augment`; a function (keys [n], inputs) -> inputs; or None.
       validation: inputs and labels of identities that are not in `x`, or `Pairs`: the threshold and the probabilities
         are fitted to them. With labels, the state with the best one-shot accuracy is kept, instead of the last one.
       callbacks: called with (step, metrics, state) every ten steps; metrics are floats, the state is replicated over
-        devices, see `siamjax.training.state.State`.
+        devices, see `siamjax.training.state.State`. It is valid during the call: `jax.device_get` copies it.
       workdir: a run folder for checkpoints and metrics. The same call resumes an interrupted training, and
-        `Network.load` reads the folder.
+        `Network.load` reads the folder. Another call is refused; but of functions and of `optimizer` only the name is
+        compared, not what they do.
       seed: of initial weights, batches and augmentation.
 
     Returns:
@@ -109,9 +109,9 @@ def fit(
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
-    held_out = _held_out(validation)
-    recipe.check_towers(towers, {"train": train} | ({"validation": held_out} if held_out else {}))
+    held_out = None if validation is None else _held_out(validation, train)
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
+    _check_data(train, held_out, loss, augment, towers)
     config = _configuration(train, encoder, loss, head, augment)
     config.seed, config.train.steps = seed, steps
     config.encoder.update(embedding=embedding, towers=towers)
@@ -119,6 +119,7 @@ def fit(
     config.batch.update(pairs=pairs, chunk=chunk)
     if train.pairs is not None or loss in objectives.PAIR_LOSSES:
         config.batch.mode = "pairs"
+    config.train.patience = steps  # All steps are taken.
     if held_out is None or held_out.pairs is not None:
         config.train.keep = "last"
     model = parts.make_model(config, _own(encoder), _own(head))
@@ -128,8 +129,7 @@ def fit(
     if workdir is None:
         trained, run = whole.in_memory(training, config.train, _logs(callbacks)), None
     else:
-        facts = (train.label,) if train.pairs is None else train.pairs
-        config.data.arrays.digest = digests.of([np.asarray(train.images), *facts])
+        config.data.arrays.digest = _digest(train, held_out, (encoder, loss, head, augment, optimizer))
         trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
     network = network_of(*trained.judged())
     if held_out is None:
@@ -142,6 +142,22 @@ def fit(
     return network_of(*trained.judged(), decisions={0: decision})
 
 
+def _check_data(train, held_out, loss, augment, towers):
+    """Raises ValueError where arguments do not fit the data."""
+    recipe.check_towers(towers, {"train": train} | ({"validation": held_out} if held_out else {}))
+    of_pairs = (*objectives.PAIR_LOSSES, "cross_entropy")
+    if train.pairs is not None and loss not in of_pairs:
+        raise ValueError(
+            f"loss={loss!r} compares all inputs of a batch by their labels, and Pairs have none: take a loss of pairs "
+            f"({', '.join(of_pairs)}), or fit(x, y)"
+        )
+    x = np.asarray(train.images)
+    if augment == "photo" and x.dtype != np.uint8 and (x.min() < 0 or x.max() > 1):
+        raise ValueError(
+            f"augment='photo' is for images in 0..1, found {x.min()} to {x.max()}: scale them, or pass uint8"
+        )
+
+
 def _training(config, model, train, held_out, loss, optimizer, distort):
     """What `whole` carries out; raises ValueError where the parts do not fit together."""
     mode, identities = config.batch.mode, len(train.names) or None
@@ -150,7 +166,8 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
         config.batch.identities = _shared_evenly(config.batch, train)
     make_batches, images = recipe.make_batches(config, train, distort=distort)
     shape = train.images.shape[1:]
-    _check(model, objective, shape, images)
+    _check(model, objective, distort or parts.make_augment(config), shape, images)
+    chunk = whole.checked_chunk(config.batch.chunk, images, model.encoder)
     optimizer = optimizer or recipe.make_optimizer(config, objective)
     validate = None
     if held_out is not None and held_out.pairs is None:
@@ -164,8 +181,7 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
         shape,
         seed=config.seed,
         validate=validate,
-        images=images,
-        chunk=config.batch.chunk,
+        chunk=chunk,
     )
 
 
@@ -189,9 +205,8 @@ def _configuration(train, encoder, loss, head, augment):
     config.loss.name = loss if isinstance(loss, str) else "own"
     config.head.name = head if isinstance(head, str) else "own"
     if head is None:
-        known = getattr(losses, config.loss.name, None)
         config.head.name = "distance"
-        config.head.distance.distance = options(known).get("distance", "cosine") if known else "cosine"
+        config.head.distance.distance = objectives.loss_options().get(config.loss.name, {}).get("distance", "cosine")
     config.augment.name = augment if isinstance(augment, str) else "none"
     if train.names:
         # What is learned from a few identities is of little use for others: distances stay near those of the inputs.
@@ -202,6 +217,7 @@ def _configuration(train, encoder, loss, head, augment):
 def _shared_evenly(batch, train):
     """The largest number of identities, up to `batch.identities`, whose inputs all devices can share."""
     index, devices = sampling.make_index(train), jax.device_count()
+    batch.per_identity = max(2, min(batch.per_identity, int(np.max(index.images))))
     most = min(batch.identities, sampling.most_identities(index, batch.per_identity, batch.per_group))
     shared = [count for count in range(2, most + 1) if not count * batch.per_identity % devices]
     if not shared:
@@ -212,9 +228,10 @@ def _shared_evenly(batch, train):
     return shared[-1]
 
 
-def _check(model: Model, objective: Objective, shape: tuple[int, ...], images: int) -> None:
-    """Raises ValueError where encoder, loss or head do not fit, before anything is compiled."""
+def _check(model: Model, objective: Objective, augment: Augment, shape: tuple[int, ...], images: int) -> None:
+    """Raises ValueError where encoder, loss, head or augmentation do not fit, before anything is compiled."""
     inputs = jax.ShapeDtypeStruct((images, *shape), jnp.float32)
+    _check_augment(augment, inputs)
     try:
         embeddings, _ = jax.eval_shape(model.encoder.init_with_output, jax.random.key(0), inputs)
     except Exception as error:  # Whatever the encoder's own code raises.
@@ -240,10 +257,45 @@ def _check(model: Model, objective: Objective, shape: tuple[int, ...], images: i
         raise ValueError(f"the loss gives {list(found.shape)}, expected one number for the whole batch: take the mean")
 
 
-def _held_out(validation: Any) -> Dataset | None:
-    if validation is None or isinstance(validation, Pairs):
-        return validation and arrays.of_pairs(validation, "validation: ")
-    return arrays.dataset(*validation, name="validation: ")
+def _check_augment(augment, inputs):
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), inputs.shape[0]))
+    try:
+        made = jax.eval_shape(augment, keys, inputs)
+    except Exception as error:  # Whatever its own code raises.
+        raise ValueError(f"augment does not take inputs of shape {list(inputs.shape)}: {error}") from error
+    if getattr(made, "shape", None) != inputs.shape:
+        raise ValueError(f"augment gives {made} for inputs of shape {list(inputs.shape)}, expected the same shape")
+
+
+def _held_out(validation, train):
+    """The validation data, whose inputs are like those of `train`."""
+    if isinstance(validation, Pairs):
+        dataset = arrays.of_pairs(validation, "validation: ")
+    else:
+        dataset = arrays.dataset(*validation, name="validation: ")
+    found, expected = ((part.images.dtype.name, list(part.images.shape[1:])) for part in (dataset, train))
+    if found != expected:
+        raise ValueError(
+            f"validation: found inputs {found[0]} {found[1]}, expected {expected[0]} {expected[1]}, as in training"
+        )
+    return dataset
+
+
+def _digest(train, held_out, own):
+    """Of what a call is given besides its settings; of functions, and of optimizers, the name alone."""
+    facts = [np.frombuffer(" ".join(map(_named, own)).encode(), np.uint8)]
+    for part in (train, held_out):
+        if part is not None:
+            facts += [np.asarray(part.images), *((part.label,) if part.pairs is None else part.pairs)]
+    return digests.of(facts)
+
+
+def _named(own: Any) -> str:
+    if own is None or isinstance(own, str | nn.Module):
+        return str(own)
+    return " ".join(
+        getattr(each, "__qualname__", type(each).__qualname__) for each in (own if type(own) is tuple else [own])
+    )
 
 
 def _logs(callbacks):

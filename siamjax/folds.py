@@ -17,7 +17,7 @@ def cross_validate(
     y: Iterable[Hashable],
     *,
     folds: int = 5,
-    pairs: int = 10_000,
+    test_pairs: int = 10_000,
     seed: int = 0,
     **arguments: Any,
 ) -> dict[str, np.ndarray]:
@@ -29,9 +29,9 @@ def cross_validate(
     Args:
       x, y: inputs and labels, as `fit` takes them.
       folds: 3 or more; every part needs two identities with two inputs each.
-      pairs: to verify in each fold, half of them same pairs.
+      test_pairs: pairs to verify in each fold, half of them same pairs.
       seed: of split, pairs and training.
-      **arguments: of `fit`.
+      **arguments: of `fit`, except `validation` and `workdir`.
 
     Returns:
       "accuracy" (by the fitted threshold), "auc", "eer", "tar_at_far_0.1" ... : float [folds] each.
@@ -39,6 +39,8 @@ def cross_validate(
     Raises:
       ValueError: see `fit`; or there are too few identities.
     """
+    for name in arguments.keys() & {"validation", "workdir"}:
+        raise ValueError(f"{name}: every fold has its own; leave it out")
     whole, rows = arrays.dataset(x, y), []
     for fold in range(folds):
         numbers = folder.split(whole.label, folds=folds, fold=fold, by="identity", seed=seed)
@@ -47,7 +49,7 @@ def cross_validate(
         )
         network = fit(*train, validation=validation, seed=seed, **arguments)
         test = part_of(whole, numbers["test"])
-        chosen, same = verification.draw_pairs(test, pairs=pairs, across_groups=True, seed=seed)
+        chosen, same = verification.draw_pairs(test, pairs=test_pairs, across_groups=True, seed=seed)
         scores = network.score_pairs(network.embed(test.images[np.arange(len(test))]), chosen)
         accuracy = float(np.mean(network.decision.same(scores) == same))
         rows.append({"accuracy": accuracy, **verification.measures(scores, same)})

@@ -34,8 +34,14 @@ def numbered(labels: Any) -> tuple[list, np.ndarray]:
 
     Args:
       labels: n of them, an array or any iterable.
+
+    Raises:
+      ValueError: one is None or NaN, which is no identity.
     """
     labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)  # An array's own list has Python's numbers.
+    for position, label in enumerate(labels):
+        if label is None or label != label:
+            raise ValueError(f"labels[{position}] is {label}, which is no identity: leave out what has no label")
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return list(numbers), np.array([numbers[label] for label in labels], np.int32)
 

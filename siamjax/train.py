@@ -76,19 +76,19 @@ def _made(config, datasets):
     if validation.pairs is None:
         validate = drawn.accuracy_of(network_of, validation, drawn.trials(config.evaluation, validation))
     with settings.keyed("batch"):
-        return whole.training(
-            model,
-            objective,
-            optimizer,
-            make_batches,
-            validation.images.shape[1:],
-            seed=config.seed,
-            validate=validate,
-            images=images,
-            average=config.optimizer.average,
-            chunk=config.batch.chunk,
-            tell=report.note,
-        )
+        chunk = whole.checked_chunk(config.batch.chunk, images, model.encoder)
+    return whole.training(
+        model,
+        objective,
+        optimizer,
+        make_batches,
+        validation.images.shape[1:],
+        seed=config.seed,
+        validate=validate,
+        average=config.optimizer.average,
+        chunk=chunk,
+        tell=report.note,
+    )
 
 
 def _started_from(place: str, start: state.State) -> state.State:

@@ -211,8 +211,13 @@ def test_a_folder_resumes_to_the_same_bits_and_is_a_run(tmp_path):
     for other in (resumed, loaded):
         np.testing.assert_array_equal(other.embed(x), whole.embed(x))
         assert other.decision == whole.decision
-    with pytest.raises(ValueError, match=r"data\.arrays\.digest was"):
-        siamjax.fit(*people(20, 3), workdir=tmp_path / "run", **given)
+    for x, other in (
+        (people(20, 3), {}),
+        (people(20, 0), {"validation": people(20, 4)}),
+        (people(20, 0), {"optimizer": optax.adam(1e-3)}),
+    ):
+        with pytest.raises(ValueError, match=r"data\.arrays\.digest was"):
+            siamjax.fit(*x, workdir=tmp_path / "run", **given | other)
 
 
 def test_launch_gives_the_same_numbers_for_the_same_settings(tmp_path):
@@ -233,12 +238,28 @@ def test_launch_gives_the_same_numbers_for_the_same_settings(tmp_path):
         np.testing.assert_array_equal(got, expected)
 
 
+def test_pairs_are_compared_by_the_distance_of_their_loss():
+    for loss, distance in (
+        ("contrastive", "euclidean"),
+        ("exponential_contrastive", "l1"),
+        ("cosine_embedding", "cosine"),
+    ):
+        assert siamjax.fit(PAIRS, loss=loss, steps=1).model.head.distance == distance
+
+
+def test_identities_with_few_inputs_fill_a_batch():
+    x, y = people(8, 0)
+    few = np.arange(64) % 8 < 2
+    assert siamjax.fit(x[few], y[few], steps=1).embed(x).shape == (64, 128)
+
+
 def test_folds_are_verified_on_identities_that_were_not_trained_on():
-    figures = siamjax.cross_validate(*people(24, 0), folds=3, pairs=400, **QUICK)
+    figures = siamjax.cross_validate(*people(24, 0), folds=3, test_pairs=400, **QUICK)
     assert figures["accuracy"].shape == (3,) and figures["accuracy"].mean() > 0.65 and figures["auc"].mean() > 0.75
 
 
 X, Y = people(8, 0)
+PAIRS = siamjax.Pairs(X[:32], X[32:], np.arange(32) % 2)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +285,14 @@ X, Y = people(8, 0)
         (dict(x=X, y=Y, validation=(X[:5], Y[:4])), "validation: y: found 4 labels"),
         (dict(x=siamjax.Pairs(X, X[:5], Y)), "of the same shape"),
         (dict(x=siamjax.Pairs(X, X, Y)), "expected both 1"),
+        (dict(x=PAIRS, loss="ntxent"), "loss='ntxent' compares all inputs .* .contrastive,"),
+        (dict(x=PAIRS, loss=siamjax.losses.ntxent), "compares all inputs of a batch by their labels"),
+        (dict(x=X, y=[None, *Y[1:]]), r"labels\[0\] is None, which is no identity"),
+        (dict(x=X, y=Y, validation=(X.astype(np.uint8), Y)), "validation: found inputs uint8 .12., expected float32"),
+        (dict(x=X, y=Y, validation=(X[:, :5], Y)), "validation: found inputs float32 .5., expected float32 .12."),
+        (dict(x=X.reshape(64, 3, 2, 2), y=Y, augment="photo"), "augment='photo' is for images in 0..1"),
+        (dict(x=X, y=Y, augment="affine"), "augment does not take inputs"),
+        (dict(x=X, y=Y, augment=lambda keys, x: x[:, :5]), "augment gives .* expected the same shape"),
     ],
 )
 def test_a_mistake_is_named_before_training(arguments, words):

@@ -171,8 +171,8 @@ class Gallery:
             a gallery of vectors.
         """
         network, names = self.network, _names(identities, len(images), "images")
-        if isinstance(images, np.ndarray) and images.ndim > 1:
-            embeddings = network.embed(images, "enrolling" if len(images) > 500 else "")
+        if not isinstance(images[0], str | bytes | os.PathLike):
+            embeddings = network.embed(np.asarray(images), "enrolling" if len(images) > 500 else "")
             with self._store.changing():
                 self._store.add(embeddings, [Enrolled(name, "", "") for name in names])
             return {}

@@ -173,6 +173,7 @@ class Network:
         """The encoder of the first (0) or second (1) inputs of pairs, as a network like any other.
 
         Embeddings of both can be compared: a gallery of photos by `tower(1)` answers sketches that `tower(0)` embeds.
+        The decision is that of pairs with one of each, not of two photos.
 
         Raises:
           ValueError: there is one encoder for both (`towers` is 1), or `side` is neither 0 nor 1.

@@ -78,6 +78,8 @@ def make(
       ValueError: the name is unknown, or the loss does not fit batches of this mode.
     """
     if callable(loss):
+        if mode != "identities":
+            raise ValueError(f"mode={mode!r}: a function of embeddings and labels needs batches of identities")
         return _objective(functools.partial(on_embeddings, head, loss=loss, across_groups=across_groups))
     known = (*HEAD_LOSSES, *BATCH_LOSSES, *PROXY_LOSSES, *PAIR_LOSSES)
     choose("name", loss, dict.fromkeys(known))

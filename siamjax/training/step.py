@@ -36,7 +36,8 @@ def update(
       average: decay of the running mean of the weights, 0..1; 0 for none.
       chunk: images that each device embeds at a time, a divisor of its share; 0 for all. The loss is that of the whole
         batch, and so is its gradient, to rounding; activations are held for one chunk only, and computed a second time.
-        Batch statistics, if the encoder has any, are those of a chunk.
+        Batch statistics, if the encoder has any, are those of a chunk; random layers of an encoder of one's own draw
+        anew in each.
 
     Returns:
       The state after the step, and metrics as float scalars.

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from siamjax import parallel
-from siamjax.encoders import Towers
+from siamjax.encoders import Encoder, Towers
 from siamjax.training import loop, step
 from siamjax.training.state import Model, State, create
 from siamjax.training.types import Batch, Batches, Keeps, Log, Metrics, Objective, Paths
@@ -42,7 +42,6 @@ def training(
     *,
     seed: int,
     validate: Callable[[State], float] | None,
-    images: int,
     average: float = 0.0,
     chunk: int = 0,
     tell: Callable[[str], None] = print,
@@ -54,20 +53,11 @@ def training(
       make_batches, validate: see `Training`.
       shape: of an input.
       seed: of initial weights and batches.
-      images: per batch, over all devices.
       tell: called with a line to print, where batch statistics are those of a chunk.
-
-    Raises:
-      ValueError: `chunk` does not divide the images of a device, or the encoder is one of two towers.
     """
-    share = images // jax.device_count()
-    if chunk and share % min(chunk, share):
-        raise ValueError(f"chunk={chunk} must divide {share}, the images of a batch on each device")
-    if chunk and isinstance(model.encoder, Towers):
-        raise ValueError(f"chunk={chunk}: two towers embed the whole batch at once; set chunk=0, or towers=1")
     weights_key, key = jax.random.split(jax.random.key(seed))
     start = create(model, weights_key, shape, optimizer, average > 0, objective)
-    if 0 < chunk < share and start.batch_stats and parallel.is_main_process():
+    if chunk and start.batch_stats and parallel.is_main_process():
         tell(
             f"the encoder has batch statistics: with chunk={chunk}, they are those of {chunk} images, not of the batch"
         )
@@ -75,6 +65,27 @@ def training(
         step.update, model=model, objective=objective, optimizer=optimizer, average=average, chunk=chunk
     )
     return Training(start, step_on, make_batches, key, validate)
+
+
+def checked_chunk(chunk: int, images: int, encoder: Encoder) -> int:
+    """`chunk` for `step.update`: 0 where it covers the share of a device.
+
+    Args:
+      chunk: images that each device embeds at a time; 0 for all.
+      images: per batch, over all devices.
+      encoder: that embeds them.
+
+    Raises:
+      ValueError: it does not divide the images of a device, or the encoder is `Towers`.
+    """
+    share = images // jax.device_count()
+    if not 0 < chunk < share:
+        return 0
+    if share % chunk:
+        raise ValueError(f"chunk={chunk} must divide {share}, the images of a batch on each device")
+    if isinstance(encoder, Towers):
+        raise ValueError(f"chunk={chunk}: two towers embed the whole batch at once; set chunk=0, or towers=1")
+    return chunk
 
 
 def in_memory(training: Training, config: ConfigDict, log: Log) -> State:
