@@ -64,13 +64,16 @@ def pytest_collection_modifyitems(items):
     """Orders the tests, and marks those of a sweep that the quick suite leaves out as slow.
 
     What takes longest comes first, so that no worker is left with it alone at the end. Of a sweep over many losses or
-    heads, every third case is quick; another third for each test, so that every loss has some.
+    heads, every fourth case is quick; another fourth for each test, so that every loss has some.
     """
     longest = ("test_processes.py", "test_launch.py", "test_recipe.py", "test_gallery.py")
     items.sort(key=lambda item: item.path.name not in longest)
-    seen = collections.Counter()
+    sweeps = collections.defaultdict(list)
     for item in items:
         if item.get_closest_marker("sweep"):
-            seen[item.function] += 1
-            if (seen[item.function] + len(item.originalname)) % 3:
+            sweeps[item.function].append(item)
+    for sweep in sweeps.values():
+        first = len(sweep[0].originalname) % min(4, len(sweep))
+        for number, item in enumerate(sweep):
+            if (number - first) % 4:
                 item.add_marker(pytest.mark.slow)

@@ -137,6 +137,7 @@ def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):
         assert np.all(np.isfinite(part))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "name,shape",
     [
@@ -170,6 +171,7 @@ def test_blocks_make_no_difference(name, shape):
         np.testing.assert_allclose(got, part, rtol=1e-3, atol=1e-4 * np.abs(part).max())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", (*BY_NAME, "aligned"))
 def test_ten_thousand_against_ten_thousand_fit_in_memory(name):
     """The result takes 0.4 GB; |a − b| of all pairs would take 12.8 GB, the four features' hidden layer 410 GB."""

@@ -43,6 +43,7 @@ def test_koch_refuses_images_too_small_for_its_layers():
     assert encoder.init_with_output(jax.random.key(0), jnp.zeros((2, 65, 65, 1)))[0].shape == (2, 4)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["conv4", "pyramid", "local", "resnet12"])
 def test_frozen_statistics_make_an_embedding_independent_of_its_batch(name):
     encoder = encoders.make(name, width=4, embedding=100, dtype="float32")

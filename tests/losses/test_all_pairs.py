@@ -160,6 +160,7 @@ def test_masked_items_change_nothing(name, where):
     np.testing.assert_allclose(run(name, moved, where=where)[0], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_split_over_devices_equals_one_device(name):
     loss = LOSSES[name][0]

@@ -172,6 +172,7 @@ def test_masked_items_change_nothing(name, where):
     np.testing.assert_allclose(run(name, moved, where=where)[0][0], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sweep
 @each_kind
 @pytest.mark.parametrize("spread", ["pmap", "shard_map"])
 def test_split_over_devices_equals_one_device(name, spread):
@@ -292,6 +293,7 @@ def test_half_precision_counts_in_single():
     np.testing.assert_allclose(share, expected_share, rtol=0.01)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["all", "all_soft"])
 def test_batches_map_and_second_derivatives(name):
     loss = loss_of(name)

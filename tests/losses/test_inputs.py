@@ -106,6 +106,7 @@ def test_wide_labels_stay_distinct_without_jit():
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ON_CLASSES)
 @pytest.mark.parametrize("label", [-1, CLASSES, 2**32], ids=["below", "beyond", "wide"])
 def test_labels_outside_the_classes_are_refused(name, label):
@@ -118,6 +119,7 @@ def test_labels_outside_the_classes_are_refused(name, label):
     np.testing.assert_allclose(left_out, taken(name, where=WHERE), rtol=1e-6)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ON_CLASSES)
 def test_labels_outside_the_classes_give_nan_under_jit(name):
     labels = np.where(np.arange(N) == 3, CLASSES, LABELS)

@@ -66,6 +66,7 @@ def test_value_equals_the_loop_in_float32(name, where):
     np.testing.assert_allclose(value, LOSSES[name][1](EMBEDDINGS, LABELS, points_of(name), where), rtol=1e-5)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_value_and_gradients_equal_the_loop_in_float64(name):
     looped, points = LOSSES[name][1], points_of(name)
@@ -137,6 +138,7 @@ def test_masked_items_change_nothing(name, where, stray):
     np.testing.assert_allclose(others[2], of_points, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_split_over_devices_equals_one_device(name):
     rng = np.random.default_rng(1)

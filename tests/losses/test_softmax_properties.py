@@ -103,6 +103,7 @@ def test_value_equals_the_loop_in_float32(name, where):
     np.testing.assert_allclose(value, looped(name, EMBEDDINGS, LABELS, where), rtol=1e-5)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_value_and_gradient_equal_the_loop_in_float64(name):
     with jax.enable_x64(True):
@@ -197,6 +198,7 @@ def test_split_over_devices_equals_one_device(name):
         np.testing.assert_allclose(each, gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sweep
 @each_loss
 def test_unreduced_values_are_what_is_reduced(name):
     loss = functools.partial(LOSSES[name][0], jnp.asarray(EMBEDDINGS, jnp.float32), jnp.asarray(LABELS))

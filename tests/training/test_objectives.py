@@ -99,6 +99,7 @@ def test_ranking_compares_each_positives_logit_with_those_of_its_anchors_negativ
     assert of_head["head"]["bias"] != 0  # the ranking does not depend on it
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", objectives.PAIR_LOSSES)
 def test_a_pair_loss_moves_the_pairs_of_the_batch(name):
     """Same pairs move closer and different ones apart, and the head learns to distinguish them."""

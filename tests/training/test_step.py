@@ -71,13 +71,14 @@ def run(step, sample, start, dataset, devices, steps):
 
 @pytest.fixture(scope="module")
 def single_device(dataset):
-    return {mode: run(*make_step(mode), dataset, devices=1, steps=3) for mode in MODES}
+    return functools.cache(lambda mode: run(*make_step(mode), dataset, devices=1, steps=3))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_numbers_do_not_depend_on_the_number_of_devices(dataset, single_device, mode, devices):
-    expected_state, expected_history = single_device[mode]
+    expected_state, expected_history = single_device(mode)
     got_state, got_history = run(*make_step(mode), dataset, devices=devices, steps=3)
     for got, expected in zip(got_history, expected_history, strict=True):
         for name in expected:
@@ -117,7 +118,7 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
         return jnp.sum(weights * jnp.logaddexp(0.0, jnp.where(same == 1, -logits, logits))) / 2
 
     loss, gradient = jax.value_and_grad(loss_of)(start.params)
-    _, history = single_device[mode]
+    _, history = single_device(mode)
     np.testing.assert_allclose(history[0]["loss"][0], loss, rtol=1e-5)
     np.testing.assert_allclose(history[0]["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-4)
     still = functools.partial(step, optimizer=optax.set_to_zero())
@@ -135,7 +136,7 @@ def test_the_average_follows_the_weights_and_does_not_change_them(dataset, singl
     step, sample, start = make_step("cross_entropy")
     start = start.replace(average=(start.params, start.batch_stats))
     end, _ = run(functools.partial(step, average=0.5), sample, start, dataset, devices=1, steps=3)
-    expected, _ = single_device["cross_entropy"]
+    expected, _ = single_device("cross_entropy")
     for got, plain in zip(jax.tree.leaves(end.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(np.asarray(got), np.asarray(plain), rtol=1e-5, atol=1e-6)
     # The decay of the first three steps is 1/10, 2/11, 3/12.
