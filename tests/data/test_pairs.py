@@ -40,13 +40,14 @@ def test_pairs_connect_images_to_identities_that_are_in_one_part(tmp_path):
         np.testing.assert_array_equal(pairs, parts[part].pairs[0])
 
 
-def test_a_network_learns_from_listed_pairs(tmp_path):
+def test_a_network_learns_from_listed_pairs(tmp_path, capsys):
     config = listed(tmp_path)
     config.batch.mode, config.loss.name, config.augment.name = "pairs", "contrastive", "none"
     config.batch.pairs, config.encoder.name, config.encoder.embedding = 32, "mlp", 16
     config.train.steps = config.train.validate_every = 60
     train(config, tmp_path / "run")
     assert Run(tmp_path / "run").figures.results["verification"]["accuracy"] > 0.7
+    assert "step 60, the last checkpoint, on pairs.csv" in capsys.readouterr().out  # There is no accuracy to be best.
 
 
 def test_all_images_of_a_person_whom_lfws_list_names_are_in_one_part(tmp_path):
@@ -90,6 +91,12 @@ def test_mistakes_are_named(tmp_path):
     config = listed(tmp_path, people=12)
     with pytest.raises(ValueError, match=r"batch\.mode='pairs'"):
         train(config, tmp_path / "run")
+    config.batch.mode = "pairs"
+    for name, value in (("variants", 2), ("turns", 4)):
+        config.data[name] = value
+        with pytest.raises(ValueError, match=rf"data\.{name}={value} .*set data\.{name}=1"):
+            train(config, tmp_path / "run")
+        config.data[name] = 1
     (tmp_path / "pairs.csv").write_text("path_a,path_b,same\n0-0.png,0-1.png,1\n")
     with pytest.raises(ValueError, match="identities cannot be split"):
         data.load(config.data)
