@@ -83,7 +83,7 @@ def test_another_list_is_evaluated_unless_its_images_were_trained_on(tmp_path):
     (tmp_path / "two" / "pairs.csv").write_text(re.sub(r"(\d+-\d\.png)", r"new-\1", text))
     run.check_identities(data.load(other.data, train=False))
     config.data.folder.fold = 2
-    with pytest.raises(ValueError, match=r"identities of the test data were trained on"):
+    with pytest.raises(ValueError, match=r"identities of the (test|validation) data were trained on"):
         run.check_identities(data.load(config.data, train=False))
 
 
