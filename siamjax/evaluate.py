@@ -42,11 +42,28 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     with settings.keyed("encoder"):
         recipe.check_towers(config.encoder.towers, datasets)
     parallel.from_main(lambda: run.check_identities(datasets))
+    parallel.from_main(lambda: _check_form(config, run, datasets["test"]))
+    config = settings.with_form(config, *data.form(datasets["test"]))
     figures = Figures(pathlib.Path(parallel.from_main(lambda: str(run.figures_of(config).folder))))
     if figures != run.figures and parallel.is_main_process():
         differing = ", ".join(run.differences(config))
         report.note(f"{differing} differ(s) from the run's training: figures are stored in {figures.folder}")
     judge(config, run, figures, datasets)
+
+
+def _check_form(config, run, test):
+    """Refuses inputs of another type than was trained on, or another shape, unless both are images of `data.size`."""
+    try:
+        trained = network.inputs_of(run.settings)
+    except FileNotFoundError:
+        return  # An older run, which leaves the form to a file of arrays.
+    shape, dtype = data.form(test)
+    of_size = not any(SOURCES[each.data.name].form for each in (config, run.settings))
+    if dtype != trained.dtype or (shape != trained.shape and not of_size):
+        raise ValueError(
+            f"{run.folder} was trained on inputs {trained.dtype} {list(trained.shape)}, but data.name="
+            f"{config.data.name!r} has {dtype} {list(shape)}: convert them, or evaluate other data"
+        )
 
 
 def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str, Dataset]) -> None:
@@ -93,9 +110,9 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
         figures.write_verification(verification | _other_figures(outcomes) | {"step": int(trained.step)})
 
 
-def show_again(config: ConfigDict, run: Run, step: int) -> None:
-    """Prints the table of a run that is already evaluated."""
-    report.table(run.figures.results, run.title(config, step))
+def show_again(config: ConfigDict, run: Run, progress: Mapping[str, Any]) -> None:
+    """Prints the table of a run that is already evaluated; `progress` as `Run.restore` returns it."""
+    report.table(run.figures.results, run.title(config, progress))
     report.note(f"already evaluated; to evaluate again: siamjax evaluate {run.folder}")
 
 
@@ -148,7 +165,7 @@ def _write(config, figures, outcomes):
 
 def _show(config, run, figures, outcomes, progress):
     """Prints the tables, and notes on how to read them."""
-    report.table(figures.results, run.title(config, progress["best_step"]))
+    report.table(figures.results, run.title(config, progress))
     if figures == run.figures and any("validation" in name for name in figures.results):
         copies = config.evaluation.copies
         single = f" and single images, not averaged over {copies} distorted copies" if copies else ""

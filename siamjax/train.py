@@ -37,6 +37,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     parallel.from_main(lambda: run.check_resumable(config))
     datasets = parallel.main_first(lambda: data.load(config.data))
     data.check_processes(datasets)
+    config = settings.with_form(config, *data.form(datasets["validation"]))
     with settings.keyed("encoder"):
         recipe.check_towers(config.encoder.towers, datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
@@ -57,7 +58,7 @@ def _train_and_evaluate(config, run, training, datasets):
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))
     if complete and parallel.from_main(lambda: run.figures.are_of(progress["best_step"])):
-        parallel.from_main(lambda: show_again(config, run, progress["best_step"]))
+        parallel.from_main(lambda: show_again(config, run, progress))
     else:
         judge(config, run, run.figures, datasets)
 

@@ -202,3 +202,24 @@ def test_trials_with_invalid_image_numbers_are_refused(weights, name):
     trials[name] = trials[name] + 3
     with pytest.raises(ValueError, match=f"{name}: found image number 3"):
         Network(MODEL, *weights).score_trials(np.zeros((3, 8), np.float32), **trials)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "message"),
+    [
+        (Inputs((8, 8, 1)), np.zeros((2, 9, 8, 1), np.uint8), r"found uint8 \[2, 9, 8, 1\]; resize them first$"),
+        (Inputs((8, 8, 1)), np.zeros((2, 8, 8, 1)), r"found float64 .*; convert them to whole numbers, 0 to 255"),
+        (Inputs((8, 8, 1)), [[1, 2]], r"images uint8 \[n, 8, 8, 1\], found .* \[1, 2\]; resize .*, and convert"),
+        (Inputs((8, 8, 1), dtype="float32"), np.zeros((2, 8, 8, 1), np.uint8), r"; convert .*astype\('float32'\)"),
+    ],
+)
+def test_inputs_of_another_form_are_refused_with_what_to_do(weights, inputs, given, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Network(MODEL, *weights, inputs=inputs).embed(given)
+    assert ("resize" in str(error.value)) == (np.shape(given)[1:] != inputs.shape)
+
+
+def test_lists_are_embedded_like_arrays(weights, images):
+    network = Network(MODEL, *weights, inputs=Inputs((8, 8, 1), dtype="float32"))
+    x = images[:3].astype(np.float32)
+    np.testing.assert_array_equal(network.embed(x.tolist()), network.embed(x))

@@ -150,6 +150,7 @@ SOURCE = Source(
     title=lambda config: pathlib.Path(config.arrays.path).stem or "arrays",
     evaluators=lambda config: ("verification", "identification", "retrieval", "open_set"),
     inputs=_inputs,
+    form=("data.arrays.shape", "data.arrays.dtype"),
     path=lambda config: os.path.abspath(config.arrays.path),
     places=("data.data_dir", "data.manual_dir", "data.arrays.path"),
 )

@@ -70,6 +70,11 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     return Dataset(images, numbers("label"), numbers("group"), numbers("source"), names)
 
 
+def form(dataset: Dataset) -> tuple[tuple[int, ...], str]:
+    """Shape and type of an input, such as ((28, 28, 1), "uint8")."""
+    return tuple(map(int, dataset.images.shape[1:])), dataset.images.dtype.name
+
+
 def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images numbered `chosen`, int [m], with labels, groups and sources renumbered from 0."""
     old = {field: np.unique(getattr(dataset, field)[chosen], return_inverse=True) for field in _NUMBERED}

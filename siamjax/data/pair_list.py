@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from siamjax import files
-from siamjax.files import shown, table
+from siamjax.files import named, shown, table
 
 Row = tuple[str, str, str, bool, int]  # place in the list, for errors; two paths; same; fold
 _YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
@@ -15,12 +15,17 @@ _YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
 
 @dataclasses.dataclass(frozen=True)
 class PairList:
-    """n pairs of the files `first` and `second`; `same` bool [n]; `fold` int32 [n], all 0 if the list has no folds."""
+    """n pairs of the files `first` and `second`; `same` bool [n]; `fold` int32 [n], all 0 if the list has no folds.
+
+    `names` has what the list calls the identity of each file: in LFW's, the person. A CSV file names nobody, so that it
+    is the path as listed: files with two names may be of one identity.
+    """
 
     first: tuple[pathlib.Path, ...]
     second: tuple[pathlib.Path, ...]
     same: np.ndarray
     fold: np.ndarray
+    names: dict[pathlib.Path, str]
 
 
 def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> PairList:
@@ -41,7 +46,8 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
     if not path.is_file():
         raise FileNotFoundError(f"{shown(path)} not found; expected a list of pairs, CSV or LFW's pairs.txt")
     root = pathlib.Path(images).expanduser() if images else path.parent
-    rows = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lfw(path)
+    is_csv = path.suffix.lower() == ".csv"
+    rows = _of_csv(path) if is_csv else _of_lfw(path)
     if not rows:
         raise ValueError(f"{shown(path)} lists no pairs")
     for where, first, second, *_ in rows:
@@ -54,6 +60,10 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
         tuple(root / image for image in second),
         np.array(same, bool),
         np.array(fold, np.int32),
+        {
+            root / image: named(os.path.normpath(image) if is_csv else os.path.dirname(image))
+            for image in (*first, *second)
+        },
     )
 
 

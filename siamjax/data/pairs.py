@@ -1,4 +1,4 @@
-"""A list of image pairs as data to train on: which are the same, without names of identities."""
+"""A list of image pairs as data to train on: which are the same, and in LFW's format of whom they are."""
 
 import dataclasses
 import os
@@ -16,7 +16,9 @@ from siamjax.files import opened, shown
 def _load(config: ConfigDict, train: bool) -> Datasets:
     """Images that same pairs connect are of one identity; identities are split into parts, as in a folder.
 
-    A pair whose images come into two parts is left out.
+    In LFW's format, all images of a person are of one identity, too. A CSV file does not say whether two images that no
+    same pairs connect are of one identity: they may come into different parts. A pair of images in two parts is left
+    out.
     """
     own = config.pairs
     if not own.path:
@@ -25,13 +27,16 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     paths = sorted({*listed.first, *listed.second})
     number = {path: position for position, path in enumerate(paths)}
     pairs = np.array([[number[path] for path in side] for side in (listed.first, listed.second)], np.int32).T
-    identity = _identities(len(paths), pairs[listed.same])
+    names = [listed.names[path] for path in paths]
+    identity = _identities(names, pairs[listed.same])
+    _, first = np.unique(identity, return_index=True)
+    name_of = [names[image] for image in first[identity]]
     prepared = folder.prepare_images(
         paths,
         dataclasses.replace(folder.preparation(config), skip_unreadable=False),
-        describe=lambda number: (str(identity[number]), "all", str(paths[number])),
+        describe=lambda number: (name_of[number], "all", str(paths[number])),
         content=lambda number: opened(paths[number]),
-        fingerprints=[f"{folder.fingerprint(path)} {of}" for path, of in zip(paths, identity, strict=True)],
+        fingerprints=[f"{folder.fingerprint(path)} {of}" for path, of in zip(paths, name_of, strict=True)],
         name=shown(own.path),
         tell=print,
     )
@@ -43,13 +48,15 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     }
 
 
-def _identities(count, same):
-    """The identity of each of `count` images, int [count], as far as the same pairs [p, 2] connect them."""
+def _identities(names, same):
+    """The identity of each image, int [n], as far as its name in `names` [n] and the same pairs [p, 2] connect them."""
     import scipy.sparse
     import scipy.sparse.csgraph
 
-    links = scipy.sparse.coo_array((np.ones(len(same)), (same[:, 0], same[:, 1])), (count, count))
-    return scipy.sparse.csgraph.connected_components(links, directed=False)[1]
+    _, first, of = np.unique(names, return_index=True, return_inverse=True)
+    links = np.concatenate([same, np.stack([np.arange(len(names)), first[of]], axis=1)])
+    graph = scipy.sparse.coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), (len(names), len(names)))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def _part(prepared, chosen, pairs, same, name) -> Dataset:

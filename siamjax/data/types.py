@@ -31,6 +31,8 @@ class Source:
       channels: of an image, 1 (grey) or 3 (colour).
       invert: whether image files are inverted to look like these: dark ink on white paper becomes ink 255 on paper 0.
       inputs: shape of an input, `invert`, and type, "uint8" or "float32"; None for images uint8 of `data.size`.
+      form: settings for the shape of an input and its type, in this order, which a run takes from the data where they
+        are empty; () if the other settings tell both.
       path: the file or folder that tells this data from other data of the same source; "" where the settings do.
       places: settings that only say where the data is stored.
       overlap: (settings of the training, settings of the evaluation) -> what both may have in common, for a warning; ""
@@ -46,6 +48,7 @@ class Source:
     channels: Setting[int] = lambda config: 1
     invert: Setting[bool] = lambda config: True
     inputs: Setting[tuple[tuple[int, ...], bool, str]] | None = None
+    form: tuple[str, str] | tuple[()] = ()
     path: Setting[str] = lambda config: ""
     places: tuple[str, ...] = ("data.data_dir", "data.manual_dir")
     overlap: Callable[[ConfigDict, ConfigDict], str] = lambda trained, evaluated: ""

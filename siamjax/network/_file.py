@@ -16,7 +16,9 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from siamjax import digests, files
+from siamjax.data import SOURCES
 from siamjax.decision import Decision
+from siamjax.network._types import Inputs
 from siamjax.run import settings
 from siamjax.training.state import Model, State, create
 
@@ -33,6 +35,18 @@ def stored_in(place: str | os.PathLike[str]) -> pathlib.Path | None:
     """The file of the network in a folder, or of the one with this name that comes with siamjax; None without one."""
     folders = pathlib.Path(place).expanduser(), _SHIPPED / place
     return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+
+
+def portable(config: ConfigDict, inputs: Inputs | None) -> ConfigDict:
+    """A copy of `config` that states the form of an input, and names no places of this machine."""
+    places = {place for source in SOURCES.values() for place in source.places}
+    copy = (
+        config.copy_and_resolve_references()
+        if inputs is None
+        else settings.with_form(config, inputs.shape, inputs.dtype)
+    )
+    copy.update_from_flattened_dict(dict.fromkeys(sorted({*places, "train.start"}), ""))
+    return copy
 
 
 def write(

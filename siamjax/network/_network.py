@@ -11,15 +11,16 @@ from typing import Any, Literal, Self
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from siamjax import heads, parallel
-from siamjax.data import Images, arrays
+from siamjax.data import Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
 from siamjax.encoders import Towers
-from siamjax.network._file import FILE, filled, read, shipped, stored_in, write
+from siamjax.network._file import FILE, filled, portable, read, shipped, stored_in, write
 from siamjax.network._programs import checked_numbers, copy_program, programs
 from siamjax.network._types import Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
@@ -164,8 +165,7 @@ class Network:
             raise ValueError(
                 "this network was made without settings, which `load` needs; pass settings=CONFIG to Network"
             )
-        config = self.settings.copy_and_resolve_references()
-        config.data.data_dir = config.data.manual_dir = ""  # Paths of this machine.
+        config = portable(self.settings, self._inputs)
         config.evaluation.copies = self.copies
         write(pathlib.Path(folder).expanduser() / FILE, config, self.variables, self._decisions, precision)
 
@@ -209,8 +209,10 @@ class Network:
         if self._decision is None:
             name = self.place or "the network"
             fitted = " or ".join(f"copies={copies}" for copies in sorted(self._decisions))
-            remedies = [f"load it with {fitted}"] if fitted else []
-            if self.settings and self.copies in (0, self.settings.evaluation.copies) and Run(name).is_started:
+            remedies, config = [f"load it with {fitted}"] if fitted else [], self.settings
+            # Data that `siamjax.fit` was given is in no file that could be evaluated.
+            of_files = Run(name).is_started and config is not None and not config.data.arrays.digest
+            if of_files and config is not None and self.copies in (0, config.evaluation.copies):
                 remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
             remedy = ", or ".join(remedies) or "train it with validation="
             raise ValueError(f"{name} has no threshold for copies={self.copies}; {remedy}")
@@ -268,14 +270,14 @@ class Network:
         """
         shape, invert = self.inputs.shape, self.inputs.invert
         if len(shape) != 3 or self.inputs.dtype != "uint8":
-            raise ValueError(f"this network takes {self._expected()}, not image files; pass arrays to `embed`")
+            raise ValueError(f"this network takes {self.inputs}, not image files; pass arrays to `embed`")
         return image_files.read_all(paths, shape[0], shape[2], invert)
 
-    def embed(self, images: np.ndarray | Images, description: str = "") -> np.ndarray:
+    def embed(self, images: npt.ArrayLike | Images, description: str = "") -> np.ndarray:
         """Embeds images.
 
         Args:
-          images: uint8 [n, h, w, c]; or inputs of the network's own shape and type, see `inputs`.
+          images: uint8 [n, h, w, c]; or inputs of the network's own shape and type, see `inputs`; an array or lists.
           description: shown with a progress bar; no bar if "".
 
         Returns:
@@ -284,12 +286,10 @@ class Network:
         Raises:
           ValueError: the images do not match the network's `inputs`; or it has two towers, see `tower`.
         """
-        if self._inputs and self._inputs.dtype == "float32" and not isinstance(images, Images):
-            images = arrays.inputs(images, "images")
-        if self._inputs and (tuple(images.shape[1:]) != self._inputs.shape or images.dtype != self._inputs.dtype):
-            raise ValueError(
-                f"this network takes {self._expected()}, found {images.dtype} {list(images.shape)}; resize them first"
-            )
+        if self._inputs is not None:
+            images = self._inputs.checked(images)
+        elif not isinstance(images, Images):
+            images = np.asarray(images)
         hidden = not (description and parallel.is_main_process())
         variables = self.variables["encoder"]
         with Progress(description, (1 + self.copies) * len(images), hidden=hidden) as bar:
@@ -298,10 +298,6 @@ class Network:
                 arguments = (variables, jax.random.key(copy))
                 embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, bar)
         return embeddings / (1 + self.copies)
-
-    def _expected(self):
-        what = "images" if self.inputs.dtype == "uint8" else "inputs"
-        return f"{what} {self.inputs.dtype} [n, {', '.join(map(str, self.inputs.shape))}]"
 
     def embed_pairs(self, images: np.ndarray | Images, pairs: np.ndarray, description: str = "") -> np.ndarray:
         """Embeds images for `score_pairs`, each by the encoder of its side.

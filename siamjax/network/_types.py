@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from ml_collections import ConfigDict
 
-from siamjax.data import SOURCES
+from siamjax.data import SOURCES, Images, arrays
 
 Metric = Literal["l2", "cosine"]
 
@@ -23,6 +25,28 @@ class Inputs:
     shape: tuple[int, ...]
     invert: bool = False
     dtype: str = "uint8"
+
+    def __str__(self) -> str:
+        what = "images" if self.dtype == "uint8" else "inputs"
+        return f"{what} {self.dtype} [n, {', '.join(map(str, self.shape))}]"
+
+    def checked(self, images: npt.ArrayLike | Images) -> np.ndarray | Images:
+        """`images` [n, ...] as an array, or read on access; numbers of other types than uint8 become float32 ones.
+
+        Raises:
+          ValueError: they are of another shape or type; the message says what to do.
+        """
+        if not isinstance(images, Images):
+            images = arrays.inputs(images, "images") if self.dtype == "float32" else np.asarray(images)
+        remedies = [] if images.shape[1:] == self.shape else ["resize them first"]
+        if images.dtype != self.dtype:
+            whole = "convert them to whole numbers, 0 to 255, of type numpy.uint8"
+            remedies.append(whole if self.dtype == "uint8" else "convert them by .astype('float32'), as in training")
+        if remedies:
+            raise ValueError(
+                f"this network takes {self}, found {images.dtype} {list(images.shape)}; {', and '.join(remedies)}"
+            )
+        return images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -174,9 +174,15 @@ class Run:
         if not self.is_started:
             self._check_new()
             return
+        source = SOURCES[self.settings.data.name]
         # Streaming gives the same numbers.
-        ignored = ("data.stream", *SOURCES[self.settings.data.name].places)
-        changed = [change for change in settings.changes(self.settings, config) if change.key not in ignored]
+        ignored = ("data.stream", *source.places)
+        changed = [
+            change
+            for change in settings.changes(self.settings, config)
+            # The form of inputs is empty before the data is read, and in older runs.
+            if change.key not in ignored and (change.key not in source.form or (change.before and change.after))
+        ]
         if changed:
             values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
             raise ValueError(
@@ -310,9 +316,11 @@ class Run:
         """The settings of `config` that affect figures and differ from the run's: key -> value in `config`."""
         return _differing(self.settings, config)
 
-    def title(self, config: ConfigDict, step: int) -> str:
-        """The title of a table: run, step, which checkpoint that is, and data."""
-        return f"{self.folder}: step {step}, the {self.settings.train.keep} checkpoint, on {_data(config)}"
+    def title(self, config: ConfigDict, progress: Mapping[str, Any]) -> str:
+        """The title of a table: run, step, which checkpoint that is, and data; `progress` as `restore` returns it."""
+        judged = progress["best_accuracy"] >= 0  # Otherwise there was no validation, and the last state is kept.
+        which = self.settings.train.keep if judged else "last"
+        return f"{self.folder}: step {progress['best_step']}, the {which} checkpoint, on {_data(config)}"
 
     def about(self, config: ConfigDict, part: str, step: int | None = None) -> str:
         """The title of a picture: run, step, and which part of which data."""
@@ -337,7 +345,7 @@ def _differing(before, config):
 def _judged(config):
     """Key -> value of the settings that affect figures; the path of the data is absolute."""
     source = SOURCES[config.data.name]
-    places = {"data.stream", *source.places}
+    places = {"data.stream", *source.places, *source.form}  # Data of another form is not evaluated at all.
     values = settings.flat(json.loads(config.to_json()))
     kept = {key: value for key, value in values.items() if key.startswith(_JUDGED) and key not in places}
     return kept | {"data.folder.path": source.path(config.data)}

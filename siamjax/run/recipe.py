@@ -94,12 +94,18 @@ def make_batches(
       ValueError: a name is unknown, or the data cannot fill the batches.
     """
     index, stored, fetch = training_images.make(config.data, train)
-    if config.data.variants > 1:
-        index = sampling.with_variants(index)
     if train is not None and train.pairs is not None:
         if config.batch.mode != "pairs":
             raise ValueError("only pairs of the training data are known to be the same: set batch.mode='pairs'")
+        for name in ("variants", "turns"):
+            if config.data[name] > 1:
+                raise ValueError(
+                    f"data.{name}={config.data[name]} makes new identities of labelled ones, and given pairs have no "
+                    f"labels: set data.{name}=1"
+                )
         index = sampling.make_pair_index(*train.pairs)
+    elif config.data.variants > 1:
+        index = sampling.with_variants(index)
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
     if config.encoder.towers == 2:

@@ -42,7 +42,7 @@ def default() -> ConfigDict:
     config.encoder.embedding = 256  # dimension of the embedding
     config.encoder.unit_length = False  # whether embeddings are normalised to length 1
     config.encoder.dtype = "float32"  # of the computation; or "bfloat16", for GPU and TPU
-    config.encoder.convolution = "auto"  # or "direct" or "frequency", see siamjax/encoders/convolution.py
+    config.encoder.convolution = "auto"  # or "direct" or "frequency", see siamjax.encoders.convolve
     config.encoder.towers = 1  # 2: one encoder for each side of given pairs, with weights of its own
     for name, encoder in encoders.ENCODERS.items():
         if isinstance(encoder, type):
@@ -106,8 +106,8 @@ def _your_own(data):
 
     data.arrays = ConfigDict()  # arrays of one's own, split as in `folder`
     data.arrays.path = ""  # file .npz with x [n, ...] and y [n], and perhaps group [n] and source [n]
-    data.arrays.shape = ()  # of an input; () is that of the file
-    data.arrays.dtype = ""  # "uint8" or "float32"; "" is that of the file
+    data.arrays.shape = ()  # of an input; () is that of the file, and a run stores it
+    data.arrays.dtype = ""  # "uint8" or "float32"; "" likewise
     data.arrays.digest = ""  # of the inputs and labels that `siamjax.fit` was given
 
     data.pairs = ConfigDict()  # a list of pairs, of which some are the same; images and parts as in `folder`
@@ -349,6 +349,27 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return values
+
+
+def with_form(config: ConfigDict, shape: tuple[int, ...], dtype: str) -> ConfigDict:
+    """A copy of `config` that states the form of an input, where its source leaves that to the data (`Source.form`).
+
+    Args:
+      config: the whole configuration.
+      shape, dtype: of an input.
+
+    Raises:
+      ValueError: it states another form.
+    """
+    config = config.copy_and_resolve_references()
+    stated, found = flat(json.loads(config.to_json())), (list(shape), dtype)
+    for key, value in zip(SOURCES[config.data.name].form, found, strict=False):
+        if stated[key] and stated[key] != value:
+            raise ValueError(
+                f"{key}={stated[key]!r}, but the data has {value!r}: convert the inputs, or train another network"
+            )
+    config.update_from_flattened_dict(dict(zip(SOURCES[config.data.name].form, (tuple(shape), dtype), strict=False)))
+    return config
 
 
 @contextlib.contextmanager

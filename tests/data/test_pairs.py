@@ -1,4 +1,6 @@
-"""A list of pairs to train on, without names of identities."""
+"""A list of pairs to train on."""
+
+import re
 
 import numpy as np
 import PIL.Image
@@ -38,19 +40,63 @@ def test_pairs_connect_images_to_identities_that_are_in_one_part(tmp_path):
         np.testing.assert_array_equal(pairs, parts[part].pairs[0])
 
 
-def test_a_network_learns_from_listed_pairs(tmp_path):
+def test_a_network_learns_from_listed_pairs(tmp_path, capsys):
     config = listed(tmp_path)
     config.batch.mode, config.loss.name, config.augment.name = "pairs", "contrastive", "none"
     config.batch.pairs, config.encoder.name, config.encoder.embedding = 32, "mlp", 16
     config.train.steps = config.train.validate_every = 60
     train(config, tmp_path / "run")
     assert Run(tmp_path / "run").figures.results["verification"]["accuracy"] > 0.7
+    assert "step 60, the last checkpoint, on pairs.csv" in capsys.readouterr().out  # There is no accuracy to be best.
+
+
+def test_all_images_of_a_person_whom_lfws_list_names_are_in_one_part(tmp_path):
+    """Image 1 of each person is in different pairs only."""
+    config = listed(tmp_path, people=12)
+    for person in range(12):
+        (tmp_path / f"P{person}").mkdir()
+        for number in range(4):
+            (tmp_path / f"{person}-{number}.png").rename(tmp_path / f"P{person}" / f"P{person}_{number:04d}.jpg")
+    same = [f"P{person} {number} {number + 1}" for person in range(12) for number in (2,)] * 11
+    different = [f"P{a} {b % 4} P{b} 1" for a in range(12) for b in range(12) if a != b]
+    (tmp_path / "pairs.txt").write_text("\n".join(["132", *same, *different]))
+    config.data.pairs.path = str(tmp_path / "pairs.txt")
+    parts = data.load(config.data)
+    people = [set(part.names) for part in parts.values()]
+    assert sorted(name for part in people for name in part) == sorted(f"P{person}" for person in range(12))
+    assert sum(len(part) for part in parts.values()) == 48
+
+
+def test_another_list_is_evaluated_unless_its_images_were_trained_on(tmp_path):
+    """Names of identities are those of images, whose numbers differ between lists."""
+    (tmp_path / "one").mkdir()
+    config, run = listed(tmp_path / "one", people=12), Run(tmp_path / "run")
+    run.folder.mkdir()
+    parts = data.load(config.data)
+    run.start(config, parts)
+    assert all(name.endswith("-0.png") for name in run.identities["train"])
+    (tmp_path / "two").mkdir()
+    other = listed(tmp_path / "two", people=12)
+    for path in (tmp_path / "two").glob("*.png"):
+        path.rename(path.with_name(f"new-{path.name}"))
+    text = (tmp_path / "two" / "pairs.csv").read_text()
+    (tmp_path / "two" / "pairs.csv").write_text(re.sub(r"(\d+-\d\.png)", r"new-\1", text))
+    run.check_identities(data.load(other.data, train=False))
+    config.data.folder.fold = 2
+    with pytest.raises(ValueError, match=r"identities of the (test|validation) data were trained on"):
+        run.check_identities(data.load(config.data, train=False))
 
 
 def test_mistakes_are_named(tmp_path):
     config = listed(tmp_path, people=12)
     with pytest.raises(ValueError, match=r"batch\.mode='pairs'"):
         train(config, tmp_path / "run")
+    config.batch.mode = "pairs"
+    for name, value in (("variants", 2), ("turns", 4)):
+        config.data[name] = value
+        with pytest.raises(ValueError, match=rf"data\.{name}={value} .*set data\.{name}=1"):
+            train(config, tmp_path / "run")
+        config.data[name] = 1
     (tmp_path / "pairs.csv").write_text("path_a,path_b,same\n0-0.png,0-1.png,1\n")
     with pytest.raises(ValueError, match="identities cannot be split"):
         data.load(config.data)

@@ -65,7 +65,10 @@ def test_a_configuration_that_cannot_be_read_is_named(run, content, message):
 
 def test_titles_name_the_run_its_checkpoint_and_the_data(run):
     config, workdir = run
-    assert Run(workdir).title(config, 300) == f"{workdir}: step 300, the last checkpoint, on people"
+    assert (
+        Run(workdir).title(config, {"best_step": 300, "best_accuracy": 0.5})
+        == f"{workdir}: step 300, the last checkpoint, on people"
+    )
     assert Run(workdir).about(config, "test", 300) == "run run, step 300; test data of people"
     config = default.get_config()
     config.data.name = "omniglot"
