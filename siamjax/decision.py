@@ -59,7 +59,7 @@ class Decision:
     threshold: float
     slope: float
     even: float
-    false_accepts: FalseAccepts | None = None
+    false_accepts: FalseAccepts | None = dataclasses.field(default=None, repr=False)
 
     def same(self, scores: npt.ArrayLike) -> np.ndarray:
         """Whether each score means "same": scores float [n] -> bool [n]."""

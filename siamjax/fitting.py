@@ -105,9 +105,10 @@ def fit(
         ("per_identity", per_identity, 2),
         ("pairs", pairs, 2),
         ("chunk", chunk, 0),
+        ("seed", seed, 0),
     ):
-        if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}")
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
     held_out = None if validation is None else _held_out(validation, train)
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
@@ -119,7 +120,7 @@ def fit(
     config.batch.update(pairs=pairs, chunk=chunk)
     if train.pairs is not None or loss in objectives.PAIR_LOSSES:
         config.batch.mode = "pairs"
-    config.train.patience = steps  # All steps are taken.
+    config.train.patience = 10**9  # All steps are taken.
     if held_out is None or held_out.pairs is not None:
         config.train.keep = "last"
     model = parts.make_model(config, _own(encoder), _own(head))
@@ -217,15 +218,17 @@ def _configuration(train, encoder, loss, head, augment):
 def _shared_evenly(batch, train):
     """The largest number of identities, up to `batch.identities`, whose inputs all devices can share."""
     index, devices = sampling.make_index(train), jax.device_count()
-    batch.per_identity = max(2, min(batch.per_identity, int(np.max(index.images))))
-    most = min(batch.identities, sampling.most_identities(index, batch.per_identity, batch.per_group))
-    shared = [count for count in range(2, most + 1) if not count * batch.per_identity % devices]
-    if not shared:
-        raise ValueError(
-            f"no batch of 2 to {most} identities × per_identity={batch.per_identity} inputs can be split evenly over "
-            f"{devices} devices; set per_identity to a multiple of {devices}"
-        )
-    return shared[-1]
+    # Where identities have too few inputs to fill a batch, it takes fewer of each.
+    for per_identity in (batch.per_identity, max(2, min(batch.per_identity, int(np.max(index.images))))):
+        most = min(batch.identities, sampling.most_identities(index, per_identity, batch.per_group))
+        shared = [count for count in range(2, most + 1) if not count * per_identity % devices]
+        if shared:
+            batch.per_identity = per_identity
+            return shared[-1]
+    raise ValueError(
+        f"no batch of 2 to {most} identities × per_identity={per_identity} inputs can be split evenly over "
+        f"{devices} devices; set per_identity to a multiple of {devices}, or add identities"
+    )
 
 
 def _check(model: Model, objective: Objective, augment: Augment, shape: tuple[int, ...], images: int) -> None:
@@ -271,12 +274,21 @@ def _held_out(validation, train):
     """The validation data, whose inputs are like those of `train`."""
     if isinstance(validation, Pairs):
         dataset = arrays.of_pairs(validation, "validation: ")
+    elif not isinstance(validation, tuple) or len(validation) != 2:
+        raise ValueError("validation: expected inputs and their labels, validation=(x, y), or Pairs")
     else:
         dataset = arrays.dataset(*validation, name="validation: ")
     found, expected = ((part.images.dtype.name, list(part.images.shape[1:])) for part in (dataset, train))
     if found != expected:
         raise ValueError(
             f"validation: found inputs {found[0]} {found[1]}, expected {expected[0]} {expected[1]}, as in training"
+        )
+    known = {row.tobytes() for row in np.asarray(train.images)}
+    seen = sum(row.tobytes() in known for row in np.asarray(dataset.images))
+    if 2 * seen >= len(dataset):
+        raise ValueError(
+            f"validation: {seen} of its {len(dataset)} inputs are trained on, too, so that it would say nothing about "
+            "others; hold out some identities"
         )
     return dataset
 

@@ -192,9 +192,7 @@ def _reliability(folder, about, pairs, log_loss):
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     upper.plot(total[filled] / count[filled], same[filled] / count[filled], marker="o")
-    upper.set(
-        title=f"reliability on test pairs: log loss {log_loss:.3f} (0.693 for always ½)", ylabel="share of same pairs"
-    )
+    upper.set(title=f"test pairs: log loss {log_loss:.3f} (always ½: 0.693)", ylabel="share of same pairs")
     for kind, name in ((pairs.same, "same"), (~pairs.same, "different")):
         lower.hist(probability[kind], bins=np.linspace(0, 1, 21), alpha=0.6, label=name)
     lower.set(xlabel="probability of same", ylabel="pairs", xlim=(0, 1))

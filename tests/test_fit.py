@@ -122,7 +122,7 @@ def test_a_network_with_an_encoder_of_the_package_is_saved_and_gives_a_gallery(t
     assert loaded.decision == trained.decision
     with pytest.raises(ValueError, match="not image files"):
         loaded.read(["a.png"])
-    gallery = siamjax.Gallery.create(tmp_path / "gallery", tmp_path / "network")
+    gallery = siamjax.Gallery.create(tmp_path / "gallery", trained)
     assert gallery.enroll(x[:10], range(10)) == {}
     gallery = siamjax.Gallery(tmp_path / "gallery")
     assert [matches[0].identity for matches in gallery.search(x[:10], k=1)] == [str(number) for number in range(10)]
@@ -130,6 +130,10 @@ def test_a_network_with_an_encoder_of_the_package_is_saved_and_gives_a_gallery(t
         gallery.enroll(x[:10], range(9))
     with pytest.raises(ValueError, match="this network takes inputs float32"):
         gallery.enroll(x[:10, :3], range(10))
+    with pytest.raises(ValueError, match="identities='bob': expected a list"):
+        gallery.enroll(x[:3], "bob")
+    with pytest.raises(ValueError, match="an identity needs a name"):
+        gallery.enroll(x[:2], ["ann", np.nan])
     assert len(gallery) == 10
 
 
@@ -273,7 +277,7 @@ PAIRS = siamjax.Pairs(X[:32], X[32:], np.arange(32) % 2)
         (dict(x=X, y=[[1]] * 64), r"y\[0\]=\[1\] is no label"),
         (dict(x=X, y=np.zeros(64, int)), "single identity"),
         (dict(x=X, y=np.arange(64)), "two images"),
-        (dict(x=X, y=Y, steps=0), "steps=0 must be at least 1"),
+        (dict(x=X, y=Y, steps=0), "steps=0 must be a whole number, at least 1"),
         (dict(x=X, y=Y, encoder="vgg"), "encoder.*'vgg' is not known"),
         (dict(x=X, y=Y, encoder="koch"), "does not take inputs"),
         (dict(x=X, y=Y, encoder=len), "encoder: found"),
@@ -291,6 +295,9 @@ PAIRS = siamjax.Pairs(X[:32], X[32:], np.arange(32) % 2)
         (dict(x=X, y=Y, validation=(X.astype(np.uint8), Y)), "validation: found inputs uint8 .12., expected float32"),
         (dict(x=X, y=Y, validation=(X[:, :5], Y)), "validation: found inputs float32 .5., expected float32 .12."),
         (dict(x=X.reshape(64, 3, 2, 2), y=Y, augment="photo"), "augment='photo' is for images in 0..1"),
+        (dict(x=X, y=Y, validation=X), r"validation=\(x, y\), or Pairs"),
+        (dict(x=X, y=Y, validation=(X, Y)), "64 of its 64 inputs are trained on"),
+        (dict(x=X, y=Y, steps=2.5), "steps=2.5 must be a whole number"),
         (dict(x=X, y=Y, augment="affine"), "augment does not take inputs"),
         (dict(x=X, y=Y, augment=lambda keys, x: x[:, :5]), "augment gives .* expected the same shape"),
     ],

@@ -134,7 +134,7 @@ def _parse(call, argv):
         sys.exit(0)
     config, others = _taken("--config", argv[1:])
     workdir = _taken("--workdir", others)[0] or _workdir_of(config or "quickstart")
-    file = _default_file(workdir) if config is None else _file(call, config)
+    file = _default_file(call, workdir) if config is None else _file(call, config)
     _make_importable(file)
     try:
         rest = flags.FLAGS([argv[0], f"--config={file}", *others])
@@ -153,11 +153,17 @@ def _parse(call, argv):
     return rest
 
 
-def _default_file(workdir):
+def _default_file(call, workdir):
     from siamjax.run import Run  # Imports JAX, which takes a second; not needed if --config is given.
 
-    saved = f"{configs.folder() / 'saved.py'}:{workdir}"
-    return saved if Run(workdir).is_started else str(configs.names()["quickstart"])
+    run = Run(workdir)
+    if not run.is_started:
+        return str(configs.names()["quickstart"])
+    try:
+        run.settings  # noqa: B018  A fault of the file is told here in one line; the flag below would print a traceback.
+    except (ValueError, OSError) as error:
+        _fail(call, _line(error))
+    return f"{configs.folder() / 'saved.py'}:{workdir}"
 
 
 def _make_importable(file):

@@ -41,8 +41,8 @@ _FORMATS = [
     "SGI",
     "QOI",
     "FITS",
-    "HEIF",
 ]
+_PLUGIN_FORMAT = "HEIF"
 _PLUGIN_ENDINGS = (".heic", ".heif", ".hif")  # read by the package pillow-heif
 
 
@@ -59,7 +59,9 @@ def _register_plugin() -> bool:
 def endings() -> frozenset[str]:
     """The endings of readable image files, such as ".png"; HEIC needs the package pillow-heif."""
     _register_plugin()
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in _FORMATS)
+    return frozenset(
+        ending for ending, kind in Image.registered_extensions().items() if kind in (*_FORMATS, _PLUGIN_FORMAT)
+    )
 
 
 def hint(missing: Collection[str]) -> str:
@@ -174,7 +176,7 @@ def _opened(file: BinaryIO) -> Image.Image:
         # The package takes 0.2 s to import: it is imported only for files that Pillow alone cannot read.
         if not _register_plugin():
             raise
-        return Image.open(file, formats=_FORMATS)
+        return Image.open(file, formats=[_PLUGIN_FORMAT])
 
 
 def _drafted(image: Image.Image, mode: str, least: int, pixels: int) -> int:

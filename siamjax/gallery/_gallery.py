@@ -361,7 +361,9 @@ def _scorer(folder, stored: Manifest | None, network, threshold, far) -> "Networ
         network = stored.network if stored else ""
         if not network or (os.path.isabs(network) and not os.path.exists(network)):
             which = f"in {network}, which was not found" if network else "of its images, which was never saved"
-            raise FileNotFoundError(f"{folder} needs the network {which}; name it with --checkpoint")
+            raise FileNotFoundError(
+                f"{folder} needs the network {which}; name it: Gallery(FOLDER, NETWORK), or --checkpoint"
+            )
     return Network.load(network, threshold=threshold, far=far)
 
 
@@ -369,9 +371,12 @@ def _names(identities: Sequence[object], count: int, what: str) -> list[str]:
     """The names of the identities of `count` images or vectors, `what` they are, as stored."""
     if not count:
         raise ValueError(f"there are no {what} to enroll")
+    if isinstance(identities, str):
+        raise ValueError(f"identities={identities!r}: expected a list, with one name for each of {count} {what}")
     if len(identities) != count:
         raise ValueError(f"identities: found {len(identities)}, expected one for each of {count} {what}")
-    names = [files.named("" if identity is None else identity) for identity in identities]
+    # None and NaN name nobody.
+    names = [files.named("" if identity is None or identity != identity else identity) for identity in identities]
     if not all(names):
         raise ValueError("an identity needs a name")
     return names

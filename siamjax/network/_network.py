@@ -167,7 +167,10 @@ class Network:
             )
         config = portable(self.settings, self._inputs)
         config.evaluation.copies = self.copies
-        write(pathlib.Path(folder).expanduser() / FILE, config, self.variables, self._decisions, precision)
+        folder = pathlib.Path(folder).expanduser()
+        write(folder / FILE, config, self.variables, self._decisions, precision)
+        if precision == "float32":
+            self.place = self.place or str(folder.resolve())  # Where a gallery finds it again.
 
     def tower(self, side: Literal[0, 1]) -> "Network":
         """The encoder of the first (0) or second (1) inputs of pairs, as a network like any other.

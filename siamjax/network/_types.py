@@ -41,7 +41,8 @@ class Inputs:
         remedies = [] if images.shape[1:] == self.shape else ["resize them first"]
         if images.dtype != self.dtype:
             whole = "convert them to whole numbers, 0 to 255, of type numpy.uint8"
-            remedies.append(whole if self.dtype == "uint8" else "convert them by .astype('float32'), as in training")
+            scaled = "convert and scale them as in training: they are not divided by 255 here"
+            remedies.append(whole if self.dtype == "uint8" else scaled)
         if remedies:
             raise ValueError(
                 f"this network takes {self}, found {images.dtype} {list(images.shape)}; {', and '.join(remedies)}"
