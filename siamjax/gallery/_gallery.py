@@ -362,7 +362,7 @@ def _scorer(folder, stored: Manifest | None, network, threshold, far) -> "Networ
         if not network or (os.path.isabs(network) and not os.path.exists(network)):
             which = f"in {network}, which was not found" if network else "of its images, which was never saved"
             raise FileNotFoundError(
-                f"{folder} needs the network {which}; name it: Gallery(FOLDER, NETWORK), or --checkpoint"
+                f"{folder} needs the network {which}; name it with --checkpoint, or Gallery(FOLDER, NETWORK)"
             )
     return Network.load(network, threshold=threshold, far=far)
 
