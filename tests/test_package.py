@@ -211,7 +211,7 @@ assert np.isfinite(siamjax.losses.batch_all_triplet(network.embed(np.zeros((2, 2
 import siamjax.report, siamjax.evaluation, siamjax.export
 x, y = np.eye(8, dtype=np.float32).repeat(4, 0), np.arange(32) // 4
 few = {"steps": 1, "encoder": "mlp", "embedding": 4, "identities": 4, "per_identity": 2}
-siamjax.fit(x, y, validation=(x, y), **few).save("fitted")
+siamjax.fit(x, y, validation=(-x, y), **few).save("fitted")
 try:
     siamjax.fit(x, y, workdir="folder", **few)
 except ImportError as error:

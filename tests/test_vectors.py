@@ -203,7 +203,7 @@ def test_no_network_is_imported(tmp_path):
     code = """if True:
         import sys, numpy, siamjax
         gallery = siamjax.Gallery.of_vectors(sys.argv[1])
-        gallery.enroll_vectors(numpy.eye(3), "abc")
+        gallery.enroll_vectors(numpy.eye(3), list("abc"))
         assert gallery.search_vectors(numpy.eye(3), 2)[2][0].identity == "c" and "jax" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "gallery")], check=True)
