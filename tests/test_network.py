@@ -210,7 +210,11 @@ def test_trials_with_invalid_image_numbers_are_refused(weights, name):
         (Inputs((8, 8, 1)), np.zeros((2, 9, 8, 1), np.uint8), r"found uint8 \[2, 9, 8, 1\]; resize them first$"),
         (Inputs((8, 8, 1)), np.zeros((2, 8, 8, 1)), r"found float64 .*; convert them to whole numbers, 0 to 255"),
         (Inputs((8, 8, 1)), [[1, 2]], r"images uint8 \[n, 8, 8, 1\], found .* \[1, 2\]; resize .*, and convert"),
-        (Inputs((8, 8, 1), dtype="float32"), np.zeros((2, 8, 8, 1), np.uint8), r"; convert and scale them as in training"),
+        (
+            Inputs((8, 8, 1), dtype="float32"),
+            np.zeros((2, 8, 8, 1), np.uint8),
+            r"; convert and scale them as in training",
+        ),
     ],
 )
 def test_inputs_of_another_form_are_refused_with_what_to_do(weights, inputs, given, message):
