@@ -49,10 +49,7 @@ def main():
         trials = one_shot.Trials(*(numbers[: _OF_DISTANCE // 20] for numbers in vars(kinds[name]).values()))
         right = one_shot.right(distance_scores(large.images, trials), trials.answer)
         _add(table, f"modified Hausdorff distance: {name}", right, small.group[trials.query], "alphabets")
-    pairs, answer = tutorial.trials(small, seed=_SEED)
-    scores = network.score_pairs(embeddings, pairs.reshape(-1, 2)).reshape(len(pairs), 1, -1)
-    right = one_shot.right(scores, answer[:, None])[:, 0]
-    same = small.label[pairs[np.arange(len(pairs)), answer, 0]]
+    right, same = tutorial.answers(network, embeddings, small, seed=_SEED)
     _add(table, "weaker: the same pair among 20 separate pairs", right, same, "identities")
     Console(width=130).print(table)
 

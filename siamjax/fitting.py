@@ -76,7 +76,7 @@ def fit(
         gives all that it has, and further ones fill the batch.
       pairs: pairs per batch, half of them same pairs, for `Pairs` and for losses of given pairs.
       chunk: inputs that each device embeds at a time, for batches larger than memory; 0 for all. The result is the same
-        to rounding, except that batch statistics are those of a chunk, and that random layers draw anew in each.
+        to rounding, except that batch statistics are those of a chunk, and that random layers draw independently.
       optimizer: None is `siamjax.optimizer.adamw`, with warm-up and cosine decay; with k < 100 identities, its
         learning rate is k / 100 of the usual one.
       augment: "affine" or "photo" for images, see `siamjax.augment`; a function (keys [n], inputs) -> inputs; or None.
@@ -283,8 +283,8 @@ def _held_out(validation, train):
         raise ValueError(
             f"validation: found inputs {found[0]} {found[1]}, expected {expected[0]} {expected[1]}, as in training"
         )
-    known = {row.tobytes() for row in np.asarray(train.images)}
-    seen = sum(row.tobytes() in known for row in np.asarray(dataset.images))
+    known = {hash(row.tobytes()) for row in np.asarray(train.images)}  # Not the bytes, which would be all data again.
+    seen = sum(hash(row.tobytes()) in known for row in np.asarray(dataset.images))
     if 2 * seen >= len(dataset):
         raise ValueError(
             f"validation: {seen} of its {len(dataset)} inputs are trained on, too, so that it would say nothing about "

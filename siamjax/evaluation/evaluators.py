@@ -154,14 +154,11 @@ def _tutorial_20_pairs(subject):
     """A tutorial's protocol, weaker than 20-way one-shot: see `tutorial`."""
     dataset, seed = subject.datasets["test"], subject.config.seed
     try:
-        pairs, answer = tutorial.trials(dataset, seed=seed)
+        # Units are of the same pair only: its most similar rival hardly ever meets it again.
+        right, identity = tutorial.answers(subject.network, subject.embeddings["test"], dataset, seed=seed)
     except one_shot.TooFewImages as error:
         yield Skipped("tutorial_20_pairs", str(error))
         return
-    scores = subject.network.score_pairs(subject.embeddings["test"], pairs.reshape(-1, 2)).reshape(pairs.shape[:2])
-    right = one_shot.right(scores[:, None], answer[:, None])[:, 0]
-    # Of the same pair only: those of its most similar rival hardly ever meet again.
-    identity = dataset.label[pairs[np.arange(len(answer)), answer, 0]]
     yield accuracy("tutorial_20_pairs", right, seed, "identities", identity)
 
 

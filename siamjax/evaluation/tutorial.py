@@ -8,7 +8,8 @@ recognised, and a different pair is usually of two alphabets, which are easy to 
 import numpy as np
 
 from siamjax.data import Dataset
-from siamjax.evaluation.one_shot import TooFewImages
+from siamjax.evaluation.one_shot import TooFewImages, right
+from siamjax.network import Network
 
 TRIALS, PAIRS = 352, 20
 
@@ -49,3 +50,16 @@ def trials(dataset: Dataset, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
         else:
             pairs[trial, place] = [rng.choice(images[label]) for label in rng.choice(len(images), 2, replace=False)]
     return pairs, answer
+
+
+def answers(network: Network, embeddings: np.ndarray, dataset: Dataset, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers the trials by the network: which are right, bool [352], and the identity of each same pair, int [352].
+
+    Args:
+      network: scores pairs.
+      embeddings: float [n, d] of the data set.
+      dataset, seed: as of `trials`, which says what is raised.
+    """
+    pairs, answer = trials(dataset, seed=seed)
+    scores = network.score_pairs(embeddings, pairs.reshape(-1, 2)).reshape(TRIALS, 1, PAIRS)
+    return right(scores, answer[:, None])[:, 0], dataset.label[pairs[np.arange(TRIALS), answer, 0]]

@@ -362,13 +362,13 @@ def with_form(config: ConfigDict, shape: tuple[int, ...], dtype: str) -> ConfigD
       ValueError: it states another form.
     """
     config = config.copy_and_resolve_references()
-    stated, found = flat(json.loads(config.to_json())), (list(shape), dtype)
-    for key, value in zip(SOURCES[config.data.name].form, found, strict=False):
+    keys, stated = SOURCES[config.data.name].form, flat(json.loads(config.to_json()))
+    for key, value in zip(keys, (list(shape), dtype), strict=False):
         if stated[key] and stated[key] != value:
             raise ValueError(
                 f"{key}={stated[key]!r}, but the data has {value!r}: convert the inputs, or train another network"
             )
-    config.update_from_flattened_dict(dict(zip(SOURCES[config.data.name].form, (tuple(shape), dtype), strict=False)))
+    config.update_from_flattened_dict(dict(zip(keys, (tuple(shape), dtype), strict=False)))
     return config
 
 

@@ -37,7 +37,7 @@ def update(
       chunk: images that each device embeds at a time, a divisor of its share; 0 for all. The loss is that of the whole
         batch, and so is its gradient, to rounding; activations are held for one chunk only, and computed a second time.
         Batch statistics, if the encoder has any, are those of a chunk; random layers of an encoder of one's own draw
-        anew in each.
+        independently in each.
 
     Returns:
       The state after the step, and metrics as float scalars.
