@@ -10,7 +10,7 @@ from siamjax.evaluate import judge, show_again
 from siamjax.evaluation import drawn
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import state, whole
+from siamjax.training import state, teaching, whole
 from siamjax.training.checkpoint import difference
 
 with extras.needed_for("training in a run folder"):
@@ -67,6 +67,8 @@ def _made(config, datasets):
     """The training that configuration and data describe."""
     model, validation = parts.make_model(config), datasets["validation"]
     objective = recipe.make_objective(config, model, datasets.get("train"))
+    if config.train.teacher:
+        objective = _taught(config, objective, model, validation.images.shape[1:])
     optimizer = recipe.make_optimizer(config, objective)
     network_of = functools.partial(Network, model)
     make_batches, images = recipe.make_batches(config, datasets.get("train"), network_of)
@@ -92,12 +94,36 @@ def _made(config, datasets):
     )
 
 
+def _taught(config, objective, model, shape):
+    """`objective`, and besides what the network `train.teacher` finds similar."""
+    place = config.train.teacher
+    if config.batch.mode != "identities":
+        raise ValueError(
+            f"train.teacher={place!r} compares all images of a batch: set batch.mode='identities', found "
+            f"{config.batch.mode!r}"
+        )
+    teacher = _loaded("train.teacher", place)
+    expected = teacher.inputs.shape
+    if len(shape) != 3 or len(expected) != 3 or shape[2] != expected[2]:
+        raise ValueError(
+            f"train.teacher={place!r} takes {teacher.inputs}, but the data has {list(shape)}: a teacher takes images "
+            "with as many channels, of any size"
+        )
+    return teaching.taught(
+        objective, model.head, teacher.model, teacher.variables, expected, config.train.teacher_share
+    )
+
+
+def _loaded(key, place):
+    try:
+        return Network.load(place, copies=0)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{key}={place!r}: {error}") from error
+
+
 def _started_from(place: str, start: state.State) -> state.State:
     """`start` with the weights of the network in `place`."""
-    try:
-        network = Network.load(place, copies=0)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"train.start={place!r}: {error}") from error
+    network = _loaded("train.start", place)
     encoder = network.variables["encoder"]
     params = {"encoder": encoder["params"], "head": network.variables["head"]}
     own = {part: start.params[part] for part in params}

@@ -17,6 +17,7 @@ from siamjax.losses._batch_triplet import (
     semi_hard_triplet,
 )
 from siamjax.losses._decoupled import decoupled_contrastive, ge2e
+from siamjax.losses._distillation import similarity_distillation
 from siamjax.losses._lifted import generalized_lifted_structure, lifted_structure
 from siamjax.losses._margin import intra_pair_variance, margin, tuplet_margin
 from siamjax.losses._multi_similarity import multi_similarity
@@ -90,6 +91,7 @@ __all__ = [
     "quadruplet",
     "ranked_list",
     "semi_hard_triplet",
+    "similarity_distillation",
     "smooth_ap",
     "snr_distance",
     "soft_triple",

@@ -154,6 +154,8 @@ def _optimizer():
 def _train():
     train = ConfigDict()
     train.start = ""  # run folder or shipped network to take initial weights from; "" is random weights
+    train.teacher = ""  # run folder or shipped network whose similarities are learned, too, by batches of identities
+    train.teacher_share = 0.5  # of the loss that is the teacher's
     train.steps = 1000  # at most
     train.epoch_steps = 100  # steps per epoch, the unit of Koch's schedules
     train.validate_every = 100  # steps between validations, which also save the latest checkpoint
@@ -230,6 +232,7 @@ RANGES = {
     "optimizer.koch.momentum_epochs": "[1, inf)",
     "optimizer.koch.*momentum": "[0, 1)",
     "optimizer.*": "[0, inf)",
+    "train.teacher_share": "(0, 1]",
     "evaluation.copies": "[0, inf)",
     "evaluation.ways": "[2, inf)",
     "encoder.width": "[1, inf)",

@@ -39,6 +39,8 @@ def parameters(name):
 def given(name, n=N, **other):
     """The arguments of a loss that have no default, and its labels: the first `n` items."""
     values = {key: value[:n] for key, value in ITEMS.items()} | OF_CLASSES | other
+    if "teacher_logits" in parameters(name):
+        values |= {"logits": POINTS[0, :n], "teacher_logits": POINTS[1, :n]}
     wanted = [key for key, p in parameters(name).items() if p.default is p.empty or key in ("labels", "same")]
     return {key: values[key] for key in wanted}
 
@@ -48,6 +50,8 @@ def of(*keys):
 
 
 def taken(name, **options):
+    if "teacher_logits" in parameters(name) and "where" in options:
+        options["where"] = jnp.tile(options["where"], (4, 1)).T  # of pairs, not of items
     return getattr(losses, name)(**given(name), **options)
 
 
@@ -69,7 +73,14 @@ def value_and_gradient(name, **values):
 
 
 def test_the_tables_name_all_losses():
-    assert set(losses.__all__) == {*ON_LABELS, *ON_SAME, *of("anchor"), *of("embeddings"), *of("centers")}
+    assert set(losses.__all__) == {
+        *ON_LABELS,
+        *ON_SAME,
+        *of("anchor"),
+        *of("embeddings"),
+        *of("centers"),
+        *of("teacher_logits"),
+    }
     assert {"arcface", "soft_triple"} <= set(ON_CLASSES) and {"circle", "n_pair_mc"} <= set(ON_BATCHES)
 
 

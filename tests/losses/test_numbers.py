@@ -59,6 +59,9 @@ CALLS = {
     "soft_triple_regularizer": lambda x, labels, where=None, reduce_fn=jnp.mean: losses.soft_triple_regularizer(
         chosen(where, x)[0].reshape(-1, 2, x.shape[1])
     ),
+    "similarity_distillation": lambda x, labels, where=None, **options: losses.similarity_distillation(
+        x, x[:, ::-1], where=None if where is None else jnp.broadcast_to(where[:, None], x.shape), **options
+    ),
     "triplet_margin": lambda x, labels, **options: losses.triplet_margin(x, x / 2, x[:, ::-1], soft=True, **options),
     "zero_mean_regularizer": lambda x, labels, **options: losses.zero_mean_regularizer(x, **options),
 }
