@@ -19,7 +19,7 @@ from siamjax.data.arrays import Pairs
 from siamjax.evaluation import drawn
 from siamjax.network import Network, inputs_of
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import objectives, whole
+from siamjax.training import objectives, teaching, whole
 from siamjax.training.state import Model
 from siamjax.training.types import Augment, Batch, Objective
 from siamjax.types import BatchLoss
@@ -45,6 +45,7 @@ def fit(
     chunk: int = 0,
     optimizer: optax.GradientTransformation | None = None,
     augment: str | Augment | None = None,
+    teacher: Network | None = None,
     validation: tuple[npt.ArrayLike, Iterable[Hashable]] | Pairs | None = None,
     callbacks: Sequence[Callback] = (),
     workdir: str | os.PathLike[str] | None = None,
@@ -80,6 +81,8 @@ def fit(
       optimizer: None is `siamjax.optimizer.adamw`, with warm-up and cosine decay; with k < 100 identities, its
         learning rate is k / 100 of the usual one.
       augment: "affine" or "photo" for images, see `siamjax.augment`; a function (keys [n], inputs) -> inputs; or None.
+      teacher: a trained network whose similarities are half of what is learned, by `losses.similarity_distillation`;
+        its encoder and head may be of any kind, and images are resized for it. For `x` with labels.
       validation: inputs and labels of identities that are not in `x`, or `Pairs`: the threshold and the probabilities
         are fitted to them. With labels, the state with the best one-shot accuracy is kept, instead of the last one.
       callbacks: called with (step, metrics, state) every ten steps; metrics are floats, the state is replicated over
@@ -125,12 +128,13 @@ def fit(
         config.train.keep = "last"
     model = parts.make_model(config, _own(encoder), _own(head))
     distort = augment if callable(augment) else None
-    training = _training(config, model, train, held_out, loss, optimizer, distort)
+    training = _training(config, model, train, held_out, loss, optimizer, distort, teacher)
     network_of = functools.partial(Network, model, inputs=inputs_of(config), settings=config)
     if workdir is None:
         trained, run = whole.in_memory(training, config.train, _logs(callbacks)), None
     else:
-        config.data.arrays.digest = _digest(train, held_out, (encoder, loss, head, augment, optimizer))
+        own = encoder, loss, head, augment, optimizer, *([teacher.fingerprint] if teacher else [])
+        config.data.arrays.digest = _digest(train, held_out, own)
         trained, run = _in_folder(workdir, training, config, train, _logs(callbacks), model)
     network = network_of(*trained.judged())
     if held_out is None:
@@ -159,7 +163,7 @@ def _check_data(train, held_out, loss, augment, towers):
         )
 
 
-def _training(config, model, train, held_out, loss, optimizer, distort):
+def _training(config, model, train, held_out, loss, optimizer, distort, teacher):
     """What `whole` carries out; raises ValueError where the parts do not fit together."""
     mode, identities = config.batch.mode, len(train.names) or None
     objective = objectives.make(loss, model.head, mode=mode, identities=identities)
@@ -168,6 +172,17 @@ def _training(config, model, train, held_out, loss, optimizer, distort):
     make_batches, images = recipe.make_batches(config, train, distort=distort)
     shape = train.images.shape[1:]
     _check(model, objective, distort or parts.make_augment(config), shape, images)
+    if teacher is not None:
+        objective = teaching.taught(
+            objective,
+            model.head,
+            teacher.model,
+            teacher.variables,
+            share=config.train.teacher_share,
+            mode=mode,
+            images=shape,
+            expected=teacher.inputs.shape,
+        )
     chunk = whole.checked_chunk(config.batch.chunk, images, model.encoder)
     optimizer = optimizer or recipe.make_optimizer(config, objective)
     validate = None

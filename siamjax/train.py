@@ -96,22 +96,18 @@ def _made(config, datasets):
 
 def _taught(config, objective, model, shape):
     """`objective`, and besides what the network `train.teacher` finds similar."""
-    place = config.train.teacher
-    if config.batch.mode != "identities":
-        raise ValueError(
-            f"train.teacher={place!r} compares all images of a batch: set batch.mode='identities', found "
-            f"{config.batch.mode!r}"
+    teacher = _loaded("train.teacher", config.train.teacher)
+    with settings.keyed("train"):
+        return teaching.taught(
+            objective,
+            model.head,
+            teacher.model,
+            teacher.variables,
+            share=config.train.teacher_share,
+            mode=config.batch.mode,
+            images=shape,
+            expected=teacher.inputs.shape,
         )
-    teacher = _loaded("train.teacher", place)
-    expected = teacher.inputs.shape
-    if len(shape) != 3 or len(expected) != 3 or shape[2] != expected[2]:
-        raise ValueError(
-            f"train.teacher={place!r} takes {teacher.inputs}, but the data has {list(shape)}: a teacher takes images "
-            "with as many channels, of any size"
-        )
-    return teaching.taught(
-        objective, model.head, teacher.model, teacher.variables, expected, config.train.teacher_share
-    )
 
 
 def _loaded(key, place):

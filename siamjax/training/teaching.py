@@ -6,28 +6,49 @@ from flax import linen as nn
 
 from siamjax import losses, parallel
 from siamjax.training.state import Model
-from siamjax.training.types import Objective, Params
-from siamjax.types import Array
+from siamjax.training.types import Mode, Objective, Params
 
 
 def taught(
-    objective: Objective, head: nn.Module, teacher: Model, variables: Params, shape: tuple[int, ...], share: float
+    objective: Objective,
+    head: nn.Module,
+    teacher: Model,
+    variables: Params,
+    *,
+    share: float,
+    mode: Mode,
+    images: tuple[int, ...],
+    expected: tuple[int, ...],
 ) -> Objective:
     """`objective`, of which a share is replaced by `losses.similarity_distillation` from a teacher.
 
-    Teacher and student see the same images, which are resized for the teacher where it takes others.
+    Both see the same images, which are resized for the teacher where it takes others.
 
     Args:
-      objective: of batches of identities.
-      head: the student's.
-      teacher: a trained model; its encoder, head and images may be of any kind.
+      objective, head: of the network that learns.
+      teacher: a trained model; its encoder and head may be of any kind.
       variables: its weights, {"encoder", "head"}.
-      shape: of the images that it takes, (h, w, c).
-      share: of the loss that is the teacher's, 0..1.
-    """
+      share: of the loss that is the teacher's, above 0, at most 1.
+      mode: how batches are made.
+      images: shape of an input, (h, w, c).
+      expected: shape of the inputs that the teacher takes.
 
-    def score(images):
-        embeddings = teacher.encoder.apply(variables["encoder"], resized(images, shape), train=False)
+    Raises:
+      ValueError: batches are not of identities, or the teacher cannot see the images.
+    """
+    if mode != "identities":
+        raise ValueError(f"teacher: it compares all inputs of a batch of identities, not of mode={mode!r}")
+    resizable = len(expected) == len(images) == 3 and images[2] == expected[2]
+    if images != expected and not resizable:
+        raise ValueError(
+            f"teacher: it takes inputs {list(expected)}, found {list(images)}: images of another size are resized for "
+            "it, but it needs as many channels"
+        )
+
+    def score(inputs):
+        if images != expected:
+            inputs = jax.image.resize(inputs, (len(inputs), *expected), "linear", antialias=True)
+        embeddings = teacher.encoder.apply(variables["encoder"], inputs, train=False)
         return _all_pairs(teacher.head, variables["head"], parallel.gather(embeddings))
 
     def value(params, embeddings, batch):
@@ -38,11 +59,6 @@ def taught(
         return (1 - share) * loss + share * lesson, metrics
 
     return objective._replace(value=value)
-
-
-def resized(images: Array, shape: tuple[int, ...]) -> jax.Array:
-    """Images [n, h, w, c] in the size of `shape`, (h, w, c): smaller ones are means over their area."""
-    return jax.image.resize(images, (len(images), *shape), "linear", antialias=True)
 
 
 def _all_pairs(head, params, embeddings):
