@@ -39,7 +39,7 @@ def similarity_distillation(
     chex.assert_equal_shape([logits, teacher_logits])
     student, teacher = distances.widen(logits, teacher_logits)
     where = taking_part(where, student.shape)
-    counts = where.any(axis=1)
+    counts = jnp.any(where, axis=1)
     student, teacher = (_log_shares(x / temperature, where) for x in (student, jax.lax.stop_gradient(teacher)))
     terms = jnp.where(where, jnp.exp(teacher) * (teacher - student), 0)
     return reduce(temperature**2 * jnp.sum(terms, axis=1), counts, reduce_fn, logits.dtype)

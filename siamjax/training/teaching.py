@@ -1,5 +1,7 @@
 """Learning from a trained network: its similarities of a batch's images are targets, besides the labels."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -61,5 +63,5 @@ def taught(
     return objective._replace(value=value)
 
 
-def _all_pairs(head, params, embeddings):
+def _all_pairs(head, params, embeddings) -> Any:
     return head.apply({"params": params}, embeddings, embeddings, method="all_pairs")

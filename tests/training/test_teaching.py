@@ -12,7 +12,7 @@ import siamjax
 from siamjax import encoders, heads, losses, parallel
 from siamjax.training import objectives, state, teaching
 from siamjax.training.step import update
-from siamjax.training.types import Batch
+from siamjax.training.types import Batch, Mode
 
 RNG = np.random.default_rng(0)
 TEACHER = state.Model(encoders.make("mlp", 8, 4), heads.Distance())
@@ -26,12 +26,12 @@ def weights(model, shape, seed):
     return state.create(model, jax.random.key(seed), shape, optax.sgd(1.0), False, OWN)
 
 
-def teach(share=0.25, images=(8, 8, 1), expected=(4, 4, 1), mode="identities"):
+def teach(images=(8, 8, 1), expected=(4, 4, 1), mode: Mode = "identities"):
     trained = weights(TEACHER, expected, 1)
     encoder = {"params": trained.params["encoder"], "batch_stats": trained.batch_stats}
     variables = {"encoder": encoder, "head": trained.params["head"]}
     return variables, teaching.taught(
-        OWN, TAUGHT.head, TEACHER, variables, share=share, mode=mode, images=images, expected=expected
+        OWN, TAUGHT.head, TEACHER, variables, share=0.25, mode=mode, images=images, expected=expected
     )
 
 
@@ -60,7 +60,7 @@ def test_a_share_of_the_loss_is_the_distance_from_the_teachers_ranking(devices):
     embeddings, _ = STUDENT.apply(student, jnp.asarray(images), train=True, mutable=["batch_stats"])
     of_teacher = TEACHER.encoder.apply(variables["encoder"], jnp.asarray(small), train=False)
     own, their = (
-        model.head.apply({"params": params}, e, e, method="all_pairs")
+        jnp.asarray(model.head.apply({"params": params}, e, e, method="all_pairs"))
         for model, params, e in (
             (TAUGHT, start.params["head"], embeddings),
             (TEACHER, variables["head"], of_teacher),
