@@ -47,7 +47,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
         raise FileNotFoundError(f"{shown(path)} not found; expected a list of pairs, CSV or LFW's pairs.txt")
     root = pathlib.Path(images).expanduser() if images else path.parent
     is_csv = path.suffix.lower() == ".csv"
-    rows = _of_csv(path) if is_csv else _of_lfw(path)
+    rows = _of_csv(path) if is_csv else of_lfw(files.read(path).decode("utf-8-sig", "surrogateescape"), shown(path))
     if not rows:
         raise ValueError(f"{shown(path)} lists no pairs")
     for where, first, second, *_ in rows:
@@ -77,15 +77,16 @@ def _of_csv(path: pathlib.Path) -> list[Row]:
     return rows
 
 
-def _of_lfw(path: pathlib.Path) -> list[Row]:
-    lines = files.read(path).decode("utf-8-sig", "surrogateescape").split("\n")
+def of_lfw(text: str, place: str) -> list[Row]:
+    """The rows of LFW's list, see `read`; `place` is its file, for errors."""
+    lines = text.split("\n")
     head = lines[0].split()
     if len(head) not in (1, 2) or not all(word.isdecimal() for word in head):
-        raise ValueError(f"{shown(path)}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
+        raise ValueError(f"{place}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
     folds, pairs = (1, *map(int, head))[-2:]
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        where = f"{shown(path)}, line {number}"
+        where = f"{place}, line {number}"
         words = [word.strip() for word in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not any(words):
             continue
@@ -106,7 +107,7 @@ def _of_lfw(path: pathlib.Path) -> list[Row]:
         rows.append((where, *paths, same, fold))
     if len(rows) != 2 * pairs * folds:
         raise ValueError(
-            f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "
+            f"{place}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "
             f"{folds} fold(s) of {pairs} same and {pairs} different ones. Complete the file, or correct line 1"
         )
     return rows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamjax.data import folder
+from siamjax.data import folder, image_cache, images, splits
 
 
 def picture(seed=0, shape=(20, 30)):
@@ -22,7 +22,7 @@ def save(path, image=None, **options):
 
 def prepare(place, cache, **changed):
     lines = []
-    how = folder.Preparation(cache, 16, **changed)
+    how = image_cache.Preparation(cache, 16, **changed)
     return folder.prepare(place, how, lines.append), lines
 
 
@@ -74,12 +74,12 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path):
     before = (stored / "images.array_record").stat().st_mtime_ns
     again, _ = prepare(tmp_path / "set", tmp_path / "cache")
     assert (stored / "images.array_record").stat().st_mtime_ns == before
-    expected = np.stack([folder.read(file.path, 16, 1) for file in prepared.files])
+    expected = np.stack([images.read(file.path, 16, 1) for file in prepared.files])
     np.testing.assert_array_equal(again.images[np.arange(5)], expected)
     np.testing.assert_array_equal(again.images[np.array([3, 0])], expected[[3, 0]])
     save(tmp_path / "set" / "ann" / "0.png", picture(9))
     changed, _ = prepare(tmp_path / "set", tmp_path / "cache")
-    np.testing.assert_array_equal(changed.images[np.array([0])][0], folder.read(changed.files[0].path, 16, 1))
+    np.testing.assert_array_equal(changed.images[np.array([0])][0], images.read(changed.files[0].path, 16, 1))
     assert np.any(changed.images[np.array([0])] != expected[0])
 
 
@@ -91,22 +91,22 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
     names, sites = (np.array([getattr(file, field) for file in prepared.files]) for field in ("identity", "group"))
     tested = []
     for fold in range(4):
-        parts = folder.split(names, folds=4, fold=fold, by="identity", seed=3)
+        parts = splits.split(names, folds=4, fold=fold, by="identity", seed=3)
         people = {part: {prepared.files[n].identity for n in numbers} for part, numbers in parts.items()}
         assert sum(len(names) for names in people.values()) == 11 == len(set.union(*people.values()))
         assert 2 <= len(people["test"]) <= 3 and 2 <= len(people["validation"]) <= 3
         tested += people["test"]
-        train = folder.dataset(prepared, parts["train"], "train")
+        train = image_cache.dataset(prepared, parts["train"], "train")
         assert train.images.shape == (len(parts["train"]), 16, 16, 1) and train.label.max() + 1 == len(people["train"])
         for stream in (False, True):
-            images = folder.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
+            images = image_cache.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
             np.testing.assert_array_equal(images[0], prepared.images[parts["train"][1:2]][0])
     assert len(tested) == 11 == len(set(tested))
-    parts = folder.split(sites, folds=4, fold=0, by="group", seed=0)
+    parts = splits.split(sites, folds=4, fold=0, by="group", seed=0)
     sites = [{prepared.files[n].group for n in numbers} for numbers in parts.values()]
     assert sorted(map(len, sites)) == [1, 1, 2] and len(set.union(*sites)) == 4
     with pytest.raises(ValueError, match="11 identities cannot be split into folds=6 parts; 12 are"):
-        folder.split(names, folds=6, fold=0, by="identity", seed=0)
+        splits.split(names, folds=6, fold=0, by="identity", seed=0)
 
 
 def test_a_broken_link_and_a_pipe_cannot_be_read(tmp_path):
