@@ -80,7 +80,9 @@ def test_a_source_can_be_added_from_outside(monkeypatch):
     added = Source(lambda config, train: {"test": dots}, lambda config: "dots", lambda config: ("verification",))
     monkeypatch.setitem(SOURCES, "dots", added)
     assert data.load(settings("dots"))["test"] is dots
-    with pytest.raises(ValueError, match="data.name='marks' is not known; choose one of arrays, cedar, cfp, dots, folder"):
+    with pytest.raises(
+        ValueError, match="data.name='marks' is not known; choose one of arrays, cedar, cfp, dots, folder"
+    ):
         data.load(settings("marks"))
 
 
