@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from siamjax.choices import choose
-from siamjax.data import image_cache, splits
+from siamjax.data import image_cache, pair_list, protocols, splits
+from siamjax.data.dataset import Comparisons
 from siamjax.data.finding import find
 from siamjax.data.types import Datasets, Source, Tell
 from siamjax.files import opened, shown
@@ -92,16 +93,50 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     path = config.folder.path
     if not path:
         raise ValueError("data.folder.path is empty: name a folder of images, or a CSV file that lists them")
-    return parts_of(prepare(path, preparation(config)), config, path, train)
+    prepared = prepare(path, preparation(config))
+    if not config.folder.pairs:
+        return parts_of(prepared, config, path, train)
+    compared = {"pairs": _listed(prepared, pathlib.Path(path).expanduser(), config.folder.pairs)}
+    return protocols.parts_of(prepared, compared, config, path, train, others=True)
 
 
+def _listed(prepared: image_cache.Prepared, place: pathlib.Path, path: str) -> Comparisons:
+    """The pairs of a list, whose paths are relative to the folder of images, or to the table that lists them."""
+    listed = pair_list.read(path, place if place.is_dir() else place.parent)
+    number = {os.path.abspath(file.path): number for number, file in enumerate(prepared.files)}
+    pairs = [[os.path.abspath(each) for each in pair] for pair in zip(listed.first, listed.second, strict=True)]
+    missing = [each for pair in pairs for each in pair if each not in number]
+    if missing:
+        raise ValueError(
+            f"data.folder.pairs={shown(path)} lists {shown(missing[0])}, which is none of the readable images in "
+            f"{shown(place)}; correct its path, or remove the pair"
+        )
+    numbers = np.array([[number[each] for each in pair] for pair in pairs], np.int32)
+    _check_same(prepared, numbers, listed.same, path)
+    return protocols.of_pairs(numbers, listed.same, listed.fold)
+
+
+def _check_same(prepared, numbers, same, path):
+    """Refuses pairs that the folders contradict."""
+    identity = np.array([file.identity for file in prepared.files])[numbers]
+    wrong = np.flatnonzero((identity[:, 0] == identity[:, 1]) != same)
+    if len(wrong):
+        first, second = (shown(prepared.files[number].path) for number in numbers[wrong[0]])
+        kinds = ("different", "the same")
+        raise ValueError(
+            f"data.folder.pairs={shown(path)} says that {first} and {second} are of {kinds[int(same[wrong[0]])]} "
+            f"identity, but their folders or the table say otherwise: correct one of them ({len(wrong)} such pairs)"
+        )
+
+
+_EVALUATORS = ("verification", "identification", "retrieval", "open_set")
 SOURCE = Source(
     _load,
     title=lambda config: pathlib.Path(config.folder.path).name,
-    evaluators=lambda config: ("verification", "identification", "retrieval", "open_set"),
+    evaluators=lambda config: _EVALUATORS + ("protocols",) * bool(config.folder.pairs),
     channels=lambda config: config.folder.channels,
     invert=lambda config: config.folder.invert or config.ink,
     ink=lambda config: config.ink,
-    path=lambda config: os.path.abspath(config.folder.path),
-    places=("data.data_dir", "data.manual_dir", "data.folder.path"),
+    path=lambda config: os.path.abspath(config.folder.path) + f" {config.folder.pairs}" * bool(config.folder.pairs),
+    places=("data.data_dir", "data.manual_dir", "data.folder.path", "data.folder.pairs"),
 )
