@@ -1,6 +1,7 @@
 """CEDAR: signatures of 55 people, 24 genuine ones each, and 24 skilled forgeries."""
 
 import dataclasses
+import re
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -47,7 +48,7 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
       FileNotFoundError: there are no images.
       ValueError: a file is damaged, or signers have too few signatures.
     """
-    found, images = originals.find(config.manual_dir, _IMAGE, "CEDAR", "1/original_1_1.png", ADDRESS)
+    found, images = find(config.manual_dir)
     files = {name: _file(found, name, match) for name, match in images.items()}
     how = dataclasses.replace(folder.preparation(config), ink=True)
     prepared = originals.prepare(found, files, how, "CEDAR")
@@ -55,6 +56,11 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
     compared = _comparisons(np.array([file.group for file in prepared.files]), forged, config.folder)
     parts = protocols.parts_of(prepared, compared, config, "CEDAR", train)
     return {part: dataset if part == "train" else _with_pairs(dataset) for part, dataset in parts.items()}
+
+
+def find(place: str) -> tuple[originals.Originals, dict[str, re.Match[str]]]:
+    """The images, with "kind", "signer" and "number"; see `originals.find`."""
+    return originals.find(place, _IMAGE, "CEDAR", "1/original_1_1.png", ADDRESS)
 
 
 def _file(found, name, match):

@@ -1,7 +1,7 @@
 """CFP, Celebrities in Frontal-Profile in the Wild: 500 people, ten frontal and four profile photographs of each."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -37,19 +37,34 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
       FileNotFoundError: images or lists are missing.
       ValueError: a file is damaged.
     """
-    found, images = originals.find(config.manual_dir, _IMAGE, "CFP", "Images/001/frontal/01.jpg", ADDRESS)
+    found, images = find(config.manual_dir)
     files = {
         name: File(found.path(name), f"person {match['person']}", "cfp", match["side"])
         for name, match in images.items()
     }
     prepared = originals.prepare(found, files, folder.preparation(config), "CFP")
+    compared = comparisons(found, images, config.manual_dir)
+    return protocols.parts_of(prepared, compared, config, "CFP", train)
+
+
+def find(place: str) -> tuple[originals.Originals, dict[str, re.Match[str]]]:
+    """The images, with "person", "side" and "number"; see `originals.find`."""
+    return originals.find(place, _IMAGE, "CFP", "Images/001/frontal/01.jpg", ADDRESS)
+
+
+def comparisons(found: originals.Originals, images: Mapping[str, re.Match[str]], place: str) -> dict[str, Comparisons]:
+    """The pairs of each protocol, in the numbers of `images`; the lists are in `found`, or elsewhere in `place`.
+
+    Raises:
+      FileNotFoundError: a list, or an image that it names, is missing.
+      ValueError: a list is damaged.
+    """
     number = {f"{match['person']}/{match['side']}/{match['number']}": n for n, match in enumerate(images.values())}
 
     def read(name):
-        return originals.lines(found, config.manual_dir, name, _AGAIN)
+        return originals.lines(found, place, name, _AGAIN)
 
-    compared = {f"cfp_{name.lower()}": _comparisons(read, name, number) for name in _LISTS}
-    return protocols.parts_of(prepared, compared, config, "CFP", train)
+    return {f"cfp_{name.lower()}": _comparisons(read, name, number) for name in _LISTS}
 
 
 def _comparisons(read: Callable[[str], list], protocol: str, number: dict[str, int]) -> Comparisons:

@@ -1,15 +1,19 @@
 """LFW, Labeled Faces in the Wild: 13,233 photographs of 5,749 people from the news."""
 
+import re
+from collections.abc import Mapping
+
 import numpy as np
 from ml_collections import ConfigDict
 
 from siamjax.data import folder, image_cache, originals, pair_list, protocols
+from siamjax.data.dataset import Comparisons
 from siamjax.data.finding import File
 from siamjax.data.types import Datasets, Source
 from siamjax.files import named, shown
 
 ADDRESS = "http://vis-www.cs.umass.edu/lfw"
-_IMAGE = r"(?P<root>(?:.*/)?)(?P<name>[^/]+)/(?P=name)_(?P<number>\d+)\.(?:jpg|jpeg|png)"
+_IMAGE = r"(?P<root>(?:.*/)?)(?P<person>[^/]+)/(?P=person)_(?P<number>\d+)\.(?:jpg|jpeg|png)"
 _AGAIN = f"download it to the same folder from {ADDRESS}"
 _FOLDS = 10  # of View 1, for a threshold
 
@@ -36,22 +40,41 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
       FileNotFoundError: images or lists are missing.
       ValueError: a file is damaged.
     """
-    found, images = originals.find(config.manual_dir, _IMAGE, "LFW", "lfw/NAME/NAME_0001.jpg", ADDRESS)
+    found, images = find(config.manual_dir)
     files = {
-        name: File(found.path(name), named(match["name"]), "lfw", f"{named(match['name'])} {match['number']}")
+        name: File(found.path(name), named(match["person"]), "lfw", f"{named(match['person'])} {match['number']}")
         for name, match in images.items()
     }
     prepared = originals.prepare(found, files, folder.preparation(config), "LFW")
-    number = {f"{match['name']}_{int(match['number']):04d}": n for n, match in enumerate(images.values())}
-
-    def read(name):
-        return originals.lines(found, config.manual_dir, name, _AGAIN)
-
     if config.protocol == "view1":
-        return _view1(read, number, prepared, train, config.stream)
-    pairs, same, fold = _numbered(_of_text(read("pairs.txt")), number)
-    compared = {"lfw_view2": protocols.of_pairs(pairs, same, fold)}
+        return _view1(_reader(found, config.manual_dir), _numbers(images), prepared, train, config.stream)
+    compared = comparisons(found, images, config.manual_dir)
     return protocols.parts_of(prepared, compared, config, "LFW", train)
+
+
+def find(place: str) -> tuple[originals.Originals, dict[str, re.Match[str]]]:
+    """The images, with "person" and "number"; see `originals.find`."""
+    return originals.find(place, _IMAGE, "LFW", "lfw/NAME/NAME_0001.jpg", ADDRESS)
+
+
+def comparisons(found: originals.Originals, images: Mapping[str, re.Match[str]], place: str) -> dict[str, Comparisons]:
+    """The pairs of View 2, in the numbers of `images`; pairs.txt is in `found`, or elsewhere in `place`.
+
+    Raises:
+      FileNotFoundError: pairs.txt, or an image that it names, is missing.
+      ValueError: pairs.txt is damaged.
+    """
+    rows = _of_text(_reader(found, place)("pairs.txt"))
+    return {"lfw_view2": protocols.of_pairs(*_numbered(rows, _numbers(images)))}
+
+
+def _reader(found, place):
+    return lambda name: originals.lines(found, place, name, _AGAIN)
+
+
+def _numbers(images):
+    """The number of each image, by "NAME_0001"."""
+    return {f"{match['person']}_{int(match['number']):04d}": n for n, match in enumerate(images.values())}
 
 
 def _view1(read, number, prepared: image_cache.Prepared, train: bool, stream: bool) -> Datasets:

@@ -142,6 +142,9 @@ def _between_groups(subject):
 
 def _identification(subject):
     for part in ("validation", "test"):
+        if part not in subject.datasets:
+            yield Skipped(f"identification_{part}", f"no {part} data")
+            continue
         ways = drawn.possible_ways(subject.datasets[part], _MOST_WAYS)
         options = dict(trials=subject.config.trials, ways=ways, shots=1)
         yield from _trials(subject, f"identification_{part}_{ways}way_1shot", part, one_shot.between_groups, **options)
