@@ -6,7 +6,6 @@ import scipy.ndimage
 _LIGHT = 0.1  # of the longest side: a window that holds paper wherever it is
 _CONTRAST = 0.06  # of paper and ink; noise of paper alone divides into two shades of a third of that
 _SPECK = 0.002  # of all ink: smaller spots are dust
-_SPREAD = 0.5  # share of the image: more is no ink
 
 
 def written(grey: np.ndarray) -> np.ndarray:
@@ -24,7 +23,7 @@ def written(grey: np.ndarray) -> np.ndarray:
       uint8 [h', w'], 0 or 255.
 
     Raises:
-      ValueError: there is no ink, or most of the image is dark.
+      ValueError: there is no ink, or it is lighter than the paper.
     """
     window = 3 + 2 * round(_LIGHT * max(grey.shape) / 2)
     light = scipy.ndimage.maximum_filter(scipy.ndimage.uniform_filter(grey, 3), window)
@@ -33,9 +32,11 @@ def written(grey: np.ndarray) -> np.ndarray:
     ink = even <= threshold(even)
     if even[~ink].mean() - even[ink].mean() < 255 * _CONTRAST:
         raise ValueError("it shows no ink: expected dark ink on lighter paper")
+    # What is rarer around a place, dark or light, is the ink.
+    detail = grey - scipy.ndimage.uniform_filter(grey.astype(np.float32), 3 * window)
+    if np.mean(detail**3) > 0:
+        raise ValueError("it shows light ink: expected dark ink on lighter paper; invert it first")
     ink = _without_specks(ink)
-    if ink.mean() > _SPREAD:
-        raise ValueError(f"{ink.mean():.0%} of it is dark: expected dark ink on lighter paper")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     return np.where(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 255, 0).astype(np.uint8)
 
