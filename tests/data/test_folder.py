@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from siamjax import data
 from siamjax.data import folder, image_cache, images, splits
+from siamjax.run import settings
 
 
 def picture(seed=0, shape=(20, 30)):
@@ -142,3 +144,54 @@ def test_nearly_black_images_are_reported(tmp_path):
     for number in range(2):
         save(tmp_path / "set" / "bob" / f"{number}.png", picture(number))
     assert not any("nearly black (" in line for line in prepare(tmp_path / "set", tmp_path / "cache")[1])
+
+
+def people_with_pairs(folder, fold_of=lambda person: person // 2):
+    """Eight people, of whom the last two are in no pair; folds of two. Each pair of one person, and one of two."""
+    rows = ["path_a,path_b,same,fold"]
+    for person in range(8):
+        for number in range(2):
+            save(folder / f"p{person}" / f"{number}.png")
+    for person in range(6):
+        rows.append(f"p{person}/0.png,p{person}/1.png,1,{fold_of(person) + 5}")
+        rows.append(f"p{person}/0.png,p{person ^ 1}/1.png,0,{fold_of(person) + 5}")
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    config = settings.default().data
+    config.name, config.size, config.data_dir = "folder", 16, str(folder.parent / "cache")
+    config.folder.path, config.folder.pairs = str(folder), str(folder / "pairs.csv")
+    return config
+
+
+def test_a_list_of_pairs_with_folds_splits_the_people(tmp_path):
+    config = people_with_pairs(tmp_path / "set")
+    config.folder.fold = 2
+    parts = data.load(config)
+    assert {part: dataset.names for part, dataset in parts.items()} == {
+        "test": ("p4", "p5"), "validation": ("p0", "p1"), "train": ("p2", "p3", "p6", "p7")
+    }  # fmt: skip
+    compared = parts["test"].protocols["pairs"]
+    label = parts["test"].label[np.stack([compared.references[:, 0], compared.query])]
+    np.testing.assert_array_equal(label[0] == label[1], compared.same)
+    assert compared.same.tolist() == [True, False] * 2
+    assert "protocols" in data.SOURCES["folder"].evaluators(config)
+    config.protocol = "all"
+    assert data.load(config, train=False)["test"].protocols["pairs"].fold.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_lists_of_pairs_that_contradict_the_folders_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"p1 is in folds 2 and 1 of the protocol pairs, so that it would be trained on"
+    ):
+        data.load(people_with_pairs(tmp_path / "a", lambda person: person % 3))
+    config = people_with_pairs(tmp_path / "b")
+    listed = (tmp_path / "b" / "pairs.csv").read_text()
+    for old, new, message in (
+        ("p0/1.png,1", "p0/1.png,0", r"0.png and .*p0/1.png are of different identity, but their folders .*\(1 such"),
+        ("p0/1.png", "../b.png", r"lists .*b.png, which is none of the readable images"),
+        (",5", ",five", "line 2: expected a whole number as fold, found 'five'"),
+        (",7", ",6", r"data.folder.fold=0: .* has 2 folds; expected 3 or more"),
+    ):
+        save(tmp_path / "b.png")
+        (tmp_path / "b" / "pairs.csv").write_text(listed.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            data.load(config)
