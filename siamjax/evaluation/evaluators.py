@@ -62,7 +62,6 @@ def _protocols(subject):
     test, validation = (subject.datasets.get(part) for part in ("test", "validation"))
     for name, compared in test.protocols.items():
         scores = given.scores(subject.network, subject.embeddings["test"], compared)
-        label = test.label[np.stack([compared.references[:, 0], compared.query], axis=1)]
         if len(np.unique(compared.fold)) > 1:
             yield from given.over_folds(name, scores, compared)
         elif validation is None or name not in validation.protocols:
@@ -72,7 +71,7 @@ def _protocols(subject):
             threshold = calibration.fit_threshold(
                 given.scores(subject.network, subject.embeddings["validation"], fitted), fitted.same
             )
-            yield from given.of_fold(name, scores, compared, label, threshold)
+            yield from given.of_fold(name, scores, compared, *given.units(test, compared), threshold)
 
 
 def _open_set(subject):

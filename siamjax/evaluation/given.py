@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from siamjax.data.dataset import Comparisons
+from siamjax.data.dataset import Comparisons, Dataset
 from siamjax.evaluation import intervals, verification
 from siamjax.evaluation.types import Measure
 from siamjax.network import Network
@@ -20,27 +20,39 @@ def scores(network: Network, embeddings: np.ndarray, compared: Comparisons) -> n
     return network.score_pairs(embeddings, pairs).reshape(-1, count).mean(axis=1)
 
 
+def units(dataset: Dataset, compared: Comparisons) -> tuple[np.ndarray, str]:
+    """The independent units of comparisons, int [t, 2], of references and query; and what they are.
+
+    Identities; or groups, where all images that are compared with one another are of one group, such as a signer's
+    genuine signatures and the forgeries of these.
+    """
+    images = np.stack([compared.references[:, 0], compared.query], axis=1)
+    group = dataset.group[images]
+    within = (group[:, 0] == group[:, 1]).all() and len(np.unique(group)) > 1
+    return (group, "groups") if within else (dataset.label[images], "identities")
+
+
 def of_fold(
-    name: str, scores: np.ndarray, compared: Comparisons, label: np.ndarray, threshold: float
+    name: str, scores: np.ndarray, compared: Comparisons, unit: np.ndarray, over: str, threshold: float
 ) -> Iterator[Measure]:
-    """The figures of a single fold, with intervals over identities.
+    """The figures of a single fold, with intervals over its units.
 
     Args:
       name: of the protocol.
       scores: float [t], see `scores`.
       compared: the comparisons.
-      label: int [t, 2], the identities of references and query.
+      unit, over: see `units`.
       threshold: fitted on other people.
     """
     same = compared.same
     accepted = scores.astype(np.float64) > threshold
-    bounds = verification.intervals_of(scores, same, label, accepted)
+    bounds = verification.intervals_of(scores, same, unit, accepted)
     figures = verification.measures(scores, same)
-    count, units = len(same), len(np.unique(label))
-    yield Measure(name, float(np.mean(accepted == same)), bounds["accuracy"], count, None, "identities", units)
+    count, number = len(same), len(np.unique(unit))
+    yield Measure(name, float(np.mean(accepted == same)), bounds["accuracy"], count, None, over, number)
     for kind in ("auc", "eer"):
         of = f"{name}_{kind}"
-        yield Measure(of, figures[kind], bounds[kind], count, None, "identities", units, "protocols")
+        yield Measure(of, figures[kind], bounds[kind], count, None, over, number, "protocols")
 
 
 def over_folds(name: str, scores: np.ndarray, compared: Comparisons) -> Iterator[Measure]:

@@ -28,7 +28,7 @@ class Measure:
         the variation between training seeds.
       trials: the number of trials, pairs or queries.
       seed: of the random draws; None if nothing was drawn.
-      over: the independent units: "identities", "alphabets", "runs" or "folds".
+      over: the independent units: "identities", "alphabets", "groups", "runs" or "folds".
       units: the number of units.
       table: the table that shows it.
       is_share: whether the value is a share 0..1, which tables show in per cent.

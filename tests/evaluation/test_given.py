@@ -97,3 +97,16 @@ def test_several_references_score_as_their_mean_and_tell_more(drawn, judged):
     assert scores[number] == pytest.approx(expected)
     found = judge(test={"one": compared(drawn, folds=3), "five": five})
     assert found["five_auc"].value > found["one_auc"].value
+
+
+def test_intervals_are_over_groups_where_comparisons_stay_within_them(drawn):
+    """A signer's forgeries are no person of their own."""
+    pairs = compared(drawn, folds=1)
+    unit, over = given.units(drawn, pairs)
+    assert over == "identities"
+    np.testing.assert_array_equal(unit[:, 1], drawn.label[pairs.query])
+    inside = drawn.group[pairs.references[:, 0]] == drawn.group[pairs.query]
+    kept = Comparisons(*(getattr(pairs, field.name)[inside] for field in dataclasses.fields(pairs)))
+    unit, over = given.units(drawn, kept)
+    assert over == "groups" and len(kept.same) > 100
+    np.testing.assert_array_equal(unit, drawn.group[np.stack([kept.references[:, 0], kept.query], axis=1)])
