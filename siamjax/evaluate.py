@@ -188,6 +188,7 @@ def _show(config, run, figures, outcomes, progress):
 
 _TITLES = {
     "pairs": "{} test pairs, threshold-free measures",
+    "protocols": "{} comparisons that the data comes with, threshold-free measures",
     "retrieval": "{} test images, each searched among the others",
     "reidentification": "{} test images, each searched in the gallery; 'new' is a possible answer",
     "open_set": "{} identities enrolled with one image each, and as many strangers",
@@ -196,14 +197,17 @@ _TITLES = {
 
 def _other_figures(outcomes):
     """The content of verification.json except for the decisions."""
-    pairs, searched, strangers = (
-        _of(outcomes, *tables) for tables in (("pairs",), ("retrieval", "reidentification"), ("open_set",))
+    pairs, given, searched, strangers = (
+        _of(outcomes, *tables)
+        for tables in (("pairs",), ("protocols",), ("retrieval", "reidentification"), ("open_set",))
     )
     bounds: dict[str, Any] = {"over": "identities", "units": pairs[0].units if pairs else 0}
     bounds["test"] = {row.name: row.interval for row in pairs if row.is_share}
+    if given:
+        bounds["protocols"] = {row.name: row.interval for row in given}
     if searched:
         bounds["retrieval"] = {row.name: row.interval for row in searched}
-    tables = {"test": pairs, "retrieval": searched, "open_set": strangers}
+    tables = {"test": pairs, "protocols": given, "retrieval": searched, "open_set": strangers}
     saved = {name: {row.name: row.value for row in rows} for name, rows in tables.items()}
     if strangers:
         saved["open_set"]["enrolled"] = strangers[0].trials

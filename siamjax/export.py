@@ -100,8 +100,10 @@ def _card(network):
             "dtype": "uint8",
             "colour": "RGB" if channels == 3 else "grey",
             "inverted": network.inputs.invert,
+            "ink": network.inputs.ink,
             "made": "from the file, in this order, with Pillow: decoded (JPEG with Image.draft), rotated as EXIF says, "
-            "8 bits, transparent parts white, grey or RGB, inverted if `inverted`, resized and padded with black",
+            "8 bits, transparent parts white, grey or RGB, inverted if `inverted`, or reduced to "
+            "ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and padded with black",
             "draft": ["RGB" if channels == 3 else "L", [2 * height, 2 * height]],
             "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from siamjax.data import arrays, folder
+from siamjax.data import arrays, splits
 from siamjax.data.dataset import part_of
 from siamjax.evaluation import verification
 from siamjax.fitting import fit
@@ -43,7 +43,7 @@ def cross_validate(
         raise ValueError(f"{name}: every fold has its own; leave it out")
     whole, rows = arrays.dataset(x, y), []
     for fold in range(folds):
-        numbers = folder.split(whole.label, folds=folds, fold=fold, by="identity", seed=seed)
+        numbers = splits.split(whole.label, folds=folds, fold=fold, by="identity", seed=seed)
         train, validation = (
             (whole.images[part], whole.label[part]) for part in (numbers["train"], numbers["validation"])
         )

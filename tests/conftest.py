@@ -40,6 +40,15 @@ def omniglot_dirs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def photographs_dir():
+    """The folder with the zips of CFP, LFW and CEDAR; tests skip where it is not."""
+    folder = pathlib.Path(os.environ.get("SIAMJAX_PHOTOGRAPHS", pathlib.Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "cedar_320.zip").exists():
+        pytest.skip(f"no photographs in {folder}: set SIAMJAX_PHOTOGRAPHS to the folder of their zips")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def drawn():
     """3 alphabets of 6, 4 and 8 characters by 5 drawers; the second one lacks some drawings. Image i shows colour i."""
     rows = []

@@ -9,7 +9,7 @@ from PIL import Image
 
 from configs import default
 from siamjax import files
-from siamjax.data import folder
+from siamjax.data import folder, image_cache
 from siamjax.train import train
 
 
@@ -43,9 +43,9 @@ def test_images_that_cannot_be_stored_leave_no_files(small_disk, tmp_path):
         image = np.random.default_rng(number).integers(0, 256, (300, 300), np.uint8)
         Image.fromarray(image).save(tmp_path / "people" / str(number) / "1.png")
     with pytest.raises(OSError, match="No space left on device"):
-        folder.prepare(tmp_path / "people", folder.Preparation(small_disk, 200))
+        folder.prepare(tmp_path / "people", image_cache.Preparation(small_disk, 200))
     assert not [name for name in os.listdir(small_disk) if not name.endswith(".lock")]
-    prepared = folder.prepare(tmp_path / "people", folder.Preparation(tmp_path / "cache", 200))
+    prepared = folder.prepare(tmp_path / "people", image_cache.Preparation(tmp_path / "cache", 200))
     assert len(prepared.files) == 12
 
 

@@ -188,6 +188,29 @@ def test_variants_are_separate_identities_with_the_same_images():
     assert sorted(few.group[::2].tolist()) == [0, 1]
 
 
+def test_images_of_an_identity_are_of_as_many_sources_as_it_has():
+    """Identity 0 has two images from the front and five from the side, 1 four and one, 2 three from the front alone."""
+    label = np.array([0] * 7 + [1] * 5 + [2] * 3, np.int32)
+    source = np.array([0] * 2 + [1] * 5 + [0] * 4 + [1] + [0] * 3, np.int32)
+    order = np.random.default_rng(0).permutation(15)
+    label, source, zeros = label[order], source[order], np.zeros(15, np.int32)
+    index = sampling.make_index(Dataset(np.zeros((15, 2, 2, 1), np.uint8), label, zeros, source, ("a",)))
+    for tables in (index, sampling.with_variants(index)):
+        tables = sampling.with_sources(tables, source)
+        for per_identity, expected in ((2, {0: [1, 1], 1: [1, 1], 2: [2, 0]}), (3, {0: [], 1: [2, 1], 2: [3, 0]})):
+            draw = jax.jit(functools.partial(sampling.identities, count=3, per_identity=per_identity, per_group=9))
+            seen = collections.defaultdict(set)
+            for key in KEYS:
+                batch = draw(key, tables)
+                for number in np.unique(batch.label):
+                    items = np.asarray(batch.item)[batch.label == number]
+                    assert len(set(items.tolist())) == per_identity and set(label[items]) == {number % 3}
+                    sources = np.bincount(source[items], minlength=2).tolist()
+                    assert sources == expected[number % 3] or (not expected[number % 3] and min(sources) == 1)
+                    seen[number % 3] |= set(items.tolist())
+            assert sorted(seen[0] | seen[1] | seen[2]) == list(range(15)), "every image comes into a batch"
+
+
 NAMES = ["ada"] * 5 + ["bo"] * 2 + ["cy"] * 7 + ["di"] + ["ed"] * 4 + ["fa"] * 3
 
 

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import optax
+import photographs
 import pytest
 from PIL import Image
 
@@ -43,6 +44,28 @@ def drawing(tmp_path):
     path = tmp_path / "drawing.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30), np.uint8)).save(path)
     return path
+
+
+def test_a_network_of_ink_reads_files_as_it_was_trained_also_when_saved(network, tmp_path):
+    """The paper of a scan changes nothing, and the fingerprint is another one."""
+    config = network.settings.copy_and_resolve_references()
+    config.data.ink, config.data.folder.invert = True, False
+    variables = network.variables["encoder"]
+    params = {"encoder": variables["params"], "head": network.variables["head"]}
+    of_ink = Network(
+        network.model, params, variables["batch_stats"], inputs=inputs_of(config), settings=config,
+        decisions={0: Decision(0.25, 2.0, 0.25)},
+    )  # fmt: skip
+    of_ink.save(tmp_path / "saved")
+    for name, paper in (("bright", 250), ("dark", 190)):
+        Image.fromarray(photographs.scan(3, paper)).save(tmp_path / f"{name}.png")
+    scans = [tmp_path / "bright.png", tmp_path / "dark.png"]
+    again = Network.load(tmp_path / "saved")
+    assert again.inputs == of_ink.inputs and again.inputs.ink and again.inputs.invert
+    np.testing.assert_array_equal(again.read(scans), of_ink.read(scans))
+    assert np.abs(np.diff(again.read(scans).astype(int), axis=0)).mean() < 6
+    assert again.verify(*scans).distance < 0.3 * network.verify(*scans).distance
+    assert again.fingerprint == of_ink.fingerprint != network.fingerprint
 
 
 @pytest.mark.parametrize("precision,tolerance", [("float32", 0), ("float16", 2e-3)])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from ml_collections import ConfigDict
 
-from siamjax.data import folder
+from siamjax.data import splits
 from siamjax.data.dataset import Dataset, checked, part_of
 from siamjax.data.types import Datasets, Source
 from siamjax.labels import numbered as number_labels
@@ -133,7 +133,7 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
         raise ValueError(f"data.arrays.path={config.arrays.path} holds no arrays x and y, but {list(found)}")
     whole = dataset(**found, name=f"{config.arrays.path}: ")
     by = np.array(whole.group_names)[whole.group] if own.by == "group" else np.array(whole.names)[whole.label]
-    parts = folder.split_by(own, by)
+    parts = splits.split_by(own, by)
     return {part: part_of(whole, rows) for part, rows in parts.items() if train or part != "train"}
 
 

@@ -12,6 +12,27 @@ _NUMBERED = ("label", "group", "source")
 
 
 @dataclasses.dataclass(frozen=True)
+class Comparisons:
+    """The comparisons of a verification protocol, in folds that share no identity; each is of a query with references.
+
+    Attributes:
+      references: int32 [t, r], image numbers: r images that are of one identity; r is 1 for pairs.
+      query: int32 [t], image numbers.
+      same: bool [t], whether the query is of the references' identity.
+      fold: int32 [t], the fold of each comparison.
+    """
+
+    references: np.ndarray
+    query: np.ndarray
+    same: np.ndarray
+    fold: np.ndarray
+
+    def images(self) -> np.ndarray:
+        """The numbers of the images that are compared, int32 [n], sorted."""
+        return np.unique(np.append(self.references, self.query)).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Images with their identities; checked once, by `checked`, and trusted by every later step.
 
@@ -26,6 +47,7 @@ class Dataset:
       pairs: those that alone are known to be the same or different: image numbers int32 [p, 2], `same` bool [p]; None
         where labels say it of all images.
       ink: whether grey images are ink 255 on paper 0, so that reports show them as black on white.
+      protocols: by name, comparisons of these images that verification is judged on.
     """
 
     images: "np.ndarray | Images"
@@ -36,6 +58,7 @@ class Dataset:
     names: tuple[str, ...] = ()
     ink: bool = True
     pairs: tuple[np.ndarray, np.ndarray] | None = None
+    protocols: Mapping[str, Comparisons] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)

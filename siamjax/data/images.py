@@ -13,9 +13,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from siamjax import extras, files
+from siamjax.data.ink import written
 from siamjax.files import shown
 
 PIXELS = 50_000_000  # the most that are decoded of an image, and of all images at a time; four or eight bytes each
+_INK = 1000  # pixels per side at which ink is told from paper, at least
 _STRIP = 2**20  # pixels that are converted at a time
 _BIG = 2**24  # bytes of a file from which on it is read alone: some decoders read all of it first
 _alone = threading.Lock()
@@ -76,6 +78,7 @@ def read(
     invert: bool = False,
     file: BinaryIO | None = None,
     pixels: int = PIXELS,
+    ink: bool = False,
 ) -> np.ndarray:
     """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
 
@@ -88,13 +91,18 @@ def read(
       invert: for dark ink on white paper, so that paper is black like the border.
       file: its content, if it is open already.
       pixels: see `upright`.
+      ink: keep only what is written: ink is 255, paper 0, and margins are cut off; see `ink.written`. `invert` changes
+        nothing then.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: see `upright`.
+      ValueError: see `upright` and `ink.written`.
     """
-    with upright(path, "L" if channels == 1 else "RGB", 2 * size, file, pixels) as image:
-        if invert:
+    least = max(2 * size, _INK) if ink else 2 * size
+    with upright(path, "L" if channels == 1 or ink else "RGB", least, file, pixels) as image:
+        if ink:
+            image = _ink(path, image, least).convert("L" if channels == 1 else "RGB")
+        elif invert:
             image = ImageOps.invert(image)
         longest = max(image.size)
         width, height = (max(1, round(side / longest * size)) for side in image.size)
@@ -104,13 +112,24 @@ def read(
     return np.asarray(square, np.uint8).reshape(size, size, channels)
 
 
-def read_all(paths: Sequence[str | os.PathLike[str]], size: int, channels: int, invert: bool = False) -> np.ndarray:
+def _ink(path, image, most):
+    """The ink of a grey image, whose sides have at most `most` pixels."""
+    image.thumbnail((most, most), Image.Resampling.BOX)
+    try:
+        return Image.fromarray(written(np.asarray(image)))
+    except ValueError as error:
+        raise ValueError(f"{shown(path)}: {error}") from error
+
+
+def read_all(
+    paths: Sequence[str | os.PathLike[str]], size: int, channels: int, invert: bool = False, ink: bool = False
+) -> np.ndarray:
     """n image files, read in parallel: uint8 [n, size, size, channels]; n may be 0. For the rest, see `read`."""
 
     def read_one(path):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{shown(path)} not found, or not a file")
-        return read(path, size, channels, invert)
+        return read(path, size, channels, invert, ink=ink)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(read_one, paths))

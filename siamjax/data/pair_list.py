@@ -15,7 +15,9 @@ _YES, _NO = ("1", "true", "yes", "same"), ("0", "false", "no", "different")
 
 @dataclasses.dataclass(frozen=True)
 class PairList:
-    """n pairs of the files `first` and `second`; `same` bool [n]; `fold` int32 [n], all 0 if the list has no folds.
+    """n pairs of the files `first` and `second`, `same` bool [n], and their `fold`.
+
+    `fold` is int32 [n], from 0 on without gaps; all 0 if the list has no folds.
 
     `names` has what the list calls the identity of each file: in LFW's, the person. A CSV file names nobody, so that it
     is the path as listed: files with two names may be of one identity.
@@ -31,10 +33,11 @@ class PairList:
 def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> PairList:
     """Reads a list of pairs.
 
-    A CSV file has the columns path_a, path_b and same (1 or 0, true or false), and paths relative to `images`, or to
-    the file itself. Any other file is read as LFW's pairs.txt: "folds pairs" (or "pairs", for a single fold), then for
-    each fold `pairs` lines "name number number" of the same person, then `pairs` lines "name number name number" of
-    different people; an image is name/name_0001.jpg. Words are separated by tabs, or by blanks if a line has no tab.
+    A CSV file has the columns path_a, path_b and same (1 or 0, true or false), and perhaps fold (a whole number); paths
+    are relative to `images`, or to the file itself. Any other file is read as LFW's pairs.txt: "folds pairs" (or
+    "pairs", for a single fold), then for each fold `pairs` lines "name number number" of the same person, then `pairs`
+    lines "name number name number" of different people; an image is name/name_0001.jpg. Words are separated by tabs, or
+    by blanks if a line has no tab.
     Huang et al. (2007), http://vis-www.cs.umass.edu/lfw/README.txt.
 
     Raises:
@@ -47,7 +50,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
         raise FileNotFoundError(f"{shown(path)} not found; expected a list of pairs, CSV or LFW's pairs.txt")
     root = pathlib.Path(images).expanduser() if images else path.parent
     is_csv = path.suffix.lower() == ".csv"
-    rows = _of_csv(path) if is_csv else _of_lfw(path)
+    rows = _of_csv(path) if is_csv else of_lfw(files.read(path).decode("utf-8-sig", "surrogateescape"), shown(path))
     if not rows:
         raise ValueError(f"{shown(path)} lists no pairs")
     for where, first, second, *_ in rows:
@@ -59,7 +62,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
         tuple(root / image for image in first),
         tuple(root / image for image in second),
         np.array(same, bool),
-        np.array(fold, np.int32),
+        np.unique(fold, return_inverse=True)[1].astype(np.int32),
         {
             root / image: named(os.path.normpath(image) if is_csv else os.path.dirname(image))
             for image in (*first, *second)
@@ -69,23 +72,27 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
 
 def _of_csv(path: pathlib.Path) -> list[Row]:
     rows = []
-    for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same"):
+    for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same[,fold]"):
         same = row["same"].lower()
         if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
             raise ValueError(f"{where}: expected two paths, and 1 or 0, found {row['same']!r}")
-        rows.append((where, row["path_a"], row["path_b"], same in _YES, 0))
+        fold = row.get("fold") or "0"
+        if not fold.isdecimal():
+            raise ValueError(f"{where}: expected a whole number as fold, found {fold!r}")
+        rows.append((where, row["path_a"], row["path_b"], same in _YES, int(fold)))
     return rows
 
 
-def _of_lfw(path: pathlib.Path) -> list[Row]:
-    lines = files.read(path).decode("utf-8-sig", "surrogateescape").split("\n")
+def of_lfw(text: str, place: str) -> list[Row]:
+    """The rows of LFW's list, see `read`; `place` is its file, for errors."""
+    lines = text.split("\n")
     head = lines[0].split()
     if len(head) not in (1, 2) or not all(word.isdecimal() for word in head):
-        raise ValueError(f"{shown(path)}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
+        raise ValueError(f"{place}, line 1: expected LFW's 'folds pairs' (or the ending .csv), found {lines[:1]}")
     folds, pairs = (1, *map(int, head))[-2:]
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        where = f"{shown(path)}, line {number}"
+        where = f"{place}, line {number}"
         words = [word.strip() for word in line.strip().split("\t")] if "\t" in line.strip() else line.split()
         if not any(words):
             continue
@@ -106,7 +113,7 @@ def _of_lfw(path: pathlib.Path) -> list[Row]:
         rows.append((where, *paths, same, fold))
     if len(rows) != 2 * pairs * folds:
         raise ValueError(
-            f"{shown(path)}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "
+            f"{place}: found {len(rows)} pairs, but line 1, {lines[0].strip()!r}, says {2 * pairs * folds}: "
             f"{folds} fold(s) of {pairs} same and {pairs} different ones. Complete the file, or correct line 1"
         )
     return rows

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from siamjax.data import folder, pair_list
+from siamjax.data import folder, image_cache, pair_list, splits
 from siamjax.data.dataset import Dataset
 from siamjax.data.types import Datasets, Source
 from siamjax.files import opened, shown
@@ -31,16 +31,16 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     identity = _identities(names, pairs[listed.same])
     _, first = np.unique(identity, return_index=True)
     name_of = [names[image] for image in first[identity]]
-    prepared = folder.prepare_images(
+    prepared = image_cache.prepare_images(
         paths,
         dataclasses.replace(folder.preparation(config), skip_unreadable=False),
         describe=lambda number: (name_of[number], "all", str(paths[number])),
         content=lambda number: opened(paths[number]),
-        fingerprints=[f"{folder.fingerprint(path)} {of}" for path, of in zip(paths, name_of, strict=True)],
+        fingerprints=[f"{image_cache.fingerprint(path)} {of}" for path, of in zip(paths, name_of, strict=True)],
         name=shown(own.path),
         tell=print,
     )
-    parts = folder.split_by(config.folder, identity)
+    parts = splits.split_by(config.folder, identity)
     return {
         part: _part(prepared, chosen, pairs, listed.same, f"{shown(own.path)}: the {part} data")
         for part, chosen in parts.items()
@@ -67,7 +67,7 @@ def _part(prepared, chosen, pairs, same, name) -> Dataset:
     if len(np.unique(same[kept])) < 2:
         lacking = "different" if same[kept].any() else "same"
         raise ValueError(f"{name} has no {lacking} pair; list more pairs, or set fewer data.folder.folds")
-    return dataclasses.replace(folder.dataset(prepared, chosen, name), pairs=(place[pairs[kept]], same[kept]))
+    return dataclasses.replace(image_cache.dataset(prepared, chosen, name), pairs=(place[pairs[kept]], same[kept]))
 
 
 SOURCE = Source(
@@ -75,7 +75,8 @@ SOURCE = Source(
     title=lambda config: pathlib.Path(config.pairs.path).name,
     evaluators=lambda config: ("verification",),
     channels=lambda config: config.folder.channels,
-    invert=lambda config: config.folder.invert,
+    invert=folder.SOURCE.invert,
+    ink=folder.SOURCE.ink,
     path=lambda config: os.path.abspath(config.pairs.path),
     places=("data.data_dir", "data.manual_dir", "data.pairs.path", "data.pairs.images"),
 )

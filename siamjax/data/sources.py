@@ -3,13 +3,16 @@
 from ml_collections import ConfigDict
 
 from siamjax.choices import choose
-from siamjax.data import arrays, folder, glyphs, mnist, omniglot, pairs, tfds
+from siamjax.data import arrays, cedar, cfp, folder, glyphs, lfw, mnist, omniglot, pairs, tfds
 from siamjax.data.types import Datasets, Source
 
 SOURCES: dict[str, Source] = {
     "arrays": arrays.SOURCE,
+    "cedar": cedar.SOURCE,
+    "cfp": cfp.SOURCE,
     "folder": folder.SOURCE,
     "glyphs": glyphs.SOURCE,
+    "lfw": lfw.SOURCE,
     "mnist": mnist.SOURCE,
     "omniglot": omniglot.SOURCE,
     "pairs": pairs.SOURCE,

@@ -10,11 +10,13 @@ from ml_collections import ConfigDict
 
 from siamjax import extras, files
 from siamjax.choices import choose
-from siamjax.data import folder
+from siamjax.data import folder, image_cache
 from siamjax.data.types import Datasets, Source, Tell
 
 
-def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None, tell: Tell = print) -> folder.Prepared:
+def prepare(
+    names: ConfigDict, how: image_cache.Preparation, *, data_dir: str | None, tell: Tell = print
+) -> image_cache.Prepared:
     """Reads all images of a data set, or takes them from an earlier call's cache, and reports on them.
 
     Args:
@@ -63,12 +65,12 @@ def prepare(names: ConfigDict, how: folder.Preparation, *, data_dir: str | None,
         return _text(features[names.label], found[names.label], paths[number]), group, source
 
     files = [file for split in splits for file in info.splits[split].filepaths]
-    return folder.prepare_images(
+    return image_cache.prepare_images(
         [pathlib.Path(path) for path in paths],
         how,
         describe=describe,
         content=lambda number: io.BytesIO(record(number)[names.image]),
-        fingerprints=[str(dict(names)), *map(folder.fingerprint, files)],
+        fingerprints=[str(dict(names)), *map(image_cache.fingerprint, files)],
         name=names.name,
         tell=tell,
     )
@@ -143,4 +145,5 @@ SOURCE = Source(
     evaluators=folder.SOURCE.evaluators,
     channels=folder.SOURCE.channels,
     invert=folder.SOURCE.invert,
+    ink=folder.SOURCE.ink,
 )

@@ -10,6 +10,7 @@ from siamjax.data import SOURCES
 from siamjax.evaluation import (
     calibration,
     drawn,
+    given,
     intervals,
     one_shot,
     open_set,
@@ -54,6 +55,23 @@ def _verification(subject):
         yield Measure(name, value, bounds[name], count, seed, "identities", units, "pairs")
     loss = calibration.log_loss(test.decision.probability(test.scores), test.same)
     yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs", is_share=False)
+
+
+def _protocols(subject):
+    """Comparisons that the data comes with: LFW's pairs, for example. See `given`."""
+    test, validation = (subject.datasets.get(part) for part in ("test", "validation"))
+    for name, compared in test.protocols.items():
+        scores = given.scores(subject.network, subject.embeddings["test"], compared)
+        if len(np.unique(compared.fold)) > 1:
+            yield from given.over_folds(name, scores, compared)
+        elif validation is None or name not in validation.protocols:
+            yield Skipped(name, "one fold, and no validation data with this protocol to fit a threshold on")
+        else:
+            fitted = validation.protocols[name]
+            threshold = calibration.fit_threshold(
+                given.scores(subject.network, subject.embeddings["validation"], fitted), fitted.same
+            )
+            yield from given.of_fold(name, scores, compared, *given.units(test, compared), threshold)
 
 
 def _open_set(subject):
@@ -123,6 +141,9 @@ def _between_groups(subject):
 
 def _identification(subject):
     for part in ("validation", "test"):
+        if part not in subject.datasets:
+            yield Skipped(f"identification_{part}", f"no {part} data")
+            continue
         ways = drawn.possible_ways(subject.datasets[part], _MOST_WAYS)
         options = dict(trials=subject.config.trials, ways=ways, shots=1)
         yield from _trials(subject, f"identification_{part}_{ways}way_1shot", part, one_shot.between_groups, **options)
@@ -184,6 +205,7 @@ def _per_query(subject, found, table):
 
 EVALUATORS: dict[str, Evaluator] = {
     "verification": _verification,
+    "protocols": _protocols,
     "open_set": _open_set,
     "within_group": _within_group,
     "koch_400_trials": _koch_400_trials,

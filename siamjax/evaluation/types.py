@@ -12,9 +12,9 @@ from siamjax.decision import Decision
 from siamjax.evaluation import intervals
 from siamjax.network import Network
 
-# Accuracies of protocols; threshold-free measures of test pairs; test images searched among the others, or in a
-# gallery; open-set identification.
-Table = Literal["accuracy", "pairs", "retrieval", "reidentification", "open_set"]
+# Accuracies of protocols; threshold-free measures of test pairs, or of given comparisons; test images searched among
+# the others, or in a gallery; open-set identification.
+Table = Literal["accuracy", "pairs", "protocols", "retrieval", "reidentification", "open_set"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Measure:
         the variation between training seeds.
       trials: the number of trials, pairs or queries.
       seed: of the random draws; None if nothing was drawn.
-      over: the independent units: "identities", "alphabets" or "runs".
+      over: the independent units: "identities", "alphabets", "groups", "runs" or "folds".
       units: the number of units.
       table: the table that shows it.
       is_share: whether the value is a share 0..1, which tables show in per cent.

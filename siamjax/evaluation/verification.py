@@ -134,7 +134,13 @@ def _measures(false_accepts, true_accepts, different):
 
 
 def folds(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float, float]:
-    """Mean accuracy over folds and its standard error; each fold uses the best threshold of the other folds.
+    """The mean of `fold_accuracies`, and its standard error."""
+    accuracies = fold_accuracies(scores, same, fold)
+    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(len(accuracies)))
+
+
+def fold_accuracies(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """The accuracy in each fold, float [folds]; each fold uses the best threshold of the other folds.
 
     Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild (2007), its 10-fold protocol;
     http://vis-www.cs.umass.edu/lfw/lfw.pdf.
@@ -149,4 +155,4 @@ def folds(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> tuple[float
         held_out = fold == number
         threshold = fit_threshold(scores[~held_out], same[~held_out])
         accuracies.append(((scores[held_out].astype(np.float64) > threshold) == same[held_out]).mean())
-    return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1) / np.sqrt(len(accuracies)))
+    return np.array(accuracies)

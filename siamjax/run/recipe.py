@@ -94,18 +94,7 @@ def make_batches(
       ValueError: a name is unknown, or the data cannot fill the batches.
     """
     index, stored, fetch = training_images.make(config.data, train)
-    if train is not None and train.pairs is not None:
-        if config.batch.mode != "pairs":
-            raise ValueError("only pairs of the training data are known to be the same: set batch.mode='pairs'")
-        for name in ("variants", "turns"):
-            if config.data[name] > 1:
-                raise ValueError(
-                    f"data.{name}={config.data[name]} makes new identities of labelled ones, and given pairs have no "
-                    f"labels: set data.{name}=1"
-                )
-        index = sampling.make_pair_index(*train.pairs)
-    elif config.data.variants > 1:
-        index = sampling.with_variants(index)
+    index = _tables(config, index, train)
     modes = {"pairs": _pairs, "identities": _identities, "assigned": _assigned}
     sample, images = choose("batch.mode", config.batch.mode, modes)(config.batch, index, config.data.turns)
     if config.encoder.towers == 2:
@@ -122,6 +111,29 @@ def make_batches(
         return lambda key, first, last: streamed(key=key, first=first, last=last), images
     resident = functools.partial(batches.resident, sample, fetch, distort, index=index, source=stored, images=images)
     return lambda key, first, last: resident(), images
+
+
+def _tables(config: ConfigDict, index: sampling.Index, train: Dataset | None) -> sampling.Index | sampling.PairIndex:
+    """The tables that `config` draws from, made of those of the identities."""
+    batch, of = config.batch, config.data
+    if batch.across_sources and (train is None or batch.mode != "identities"):
+        raise ValueError(
+            f"batch.across_sources=True is for batch.mode='identities' and data with sources, found {batch.mode!r} and "
+            f"data.name={of.name!r}: set it to False"
+        )
+    if train is not None and train.pairs is not None:
+        if batch.mode != "pairs":
+            raise ValueError("only pairs of the training data are known to be the same: set batch.mode='pairs'")
+        for name in ("variants", "turns"):
+            if of[name] > 1:
+                raise ValueError(
+                    f"data.{name}={of[name]} makes new identities of labelled ones, and given pairs have no labels: "
+                    f"set data.{name}=1"
+                )
+        return sampling.make_pair_index(*train.pairs)
+    if of.variants > 1:
+        index = sampling.with_variants(index)
+    return sampling.with_sources(index, train.source) if batch.across_sources and train is not None else index
 
 
 def _pairs(batch, index, turns):

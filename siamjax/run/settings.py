@@ -75,7 +75,9 @@ def _data():
     data.size = 28  # side of the images in pixels; the originals of Omniglot have 105
     data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
     data.data_dir = ""  # where prepared data is stored; "" is ~/tensorflow_datasets
-    data.manual_dir = ""  # folder with the zip files of Omniglot, or their content; "" downloads them
+    data.manual_dir = ""  # folder with the zip files of Omniglot, CFP, LFW or CEDAR, or their content; "" downloads
+    data.ink = False  # for scans: keep the ink, without paper, margins and how dark it is
+    data.protocol = "fold"  # of data with folds of pairs; or "all", or "view1" of lfw: see siamjax.data.protocols
     data.stream = False  # whether training images (not glyphs) are read from disk at each step
     data.turns = 1  # 4: rotate each alphabet by a random multiple of 90° and treat it as a new one; 8: also mirror
     data.variants = 1  # 2: add one synthetic identity per real one, with the same stretch and bend for all its images
@@ -101,6 +103,7 @@ def _your_own(data):
     data.folder.pixels = images.PIXELS  # the most pixels that are decoded of an image; larger ones are unreadable
     data.folder.folds = 5  # equal parts that the identities are split into
     data.folder.fold = 0  # the part for test; the next one is for validation, the others for training
+    data.folder.pairs = ""  # pairs to be judged on, by their folds: CSV path_a,path_b,same,fold; or LFW's pairs.txt
     data.folder.by = "identity"  # or "group": the unit that is never split between parts
     data.folder.seed = 0  # seed of the split
 
@@ -135,6 +138,7 @@ def _batch():
     batch.identities = 40  # mode identities: identities per step, or all if there are fewer
     batch.per_identity = 4  # mode identities: images per identity
     batch.per_group = 20  # mode identities: identities per group, at most
+    batch.across_sources = False  # mode identities: an identity's images are of as many sources as possible
     batch.chunk = 0  # images that each device embeds at a time, to save memory; 0 for all
     batch.across_groups = False  # whether different pairs for the head may be of two groups
     return batch
@@ -245,6 +249,7 @@ CHOICES: dict[str, Collection[Any]] = {
     "data.name": SOURCES,
     "data.turns": (1, 4, 8),
     "data.variants": (1, 2),
+    "data.protocol": ("fold", "all", "view1"),
     "data.folder.channels": (1, 3),
     "data.folder.by": ("identity", "group"),
     "batch.mode": ("identities", "pairs", "assigned"),

@@ -10,6 +10,7 @@ from siamjax.sampling._draw import (
     make_index,
     most_identities,
     pairs,
+    with_sources,
     with_variants,
 )
 from siamjax.sampling._given import PairIndex, given_pairs, make_pair_index
@@ -31,5 +32,6 @@ __all__ = [
     "make_pair_index",
     "most_identities",
     "pairs",
+    "with_sources",
     "with_variants",
 ]

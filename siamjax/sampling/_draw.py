@@ -4,6 +4,8 @@ Every device draws the whole batch from the same key, so that the number of devi
 its own share of the images.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,7 @@ class Index:
       group: int32 [labels], the group of each identity.
       weight: float32 [groups], relative probability that a group comes into a batch; None for all equal.
       originals: int32 [], identities from this number on are variants of others; None where there are no variants.
+      source: int32, in the shape of `image`, the source of each image; None if batches do not depend on sources.
     """
 
     image: Array
@@ -34,6 +37,7 @@ class Index:
     group: Array
     weight: Array | None = None
     originals: Array | None = None
+    source: Array | None = None
 
 
 @struct.dataclass
@@ -77,6 +81,11 @@ def with_variants(index: Index) -> Index:
         weight=index.weight,
         originals=np.array(originals, np.int32),
     )
+
+
+def with_sources(index: Index, source: np.ndarray) -> Index:
+    """The tables with the `source` of each image, int32 [n]: see `identities`."""
+    return dataclasses.replace(index, source=source[index.image])
 
 
 def grid_index(groups: int, labels: int, images: int) -> Index:
@@ -193,6 +202,9 @@ def identities(
 ) -> Drawn:
     """Draws a P×K batch grouped by alphabet: P identities, K images of each, without repetition.
 
+    If `index` has sources, the images of an identity are of as many sources as possible: with K = 2 and images from the
+    front and from the side, every positive pair has one of each.
+
     Groups come in random order, those of larger weight tending to come first, each giving up to
     `per_group` random identities, until the batch is full: every identity meets the hard negatives of its own group.
 
@@ -225,7 +237,10 @@ def identities(
     chosen = jnp.argsort(place.ravel())[:wanted]
     shuffled = jnp.take_along_axis(index.label, _random_order(label_key, index.labels, most), axis=1)
     label = shuffled.ravel()[chosen]
-    slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
+    if index.source is None:
+        slots = _random_order(image_key, index.images[label], index.image.shape[1])[:, :per_identity]
+    else:
+        slots = _in_turn(image_key, index.images[label], index.source[label])[:, :per_identity]
     item = jnp.take_along_axis(index.image[label], slots, axis=1).ravel()
     images = index.images[label]
     label = jnp.repeat(label, slots.shape[1])
@@ -256,6 +271,17 @@ def _random_order(key, counts, most):
     draws = jax.random.uniform(key, (len(counts), most))
     rank = jnp.broadcast_to(jnp.arange(most), draws.shape)
     return jnp.argsort(jnp.where(rank < counts[:, None], draws, jnp.inf), axis=1)
+
+
+def _in_turn(key, counts, source):
+    """As `_random_order`, with rounds of one image of each source; `source` int32 [n, most]."""
+    of_image, of_round = jax.random.split(key)
+    draws = jax.random.uniform(of_image, source.shape)
+    present = jnp.arange(source.shape[1])[None, :] < counts[:, None]
+    before = (draws[:, None, :] < draws[:, :, None]) & (source[:, None, :] == source[:, :, None])
+    turn = jnp.sum(before & present[:, None, :], axis=2)
+    order = turn + jax.random.uniform(of_round, source.shape)
+    return jnp.argsort(jnp.where(present, order, jnp.inf), axis=1)
 
 
 def below(key: jax.Array, limit: jax.Array) -> jax.Array:

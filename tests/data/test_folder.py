@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamjax.data import folder
+from siamjax import data
+from siamjax.data import folder, image_cache, images, splits
+from siamjax.run import settings
 
 
 def picture(seed=0, shape=(20, 30)):
@@ -22,7 +24,7 @@ def save(path, image=None, **options):
 
 def prepare(place, cache, **changed):
     lines = []
-    how = folder.Preparation(cache, 16, **changed)
+    how = image_cache.Preparation(cache, 16, **changed)
     return folder.prepare(place, how, lines.append), lines
 
 
@@ -74,12 +76,12 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path):
     before = (stored / "images.array_record").stat().st_mtime_ns
     again, _ = prepare(tmp_path / "set", tmp_path / "cache")
     assert (stored / "images.array_record").stat().st_mtime_ns == before
-    expected = np.stack([folder.read(file.path, 16, 1) for file in prepared.files])
+    expected = np.stack([images.read(file.path, 16, 1) for file in prepared.files])
     np.testing.assert_array_equal(again.images[np.arange(5)], expected)
     np.testing.assert_array_equal(again.images[np.array([3, 0])], expected[[3, 0]])
     save(tmp_path / "set" / "ann" / "0.png", picture(9))
     changed, _ = prepare(tmp_path / "set", tmp_path / "cache")
-    np.testing.assert_array_equal(changed.images[np.array([0])][0], folder.read(changed.files[0].path, 16, 1))
+    np.testing.assert_array_equal(changed.images[np.array([0])][0], images.read(changed.files[0].path, 16, 1))
     assert np.any(changed.images[np.array([0])] != expected[0])
 
 
@@ -91,22 +93,22 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
     names, sites = (np.array([getattr(file, field) for file in prepared.files]) for field in ("identity", "group"))
     tested = []
     for fold in range(4):
-        parts = folder.split(names, folds=4, fold=fold, by="identity", seed=3)
+        parts = splits.split(names, folds=4, fold=fold, by="identity", seed=3)
         people = {part: {prepared.files[n].identity for n in numbers} for part, numbers in parts.items()}
         assert sum(len(names) for names in people.values()) == 11 == len(set.union(*people.values()))
         assert 2 <= len(people["test"]) <= 3 and 2 <= len(people["validation"]) <= 3
         tested += people["test"]
-        train = folder.dataset(prepared, parts["train"], "train")
+        train = image_cache.dataset(prepared, parts["train"], "train")
         assert train.images.shape == (len(parts["train"]), 16, 16, 1) and train.label.max() + 1 == len(people["train"])
         for stream in (False, True):
-            images = folder.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
+            images = image_cache.dataset(prepared, parts["train"], "train", stream).images[np.array([1])]
             np.testing.assert_array_equal(images[0], prepared.images[parts["train"][1:2]][0])
     assert len(tested) == 11 == len(set(tested))
-    parts = folder.split(sites, folds=4, fold=0, by="group", seed=0)
+    parts = splits.split(sites, folds=4, fold=0, by="group", seed=0)
     sites = [{prepared.files[n].group for n in numbers} for numbers in parts.values()]
     assert sorted(map(len, sites)) == [1, 1, 2] and len(set.union(*sites)) == 4
     with pytest.raises(ValueError, match="11 identities cannot be split into folds=6 parts; 12 are"):
-        folder.split(names, folds=6, fold=0, by="identity", seed=0)
+        splits.split(names, folds=6, fold=0, by="identity", seed=0)
 
 
 def test_a_broken_link_and_a_pipe_cannot_be_read(tmp_path):
@@ -142,3 +144,54 @@ def test_nearly_black_images_are_reported(tmp_path):
     for number in range(2):
         save(tmp_path / "set" / "bob" / f"{number}.png", picture(number))
     assert not any("nearly black (" in line for line in prepare(tmp_path / "set", tmp_path / "cache")[1])
+
+
+def people_with_pairs(folder, fold_of=lambda person: person // 2):
+    """Eight people, of whom the last two are in no pair; folds of two. Each pair of one person, and one of two."""
+    rows = ["path_a,path_b,same,fold"]
+    for person in range(8):
+        for number in range(2):
+            save(folder / f"p{person}" / f"{number}.png")
+    for person in range(6):
+        rows.append(f"p{person}/0.png,p{person}/1.png,1,{fold_of(person) + 5}")
+        rows.append(f"p{person}/0.png,p{person ^ 1}/1.png,0,{fold_of(person) + 5}")
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    config = settings.default().data
+    config.name, config.size, config.data_dir = "folder", 16, str(folder.parent / "cache")
+    config.folder.path, config.folder.pairs = str(folder), str(folder / "pairs.csv")
+    return config
+
+
+def test_a_list_of_pairs_with_folds_splits_the_people(tmp_path):
+    config = people_with_pairs(tmp_path / "set")
+    config.folder.fold = 2
+    parts = data.load(config)
+    assert {part: dataset.names for part, dataset in parts.items()} == {
+        "test": ("p4", "p5"), "validation": ("p0", "p1"), "train": ("p2", "p3", "p6", "p7")
+    }  # fmt: skip
+    compared = parts["test"].protocols["pairs"]
+    label = parts["test"].label[np.stack([compared.references[:, 0], compared.query])]
+    np.testing.assert_array_equal(label[0] == label[1], compared.same)
+    assert compared.same.tolist() == [True, False] * 2
+    assert "protocols" in data.SOURCES["folder"].evaluators(config)
+    config.protocol = "all"
+    assert data.load(config, train=False)["test"].protocols["pairs"].fold.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_lists_of_pairs_that_contradict_the_folders_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"p1 is in folds 2 and 1 of the protocol pairs, so that it would be trained on"
+    ):
+        data.load(people_with_pairs(tmp_path / "a", lambda person: person % 3))
+    config = people_with_pairs(tmp_path / "b")
+    listed = (tmp_path / "b" / "pairs.csv").read_text()
+    for old, new, message in (
+        ("p0/1.png,1", "p0/1.png,0", r"0.png and .*p0/1.png are of different identity, but their folders .*\(1 such"),
+        ("p0/1.png", "../b.png", r"lists .*b.png, which is none of the readable images"),
+        (",5", ",five", "line 2: expected a whole number as fold, found 'five'"),
+        (",7", ",6", r"data.folder.fold=0: .* has 2 folds; expected 3 or more"),
+    ):
+        save(tmp_path / "b.png")
+        (tmp_path / "b" / "pairs.csv").write_text(listed.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            data.load(config)

@@ -12,6 +12,7 @@ from siamjax.data import SOURCES, Dataset, Source
 
 ALPHABETS = ("verification", "within_group", "koch_400_trials", "validation_within_group")
 OFFICIAL = ("run_alphabets", "official_runs", "tutorial_20_pairs")
+OWN_CHANNELS = ("folder", "pairs", "tfds", "cfp", "lfw", "cedar")
 OWN = ("verification", "identification", "retrieval", "open_set")
 
 
@@ -56,7 +57,7 @@ def test_own_images_have_the_channels_and_ink_of_their_settings_and_alphabets_ar
     for name in SOURCES.keys() - {"arrays"}:
         config = settings(name)
         config.folder.channels, config.folder.invert = 3, False
-        expected = (3, False) if name in ("folder", "pairs", "tfds") else (1, True)
+        expected = (3, name == "cedar") if name in OWN_CHANNELS else (1, True)
         assert (SOURCES[name].channels(config), SOURCES[name].invert(config)) == expected
 
 
@@ -79,7 +80,9 @@ def test_a_source_can_be_added_from_outside(monkeypatch):
     added = Source(lambda config, train: {"test": dots}, lambda config: "dots", lambda config: ("verification",))
     monkeypatch.setitem(SOURCES, "dots", added)
     assert data.load(settings("dots"))["test"] is dots
-    with pytest.raises(ValueError, match="data.name='marks' is not known; choose one of arrays, dots, folder"):
+    with pytest.raises(
+        ValueError, match="data.name='marks' is not known; choose one of arrays, cedar, cfp, dots, folder"
+    ):
         data.load(settings("marks"))
 
 

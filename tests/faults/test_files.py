@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks import faults
 from siamjax import cli, files
-from siamjax.data import folder, images, omniglot_archives, tfds
+from siamjax.data import folder, image_cache, images, omniglot_archives, tfds
 from siamjax.evaluation import official_runs
 
 
@@ -44,7 +44,7 @@ def test_what_is_no_regular_file_is_never_read(tmp_path, kind):
             read()
     if kind != "folder":
         with pytest.raises(ValueError, match="1 of 1 images cannot be read: .*1.png"):
-            folder.prepare(tmp_path, folder.Preparation(tmp_path / "cache", 16))
+            folder.prepare(tmp_path, image_cache.Preparation(tmp_path / "cache", 16))
 
 
 def test_images_larger_than_the_limit_are_refused(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_prepared_data_set_cannot_name_a_module(tmp_path):
     names = default.get_config().data.tfds
     names.name = "evil"
     with pytest.raises(ValueError, match="features.json names 'os.path.X', which is not a feature of TFDS"):
-        tfds.prepare(names, folder.Preparation(tmp_path / "cache", 16), data_dir=str(tmp_path))
+        tfds.prepare(names, image_cache.Preparation(tmp_path / "cache", 16), data_dir=str(tmp_path))
 
 
 def test_output_to_a_pipe_or_device_leaves_it_in_place(tmp_path):
