@@ -18,6 +18,7 @@ from siamjax.data import arrays
 from siamjax.data.arrays import Pairs
 from siamjax.evaluation import drawn
 from siamjax.network import Network, inputs_of
+from siamjax.optimizer import keep_published
 from siamjax.run import Run, parts, recipe, settings
 from siamjax.training import objectives, teaching, whole
 from siamjax.training.state import Model
@@ -34,6 +35,8 @@ def fit(
     y: Iterable[Hashable] | None = None,
     *,
     encoder: Any = None,
+    weights: str | os.PathLike[str] = "",
+    frozen: bool = False,
     loss: str | BatchLoss | None = None,
     head: str | nn.Module | None = None,
     towers: int = 1,
@@ -63,6 +66,9 @@ def fit(
       encoder: a name in `siamjax.encoders.ENCODERS`; a Flax module, linen or nnx; or a pair of functions (init, apply),
         see `siamjax.encoders.own`. None chooses convolutions for images of at least 8 pixels a side, and a multilayer
         perceptron for anything else.
+      weights: of an encoder in `siamjax.encoders.ARCHITECTURES`, such as "mobilenet_v2": a file, "hf://ORG/NAME" or
+        "default", see `siamjax.pretrained.load`. "" is random weights.
+      frozen: whether these stay as they are, and only a linear layer after them is trained.
       loss: a name: any function of `siamjax.losses`, by what its arguments are, "cross_entropy" or "ranking"; or a
         function (embeddings [n, d], labels int [n]) -> scalar, of the labels' numbers in the order in which they come.
         None is "ntxent", and "contrastive" for `Pairs`.
@@ -118,7 +124,7 @@ def fit(
     _check_data(train, held_out, loss, augment, towers)
     config = _configuration(train, encoder, loss, head, augment)
     config.seed, config.train.steps = seed, steps
-    config.encoder.update(embedding=embedding, towers=towers)
+    config.encoder.update(embedding=embedding, towers=towers, weights=str(weights), frozen=frozen)
     config.batch.update(identities=identities, per_identity=per_identity, per_group=identities)
     config.batch.update(pairs=pairs, chunk=chunk)
     if train.pairs is not None or loss in objectives.PAIR_LOSSES:
@@ -184,12 +190,15 @@ def _training(config, model, train, held_out, loss, optimizer, distort, teacher)
             expected=teacher.inputs.shape,
         )
     chunk = whole.checked_chunk(config.batch.chunk, images, model.encoder)
-    optimizer = optimizer or recipe.make_optimizer(config, objective)
+    if optimizer is None:
+        optimizer = recipe.make_optimizer(config, objective)
+    elif config.encoder.frozen:
+        optimizer = keep_published(optimizer)
     validate = None
     if held_out is not None and held_out.pairs is None:
         network_of = functools.partial(Network, model)
         validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
-    return whole.training(
+    made = whole.training(
         model,
         objective,
         optimizer,
@@ -199,6 +208,7 @@ def _training(config, model, train, held_out, loss, optimizer, distort, teacher)
         validate=validate,
         chunk=chunk,
     )
+    return made._replace(start=parts.with_published_weights(config, made.start))
 
 
 def _own(given):

@@ -30,13 +30,17 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
     tunables = environment.get("GLIBC_TUNABLES", "")
     if platform.libc_ver()[0] == "glibc" and _PAGES not in tunables:
         added["GLIBC_TUNABLES"] = f"{tunables}:{_PAGES}=1".strip(":")
-    cache = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     compiled = {
-        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "siamjax", f"compiled-{_processor()}"),
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache(environment), f"compiled-{_processor()}"),
         "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),  # bytes; the oldest programs go first
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     return added | {name: value for name, value in compiled.items() if name not in environment}
+
+
+def cache(environment: Mapping[str, str]) -> str:
+    """The folder for what can be made or downloaded again: compiled programs and published weights."""
+    return os.path.join(environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "siamjax")
 
 
 def _processor():

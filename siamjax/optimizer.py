@@ -59,6 +59,7 @@ def adamw(
     warmup_steps: int = 20,
     weight_decay: float = 1e-4,
     clip_norm: float = 1.0,
+    pretrained_share: float = 1.0,
     parts: tuple[str, ...] = ("encoder", "head"),
 ) -> optax.GradientTransformation:
     """AdamW with linear warm-up and cosine decay; the gradients of each part are clipped by their own norm.
@@ -72,6 +73,8 @@ def adamw(
       warmup_steps: steps of linear warm-up; at most half of `steps`.
       weight_decay: decoupled, in units of the learning rate.
       clip_norm: the largest norm of a part's gradient.
+      pretrained_share: learning rate of the encoder's layers that can start from published weights, in units of that of
+        all others, 0..1; see `siamjax.encoders.Pretrained`.
       parts: first keys of the parameters.
     """
     schedule = optax.warmup_cosine_decay_schedule(
@@ -82,9 +85,32 @@ def adamw(
         end_value=learning_rate * final_share,
     )
     clip = optax.clip_by_global_norm(clip_norm)
-    return optax.chain(
-        optax.partition(dict.fromkeys(parts, clip), _parts), optax.adamw(schedule, weight_decay=weight_decay)
-    )
+    clipped = optax.partition(dict.fromkeys(parts, clip), _parts)
+    slower = [] if pretrained_share == 1 else [_slower(pretrained_share)]
+    return optax.chain(clipped, optax.adamw(schedule, weight_decay=weight_decay), *slower)
+
+
+def _slower(share):
+    """Shortens the steps of published layers."""
+
+    def shortened(updates, params):
+        return jax.tree.map_with_path(lambda path, step: step * (share if _is_published(path) else 1), updates)
+
+    return optax.stateless(shortened)
+
+
+def keep_published(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`optimizer` for all parameters but those of layers with published weights, which it keeps without a state."""
+
+    def kinds(params):
+        return jax.tree.map_with_path(lambda path, _: "kept" if _is_published(path) else "trained", params)
+
+    return optax.partition({"trained": optimizer, "kept": optax.set_to_zero()}, kinds)
+
+
+def _is_published(path):
+    """Whether a parameter belongs to the architecture of a `siamjax.encoders.Pretrained`, by its path."""
+    return any(getattr(entry, "key", None) == "backbone" for entry in path)
 
 
 def _parts(params):

@@ -309,7 +309,8 @@ def contact_sheet(query: str, matches: Sequence, path: str) -> None:
         if place:
             with upright(place, "RGB", 200) as thumbnail:
                 image = np.asarray(thumbnail)
-        pictures.append((image, f"{match.identity}\n{100 * match.probability:.1f} %"))
+        likely = f"score {match.score:.2f}" if np.isnan(match.probability) else f"{100 * match.probability:.1f} %"
+        pictures.append((image, f"{match.identity}\n{likely}"))
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = _figure(1.6 * columns, 2.0 * rows)

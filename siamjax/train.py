@@ -42,8 +42,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         recipe.check_towers(config.encoder.towers, datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
     training = _made(config, datasets)
-    if config.train.start and parallel.from_main(lambda: not run.has_checkpoint):
-        training = training._replace(start=_started_from(config.train.start, training.start))
+    if parallel.from_main(lambda: not run.has_checkpoint):
+        start = parallel.main_first(lambda: parts.with_published_weights(config, training.start))
+        start = _started_from(config.train.start, start) if config.train.start else start
+        training = training._replace(start=start)
     # Nothing is written before here, so that a configuration that cannot run leaves no files.
     with run.locked():
         # Another training may have begun in the meantime.

@@ -15,7 +15,7 @@ FLOORS = (
     ("distances", "labels", "rows"),
     ("augment", "encoders", "heads", "losses", "mining", "optimizer", "options"),
     ("data",),
-    ("sampling",),
+    ("pretrained", "sampling"),
     ("data.training_images",),
     ("training",),
     ("run",),

@@ -8,7 +8,8 @@ from siamjax import __version__, files, host
 from siamjax.cli import configs, gallery, network
 
 _ABOUT = """CHECKPOINT is the run folder of a training, or the name of a network that comes with siamjax
-(omniglot-fast).
+(omniglot-fast), or of an architecture with published weights (mobilenet_v2, ...), whose features of
+any photograph `embed`, `enroll` and `search` use without training.
 
 exit status:
   0  success; verify: same identity

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -130,7 +131,7 @@ def _print_answers(answers):
         if error is None:
             images.say(f"{path}: {identified.identity or 'unknown'}")
             for match in identified.ranked:
-                images.say(f"  {100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}")
+                images.say(f"  {_likely(match)}score {match.score:8.3f}  {match.identity}")
 
 
 def _search(options):
@@ -145,9 +146,7 @@ def _search(options):
     if options.json:
         return print(json.dumps([_row(match) for match in matches]))
     for match in matches:
-        images.say(
-            f"{100 * match.probability:5.1f} % the same  score {match.score:8.3f}  {match.identity}  {match.path}"
-        )
+        images.say(f"{_likely(match)}score {match.score:8.3f}  {match.identity}  {match.path}")
     if options.output:
         images.say(f"wrote {options.output}")
 
@@ -171,5 +170,11 @@ def _list(options):
         images.say(f"{count:6d}  {identity}")
 
 
+def _likely(match):
+    """The probability of a match as text; "" if there is none."""
+    return "" if math.isnan(match.probability) else f"{100 * match.probability:5.1f} % the same  "
+
+
 def _row(match):
-    return dataclasses.asdict(match) | {"thumbnail": str(match.thumbnail)}
+    probability = None if math.isnan(match.probability) else match.probability
+    return dataclasses.asdict(match) | {"thumbnail": str(match.thumbnail), "probability": probability}

@@ -21,16 +21,20 @@ from siamjax.encoders._koch import Koch
 from siamjax.encoders._koch import bias_init as koch_bias_init
 from siamjax.encoders._mlp import MLP
 from siamjax.encoders._own import Encoder, own
+from siamjax.encoders._pretrained import ARCHITECTURES, Architecture, Pretrained
 from siamjax.encoders._resnet import ResNet12
 from siamjax.encoders._towers import Towers
 
 __all__ = [
+    "ARCHITECTURES",
     "ENCODERS",
     "MLP",
+    "Architecture",
     "Conv",
     "Encoder",
     "Faces",
     "Koch",
+    "Pretrained",
     "ResNet12",
     "Towers",
     "convolve",
@@ -55,6 +59,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True),
     "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4)),
     "resnet12": ResNet12,
+    **{name: functools.partial(Pretrained, name) for name in ARCHITECTURES},
 }
 
 
@@ -65,6 +70,7 @@ def make(
     dtype: Literal["float32", "bfloat16"] = "float32",
     unit_length: bool = False,
     convolution: Method = "auto",
+    frozen: bool = False,
     axis_name: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> nn.Module:
@@ -73,23 +79,29 @@ def make(
     Args:
       name: "koch_scaled" is "koch" with other initial weights; "conv4" to "conv6", "pyramid" and "local" are "conv"
         with other layers.
-      width: channels of the first layer.
+      width: channels of the first layer; architectures with published weights have their own.
       embedding: components of the embedding.
       dtype: "float32" or "bfloat16", of the computation. On a CPU both are float32, which is faster there: XLA has fast
         kernels only for float32.
       unit_length: whether embeddings are scaled to length 1.
       convolution: how convolutions are computed: "auto", "direct" or "frequency".
+      frozen: of architectures with published weights, whether their layers stay as they are.
       axis_name: device axis over which batch statistics are taken, or None.
       options: other attributes of the encoder.
 
     Raises:
-      ValueError: a name is unknown.
+      ValueError: a name is unknown, or `frozen` is of no use to the encoder.
     """
     make_it = choose("name", name, ENCODERS)
     given = dict(options or {})
-    common = {"axis_name": axis_name, "convolution": convolution}
+    if frozen and name not in ARCHITECTURES:
+        raise ValueError(
+            f"frozen=True is for encoders with published weights ({', '.join(ARCHITECTURES)}), not {name!r}: train "
+            "all of it, or choose one of these"
+        )
+    common = {"axis_name": axis_name, "convolution": convolution, "width": width, "frozen": frozen}
     taken = inspect.signature(make_it).parameters
     given |= {key: value for key, value in common.items() if key in taken}
     computed = choose("dtype", dtype, _DTYPES)
     given["dtype"] = jnp.float32 if parallel.on_cpu() else computed
-    return make_it(width=width, embedding=embedding, unit_length=unit_length, **given)
+    return make_it(embedding=embedding, unit_length=unit_length, **given)

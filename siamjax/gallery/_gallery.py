@@ -319,7 +319,7 @@ class Gallery:
         return self._scorer
 
     def _matches(self, found: Found) -> list[Match]:
-        probabilities = self._scorer.decision.probability(found.scores)
+        probabilities = self._scorer.probability(found.scores)
         return [
             Match(
                 files.named(image.identity),

@@ -45,7 +45,8 @@ class Match:
       score: of the head, for the query and this image; higher is more similar. Of vectors, the cosine, or minus the
         Euclidean distance.
       probability: calibrated, 0..1, that the two show the same identity. It is of this pair alone: probabilities of
-        several identities do not add up to 1. NaN for vectors, whose scores are not calibrated.
+        several identities do not add up to 1. NaN for vectors and for networks without a decision, whose scores are
+        not calibrated.
       thumbnail: a small copy of the image; missing on another machine than the one that enrolled it, and for vectors.
     """
 

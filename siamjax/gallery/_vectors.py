@@ -43,6 +43,10 @@ class Vectors:
         self.decision = Decision(np.nan, np.nan, np.nan).moved(threshold)
         self.fingerprint = hashlib.sha256(f"vectors {metric} {os.path.abspath(folder)}".encode()).hexdigest()
 
+    def probability(self, scores: npt.ArrayLike) -> np.ndarray:
+        """NaN for each of scores float [n]: they are not calibrated."""
+        return self.decision.probability(scores)
+
     def matches(self, fingerprint: str) -> bool:
         """True: the metric alone tells whether vectors can be compared, wherever a gallery has been moved."""
         return True

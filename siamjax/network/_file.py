@@ -45,7 +45,8 @@ def portable(config: ConfigDict, inputs: Inputs | None) -> ConfigDict:
         if inputs is None
         else settings.with_form(config, inputs.shape, inputs.dtype)
     )
-    copy.update_from_flattened_dict(dict.fromkeys(sorted({*places, "train.start", "train.teacher"}), ""))
+    kept_elsewhere = {*places, "train.start", "train.teacher", "encoder.weights"}
+    copy.update_from_flattened_dict(dict.fromkeys(sorted(kept_elsewhere), ""))
     return copy
 
 

@@ -20,7 +20,8 @@ from siamjax.data import Images
 from siamjax.data import images as image_files
 from siamjax.decision import Decision
 from siamjax.encoders import Towers
-from siamjax.network._file import FILE, filled, portable, read, shipped, stored_in, write
+from siamjax.network._file import FILE, portable, write
+from siamjax.network._places import stored
 from siamjax.network._programs import checked_numbers, copy_program, programs
 from siamjax.network._types import Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
@@ -93,6 +94,7 @@ class Network:
         cls,
         place: str | os.PathLike[str],
         *,
+        weights: str | os.PathLike[str] | None = None,
         copies: int | None = None,
         convolution: str | None = None,
         threshold: float | None = None,
@@ -103,8 +105,10 @@ class Network:
         """Loads a trained network.
 
         Args:
-          place: a run folder (its best or last checkpoint, see `train.keep`); a folder written by `save`; or the name
-            of a network that comes with siamjax, such as "omniglot-fast".
+          place: a run folder (its best or last checkpoint, see `train.keep`); a folder written by `save`; the name of a
+            network that comes with siamjax, such as "omniglot-fast"; or of an architecture with published weights, such
+            as "mobilenet_v2": its features of any photograph, by which `Gallery.search` finds similar ones.
+          weights: of an architecture, as `siamjax.pretrained.load` takes them; None is its default.
           copies: replaces `evaluation.copies` of its training.
           convolution: replaces `encoder.convolution`; the embeddings stay the same.
           threshold: replaces the fitted threshold; probabilities do not depend on it.
@@ -113,29 +117,15 @@ class Network:
           encoder, head: those that `siamjax.fit` was given, if they were not names.
 
         Raises:
-          FileNotFoundError: no network is found.
+          FileNotFoundError: no network is found, or no weights of the architecture.
           ValueError: it is damaged or of another version; `threshold` or `far` is given but no decision was fitted for
             these `copies`; or `far` cannot be measured on the validation pairs.
         """
-        folder, run = pathlib.Path(place).expanduser(), Run(place)
-        stored = stored_in(place)
-        if run.is_started or (stored is None and folder.is_dir()):
-            config = run.settings
-        elif stored is not None:
-            config, arrays, decisions = read(stored)
-        else:
-            raise FileNotFoundError(
-                f"{place} not found: it is neither a folder nor one of the networks that come with siamjax "
-                f"({', '.join(shipped())}); pass a run folder (--workdir of the training)"
-            )
+        found = stored(place, weights)
+        config = found.config
         config.encoder.convolution = convolution or config.encoder.convolution
         own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config, encoder, head)
-        if run.is_started:
-            decisions = run.figures.decisions(own)
-            trained, _ = run.restore(model, inputs.shape)
-        else:
-            assert stored is not None
-            trained = filled(model, inputs.shape, arrays, stored)
+        decisions, trained = found.decisions(), found.restore(model, inputs.shape)
         network = cls(
             model,
             trained.params,
@@ -145,7 +135,7 @@ class Network:
             copies=own if copies is None else copies,
             distort=parts.make_augment(config, hide=False),
             settings=config,
-            place=str(folder.resolve()) if folder.is_dir() else str(place),
+            place=found.place,
         )
         if threshold is not None or far is not None:
             network._decisions[network.copies] = network._decision = network.decision.moved(threshold, far)
@@ -217,9 +207,15 @@ class Network:
             of_files = Run(name).is_started and config is not None and not config.data.arrays.digest
             if of_files and config is not None and self.copies in (0, config.evaluation.copies):
                 remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
-            remedy = ", or ".join(remedies) or "train it with validation="
+            remedy = ", or ".join(remedies) or "train it with validation=, identities of your own; or search, by scores"
             raise ValueError(f"{name} has no threshold for copies={self.copies}; {remedy}")
         return self._decision
+
+    def probability(self, scores: npt.ArrayLike) -> np.ndarray:
+        """Calibrated probabilities of "same" for logits float [n], float64 [n]; NaN if no decision was fitted."""
+        if self._decision is None:
+            return np.full(np.shape(scores), np.nan)
+        return self._decision.probability(scores)
 
     @property
     def metric(self) -> Metric | None:

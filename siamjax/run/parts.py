@@ -7,10 +7,10 @@ import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from siamjax import augment, encoders, heads, parallel, streams
+from siamjax import augment, encoders, heads, parallel, pretrained, streams
 from siamjax.choices import choose
 from siamjax.run import settings
-from siamjax.training.state import Model
+from siamjax.training.state import Model, State, from_weights
 from siamjax.training.types import Augment
 
 
@@ -30,7 +30,7 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
             has = f"has the {part} {config[part].name!r}: pass no other"
             raise ValueError(f"{part}: the network {f'has your own {part}: pass it' if given is None else has}")
     own = config.encoder
-    names = ("name", "width", "embedding", "dtype", "unit_length", "convolution")
+    names = ("name", "width", "embedding", "dtype", "unit_length", "convolution", "frozen")
     if encoder is None:
         with settings.keyed("encoder"):
             given = {name: own[name] for name in names}
@@ -43,6 +43,33 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
         with settings.keyed("head"):
             head = heads.make(config.head.name, **config.head.get(config.head.name, {}))
     return Model(made, head)
+
+
+def with_published_weights(config: ConfigDict, start: State) -> State:
+    """`start` with the weights that `config.encoder.weights` names, if any.
+
+    Raises:
+      FileNotFoundError, OSError, ValueError: see `siamjax.pretrained.load`; or nothing trained would be frozen.
+    """
+    own = config.encoder
+    if not own.weights:
+        if own.frozen and not config.train.start:
+            raise ValueError(
+                "encoder.frozen=True keeps the weights that encoder.weights names, and there are none: set "
+                f"encoder.weights to a file, hf://ORG/NAME or {pretrained.DEFAULT!r}, or encoder.frozen=False"
+            )
+        return start
+    with settings.keyed("encoder"):
+        published = pretrained.load(own.name, own.weights)
+    encoder, stats = ({"backbone": published[part]} for part in ("params", "batch_stats"))
+
+    def put(tree, published):
+        if own.towers == 2:
+            return {side: {**of_side, **published} for side, of_side in tree.items()}
+        return {**tree, **published} if tree else tree
+
+    params = {"encoder": put(start.params["encoder"], encoder)}
+    return from_weights(start, params, put(start.batch_stats, stats))
 
 
 def make_augment(config: ConfigDict, hide: bool = True) -> Augment:

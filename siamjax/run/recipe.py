@@ -70,9 +70,10 @@ def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTr
     own = config.optimizer
     parts = ("encoder", "head", "loss") if objective.init(jax.random.key(0), 1) else ("encoder", "head")
     with settings.keyed("optimizer"):
-        return optimizer.make(
+        made = optimizer.make(
             own.name, own[own.name], epoch_steps=config.train.epoch_steps, steps=config.train.steps, parts=parts
         )
+    return optimizer.keep_published(made) if config.encoder.frozen else made
 
 
 def make_batches(

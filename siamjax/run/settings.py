@@ -43,6 +43,9 @@ def default() -> ConfigDict:
     config.encoder.unit_length = False  # whether embeddings are normalised to length 1
     config.encoder.dtype = "float32"  # of the computation; or "bfloat16", for GPU and TPU
     config.encoder.convolution = "auto"  # or "direct" or "frequency", see siamjax.encoders.convolve
+    # Of encoders with published weights, see siamjax.pretrained: a file, "hf://ORG/NAME", or "default"; "" is random.
+    config.encoder.weights = ""
+    config.encoder.frozen = False  # whether their layers, and batch statistics, stay as they are
     config.encoder.towers = 1  # 2: one encoder for each side of given pairs, with weights of its own
     for name, encoder in encoders.ENCODERS.items():
         if isinstance(encoder, type):
@@ -233,6 +236,7 @@ RANGES = {
     "optimizer.adamw.learning_rate": "(0, inf)",
     "optimizer.adamw.clip_norm": "(0, inf)",
     "optimizer.adamw.final_share": "[0, 1]",
+    "optimizer.adamw.pretrained_share": "[0, 1]",
     "optimizer.koch.momentum_epochs": "[1, inf)",
     "optimizer.koch.*momentum": "[0, 1)",
     "optimizer.*": "[0, inf)",

@@ -57,7 +57,7 @@ def training(
     """
     weights_key, key = jax.random.split(jax.random.key(seed))
     start = create(model, weights_key, shape, optimizer, average > 0, objective)
-    if chunk and start.batch_stats and parallel.is_main_process():
+    if chunk and start.batch_stats and not getattr(model.encoder, "frozen", False) and parallel.is_main_process():
         tell(
             f"the encoder has batch statistics: with chunk={chunk}, they are those of {chunk} images, not of the batch"
         )

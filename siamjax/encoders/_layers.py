@@ -1,0 +1,61 @@
+"""Layers of the pretrained architectures. Names of layers are those in the files of their weights."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from siamjax.encoders import _convolution as convolution
+from siamjax.encoders._convolution import Method
+from siamjax.encoders._depthwise import depthwise
+
+
+class Convolution(nn.Module):
+    """A convolution without bias, padded by half the kernel.
+
+    Attributes:
+      channels: of the result.
+      side: of the kernel; odd.
+      stride: of both sides.
+      per_channel: whether each channel has a kernel of its own.
+      dtype, convolution: as of encoders.
+    """
+
+    channels: int
+    side: int = 1
+    stride: int = 1
+    per_channel: bool = False
+    dtype: Any = jnp.float32
+    convolution: Method = "auto"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x float [n, h, w, c] -> float [n, ⌈h / stride⌉, ⌈w / stride⌉, channels]."""
+        shape = (self.side, self.side, 1 if self.per_channel else x.shape[3], self.channels)
+        kernel = self.param("kernel", nn.initializers.he_uniform(), shape)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.per_channel:
+            return depthwise(x, kernel, self.stride)
+        if self.side == 1:  # A matrix product, which is faster than a convolution on a CPU.
+            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+        pads = ((self.side // 2, self.side // 2),) * 2
+        return convolution.convolve(x, kernel, (self.stride,) * 2, pads, method=self.convolution)
+
+
+def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], channels: int, **shape: Any) -> jax.Array:
+    """A `Convolution` of this `shape` with batch normalisation, both called by `names`, in `owner`'s compact method."""
+    own = {"dtype": owner.dtype, "convolution": owner.convolution}
+    x = Convolution(channels, **shape, **own, name=names[0])(x)
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=owner.dtype,
+        axis_name=owner.axis_name if train else None,
+        name=names[1],
+    )(x)
+
+
+relu6 = functools.partial(jnp.clip, min=0, max=6)
