@@ -107,17 +107,9 @@ def fit(
     """
     if isinstance(x, Pairs) != (y is None):
         raise ValueError("fit takes inputs and a label for each, fit(x, y), or Pairs alone, fit(Pairs(a, b, same))")
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("embedding", embedding, 1),
-        ("identities", identities, 2),
-        ("per_identity", per_identity, 2),
-        ("pairs", pairs, 2),
-        ("chunk", chunk, 0),
-        ("seed", seed, 0),
-    ):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}")
+    _check_whole(0, chunk=chunk, seed=seed)
+    _check_whole(1, steps=steps, embedding=embedding)
+    _check_whole(2, identities=identities, per_identity=per_identity, pairs=pairs)
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
     held_out = None if validation is None else _held_out(validation, train)
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
@@ -151,6 +143,13 @@ def fit(
         saved = {"decision": dataclasses.asdict(decision), "step": int(trained.step)}
         parallel.from_main(lambda: run.figures.write_verification(saved))
     return network_of(*trained.judged(), decisions={0: decision})
+
+
+def _check_whole(least, **numbers):
+    """Raises ValueError for a number, by name, that is not whole or less than `least`."""
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}")
 
 
 def _check_data(train, held_out, loss, augment, towers):
