@@ -45,7 +45,7 @@ def portable(config: ConfigDict, inputs: Inputs | None) -> ConfigDict:
         if inputs is None
         else settings.with_form(config, inputs.shape, inputs.dtype)
     )
-    copy.update_from_flattened_dict(dict.fromkeys(sorted({*places, "train.start"}), ""))
+    copy.update_from_flattened_dict(dict.fromkeys(sorted({*places, "data.folder.pairs", "train.start"}), ""))
     return copy
 
 
