@@ -183,7 +183,8 @@ def _show(config, run, figures, outcomes, progress):
         if shown:
             bounds = {row.name: row.interval for row in shown} if table != "open_set" else None
             values = {row.name: row.value for row in shown}
-            report.figures(values, title.format(shown[0].trials), bounds)
+            over = " or ".join(sorted({row.over for row in shown}))
+            report.figures(values, title.format(shown[0].trials), bounds, over)
 
 
 _TITLES = {

@@ -54,19 +54,22 @@ def table(results: Mapping[str, Any], title: str) -> None:
         note("tutorial_20_pairs: the same pair among 20 separate pairs of all alphabets; weaker than 20-way one-shot")
 
 
-def figures(values: Mapping[str, float], title: str, intervals: Mapping[str, Any] | None = None) -> None:
+def figures(
+    values: Mapping[str, float], title: str, intervals: Mapping[str, Any] | None = None, over: str = "identities"
+) -> None:
     """Prints figures in percent.
 
     Args:
       values: name -> 0..1.
       title: printed above the table.
-      intervals: name -> the 95 % interval over identities, or None; None for no column of intervals.
+      intervals: name -> the 95 % interval, or None; None for no column of intervals.
+      over: the units of the intervals.
     """
     shown = rich.table.Table(title=title, min_width=len(title) + 4)
     shown.add_column("measure")
     shown.add_column("%", justify="right")
     if intervals:
-        shown.add_column("95 % over identities", justify="right")
+        shown.add_column(f"95 % over {over}", justify="right")
     for name, value in values.items():
         shown.add_row(name, f"{100 * value:.2f}", *([_interval(intervals[name])] if intervals else []))
     _print(shown)

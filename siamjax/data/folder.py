@@ -137,6 +137,6 @@ SOURCE = Source(
     channels=lambda config: config.folder.channels,
     invert=lambda config: config.folder.invert or config.ink,
     ink=lambda config: config.ink,
-    path=lambda config: os.path.abspath(config.folder.path) + f" {config.folder.pairs}" * bool(config.folder.pairs),
-    places=("data.data_dir", "data.manual_dir", "data.folder.path", "data.folder.pairs"),
+    path=lambda config: os.path.abspath(config.folder.path),
+    places=("data.data_dir", "data.manual_dir", "data.folder.path"),
 )

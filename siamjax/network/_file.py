@@ -45,8 +45,8 @@ def portable(config: ConfigDict, inputs: Inputs | None) -> ConfigDict:
         if inputs is None
         else settings.with_form(config, inputs.shape, inputs.dtype)
     )
-    kept_elsewhere = {*places, "train.start", "train.teacher", "encoder.weights"}
-    copy.update_from_flattened_dict(dict.fromkeys(sorted(kept_elsewhere), ""))
+    elsewhere = {*places, "data.folder.pairs", "encoder.weights", "train.start", "train.teacher"}
+    copy.update_from_flattened_dict(dict.fromkeys(sorted(elsewhere), ""))
     return copy
 
 

@@ -251,8 +251,9 @@ class Run:
             if moved:
                 raise ValueError(
                     f"{self._identities}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} "
-                    "first): identities were added or removed since, which changed the split. Use a new --workdir, or "
-                    "restore the data"
+                    "first): identities were added or removed since, which changed the split, or other ones were "
+                    "chosen (data.protocol, data.folder.fold). Restore the data, or use a new --workdir; a network is "
+                    "judged on identities that it has not seen"
                 )
 
     def start(self, config: ConfigDict, datasets: Mapping[str, Dataset]) -> None:

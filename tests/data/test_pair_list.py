@@ -24,6 +24,10 @@ def test_a_table_of_pairs(people):
     assert pairs.first == (people / "Bob" / "Bob_0002.jpg", people / "Ann_Lee" / "Ann_Lee_0003.jpg")
     assert pairs.second == (people / "Bob" / "Bob_0001.jpg",) * 2
     assert pairs.same.tolist() == [True, False] and pairs.fold.tolist() == [0, 0]
+    (people / "pairs.csv").write_text(
+        "path_a,path_b,same,fold\nBob/Bob_0001.jpg,Bob/Bob_0002.jpg,1,10\nBob/Bob_0001.jpg,Ann_Lee/Ann_Lee_0003.jpg,0,2\n"
+    )
+    assert pair_list.read(people / "pairs.csv").fold.tolist() == [1, 0], "numbered in their order"
 
 
 def test_lfws_list_with_its_folds(people, tmp_path_factory):
@@ -40,7 +44,7 @@ def test_lfws_list_with_its_folds(people, tmp_path_factory):
 @pytest.mark.parametrize(
     "name,text,message",
     [
-        ("p.csv", "path_a,same\n", "p.csv: column 'path_b' is missing; expected path_a,path_b,same, found path_a,same"),
+        ("p.csv", "path_a,same\n", "p.csv: column 'path_b' is missing; expected path_a,path_b,same.,fold., found"),
         (
             "p.csv",
             "path_a,path_b,same\na,b,perhaps\n",

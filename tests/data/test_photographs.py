@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from siamjax import data
 from siamjax.data import cedar, cfp, images, lfw
+from siamjax.run import recipe, settings
 
 
 def people(parts):
@@ -107,6 +108,21 @@ def test_cedars_comparisons_are_of_genuine_references_with_genuine_and_forged_qu
     _, same = test.pairs
     assert same.sum() == 3 * 28 and (~same).sum() == 3 * 8 * 6
     assert parts["train"].pairs is None and len(parts["train"].group_names) == 9
+
+
+@pytest.mark.parametrize("changed", [{"batch.mode": "pairs"}, {"data.name": "glyphs"}], ids=str)
+def test_batches_across_sources_are_of_identities_in_data_with_sources(tmp_path, changed):
+    place = photographs.unpacked(tmp_path / "data", photographs.cfp())
+    config = settings.default()
+    config.data = photographs.config("cfp", place, tmp_path / "cache")
+    config.batch.across_sources, train = True, data.load(config.data)["train"]
+    _, images = recipe.make_batches(config, train)
+    assert images == 16 * 4
+    config.update_from_flattened_dict(changed)
+    with pytest.raises(
+        ValueError, match="batch.across_sources=True is for batch.mode='identities' .*: set it to False"
+    ):
+        recipe.make_batches(config, None if "data.name" in changed else train)
 
 
 MISSING = [

@@ -88,6 +88,14 @@ def test_without_validation_data_the_given_decision_judges_pairs(datasets):
     )
 
 
+def test_identification_without_validation_data_is_of_the_test_data_alone(datasets):
+    del datasets["validation"]
+    judged = subject(datasets, {"test": 0.0}, Decision(threshold=0.0, slope=1.0, even=0.0))
+    skipped, found = evaluation.EVALUATORS["identification"](judged)
+    assert skipped == Skipped("identification_validation", "no validation data")
+    assert found.name.startswith("identification_test") and found.value == 1
+
+
 def test_trials_between_groups_use_the_few_shot_data_if_there_is_any(datasets):
     datasets["few_shot"] = datasets["test"]
     judged = subject(datasets, {"validation": 0.0, "test": 0.0, "few_shot": 0.0})
