@@ -26,6 +26,7 @@ class Dataset:
       pairs: those that alone are known to be the same or different: image numbers int32 [p, 2], `same` bool [p]; None
         where labels say it of all images.
       ink: whether grey images are ink 255 on paper 0, so that reports show them as black on white.
+      files: the names of the image files, [n], or () if they are of none.
     """
 
     images: "np.ndarray | Images"
@@ -36,6 +37,7 @@ class Dataset:
     names: tuple[str, ...] = ()
     ink: bool = True
     pairs: tuple[np.ndarray, np.ndarray] | None = None
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -86,7 +88,8 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
         images = dataset.images[chosen]
     groups = tuple(dataset.group_names[number] for number in old["group"][0])
     names = tuple(dataset.names[number] for number in old["label"][0]) if dataset.names else ()
-    return Dataset(images, label, group, source, groups, names, dataset.ink)
+    of = tuple(dataset.files[number] for number in chosen) if dataset.files else ()
+    return Dataset(images, label, group, source, groups, names, dataset.ink, files=of)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:
