@@ -14,12 +14,13 @@ from siamjax.evaluation import PairScores, Subject, one_shot
 Json = dict[str, Any]
 
 _ON_MAP = 1000  # images on the map, at most
-_FAST_IMAGES = 12  # images of an identity on the map, at least, if it has so many
+_OF_IDENTITY = 12  # images of an identity on the map, at least, if it has so many
 _ROWS = 1000  # thresholds, evenly by rank; those with few mistakes are added
 _FEW = 250  # mistakes of one kind up to which every threshold is kept
 _MISTAKES, _NEAREST, _RANDOM = 100, 60, 30  # pairs shown: of each kind of mistake; near the threshold; of each kind
 _WRONG_TRIALS, _RIGHT_TRIALS, _RANKED = 40, 20, 5  # trials shown, and candidates of each
 _SIDE = 48  # pixels: longest side of a thumbnail
+_SHEET = 3_000_000  # bytes of all thumbnails, above which they are compressed more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def neighbours(subject: Subject) -> Neighbours | None:
         return None
     rng = np.random.default_rng(0)
     identities = rng.permutation(label.max() + 1)
-    most, chosen = max(_FAST_IMAGES, _ON_MAP // len(identities)), []
+    most, chosen = max(_OF_IDENTITY, _ON_MAP // len(identities)), []
     for identity in identities:
         images = rng.permutation(np.flatnonzero(label == identity))[:most]
         if len(chosen) + len(images) > _ON_MAP:
@@ -247,7 +248,11 @@ def _sheet(dataset, numbers):
         image = image if channels == 3 else 255 - image[..., 0] if dataset.ink else image[..., 0]
         thumbnail = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
         sheet.paste(thumbnail, (place % columns * size[0], place // columns * size[1]))
-    content = io.BytesIO()
-    sheet.save(content, "WEBP", lossless=dataset.ink and channels == 1, quality=80, method=4)
+    tries = [{"lossless": True}] if dataset.ink and channels == 1 else []
+    for options in (*tries, {"quality": 80}, {"quality": 50}, {"quality": 20}):
+        content = io.BytesIO()
+        sheet.save(content, "WEBP", method=4, **options)
+        if content.tell() < _SHEET:
+            break
     data = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
     return {"data": data, "width": size[0], "height": size[1], "columns": columns}

@@ -27,11 +27,16 @@ _CURVES = ("loss", "pair_accuracy", "validation_one_shot")
 
 
 def write(run: Run, figures: Figures, verification: Json | None = None, answers: Json | None = None) -> pathlib.Path:
-    """Writes the page of an evaluation to report/index.html in its folder, and prints a line; see `content`."""
-    path = figures.report / "index.html"
+    """Writes the page of an evaluation to its `place`, and prints a line; for the arguments, see `content`."""
+    path = place(figures)
     files.write(path, page([content(run, figures, verification, answers)]))
     note(f"wrote {path}")
     return path
+
+
+def place(figures: Figures) -> pathlib.Path:
+    """Where the page of an evaluation is stored."""
+    return figures.report / "index.html"
 
 
 def content(run: Run, figures: Figures, verification: Json | None = None, answers: Json | None = None) -> Json:
@@ -45,14 +50,15 @@ def content(run: Run, figures: Figures, verification: Json | None = None, answer
 
     Raises:
       FileNotFoundError: there is no saved configuration.
-      ValueError: a file is damaged.
+      ValueError: the configuration or the figures are damaged.
     """
     trained = run.settings
     config = settings.read(figures.config) if figures.config else trained
     verification = figures.verification if verification is None else verification
     of = digests.of([json.dumps([figures.results, verification], sort_keys=True)])
     answers = answers or _saved_answers(figures, of)
-    rows = metrics.read(run.metrics)
+    rows, damaged = _readable(lambda: metrics.read(run.metrics), [])
+    started, _ = _readable(lambda: run.started, {})
     default = settings.default()
     return {
         "name": run.folder.absolute().name,
@@ -60,7 +66,7 @@ def content(run: Run, figures: Figures, verification: Json | None = None, answer
         "trained": {
             "data": SOURCES[trained.data.name].title(trained.data),
             "parts": {name: getattr(trained, name).name for name in ("encoder", "head", "loss")},
-            **_training(run, rows),
+            **_training(started, rows),
         },
         "evaluated": {"data": SOURCES[config.data.name].title(config.data), "step": verification.get("step")},
         "of": of,
@@ -70,7 +76,7 @@ def content(run: Run, figures: Figures, verification: Json | None = None, answer
         "settings": [[each.key, each.before, each.after] for each in settings.changes(default, config)],
         "all_settings": settings.flat(json.loads(config.to_json())),
         "answers": answers,
-        "missing": _missing(run, figures, rows, answers),
+        "missing": _missing(run, figures, bool(started), rows, damaged, answers),
     }
 
 
@@ -103,16 +109,23 @@ def page(contents: Sequence[Json]) -> bytes:
 def _saved_answers(figures, of):
     """The answers in the page that an evaluation wrote; None if there is none, or if it is of other figures."""
     try:
-        found = _DATA.search((figures.report / "index.html").read_text())
+        found = _DATA.search(place(figures).read_text())
         (saved,) = json.loads(found[1])["runs"] if found else [{}]
         return saved["answers"] if saved["of"] == of else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # A page that someone else wrote, or changed.
 
 
-def _training(run, rows):
+def _readable(read, empty):
+    """What `read` returns, and ""; or `empty`, and why it fails: damage to what only this page shows stops nothing."""
+    try:
+        return read(), ""
+    except ValueError as error:
+        return empty, str(error)
+
+
+def _training(started, rows):
     """When, how long and by which command a run was trained, as far as that is known."""
-    started = run.started
     return {
         "command": started.get("command", ""),
         "started": started.get("at", ""),
@@ -133,7 +146,7 @@ def _curves(rows):
     return curves
 
 
-def _missing(run, figures, rows, answers):
+def _missing(run, figures, is_dated, rows, damaged, answers):
     again = f"siamjax evaluate {run.folder}"
     missing = []
     if not figures.results:
@@ -148,7 +161,7 @@ def _missing(run, figures, rows, answers):
         if answers["sheet"] is None:
             missing.append("pictures: the inputs are not images")
     if not rows:
-        missing.append(f"training curves: {run.metrics.name} is not there")
-    if not run.started:
-        missing.append("the command and the date: trained before they were stored")
+        missing.append(f"training curves: {damaged or f'{run.metrics.name} has no rows'}")
+    if not is_dated:
+        missing.append("the command and the date: the run has not stored them")
     return missing

@@ -260,7 +260,7 @@ class Run:
     @property
     def started(self) -> Json:
         """How the training began: "command", "at" (UTC), "version", "sizes"; {} in older runs."""
-        return _read(self._started, "delete it: it is only shown in reports")
+        return _read(self._started, "delete it; it is only shown in reports")
 
     def start(self, config: ConfigDict, datasets: Mapping[str, Dataset], command: str = "") -> None:
         """Stores the configuration and the names of the identities in each part of the data; at first, the command."""

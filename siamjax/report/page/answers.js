@@ -45,7 +45,7 @@ function trialItem(answers, show, trial) {
   const place = Math.min(trial.rank, trial.ranked.length - 1);
   const query = show.thumb(trial.query, "", 48);
   const ranked = trial.ranked.map((image, i) => show.thumb(image, i === place ? "right" : i === 0 ? "wrong" : "", 32));
-  const said = right ? "✓ right" : `✗ wrong: the right one is number ${trial.rank + 1} of ${answers.trials.ways}`;
+  const said = right ? "✓ right" : `✗ wrong, the right one ranks ${trial.rank + 1}/${answers.trials.ways}`;
   const lines = [`${show.name(trial.query)}`];
   if (!right) lines.push(`taken for ${show.name(trial.ranked[0])}`);
   const scores = right ? `score ${trial.scores[0].toPrecision(4)}` : `score ${trial.scores[place].toPrecision(4)}, against ${trial.scores[0].toPrecision(4)}`;

@@ -2,18 +2,6 @@
 
 // What follows from the table of mistakes by threshold; nothing here needs a page.
 
-/** The last row whose threshold is at most `threshold`; the first one if there is none. */
-function rowOf(table, threshold) {
-  let low = 0;
-  let high = table.threshold.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (table.threshold[middle] <= threshold) low = middle + 1;
-    else high = middle;
-  }
-  return Math.max(0, low - 1);
-}
-
 /** Counts and rates where pairs are the same above the threshold of a row; `pairs` is how many there are of each kind. */
 function countsOf(table, row, pairs) {
   const falseAccepts = table.false_accepts[row];
@@ -61,7 +49,7 @@ function ticks(low, high, count) {
 
 /** A share 0..1 in per cent, with an interval if there is one. */
 function percent(share, digits = 1) {
-  return `${(100 * share).toFixed(digits)} %`;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
 function interval(bounds, digits = 1) {

@@ -13,7 +13,7 @@ function onePage(run) {
   const sections = [
     answers && answersSection(answers, show, state),
     answers && thresholdSection(run, state),
-    answers && make("section", { id: "reliability" }, make("h2", {}, "Can its probabilities be believed?"), make("div", { class: "beside" }, reliabilityFigure(run), make("p", { class: "soft" }, "Of the test pairs with a predicted probability of 80 %, four in five should be the same: then the curve follows the dotted line. Above it the network is too cautious, below it too sure. Larger dots have more pairs. Half of the pairs are the same here; where fewer are, probabilities are too high."))),
+    answers && make("section", { id: "reliability" }, make("h2", {}, "Can its probabilities be believed?"), make("div", { class: "beside" }, reliabilityFigure(run), aboutReliability(answers.pairs))),
     answers && answers.map && mapSection(answers, show),
     curves.length && make("section", { id: "training" }, make("h2", {}, "Training"), make("div", { class: "grid" }, ...curves)),
     Object.keys(run.results).length && figuresSection(run),
@@ -22,6 +22,9 @@ function onePage(run) {
   ].filter(Boolean);
   return [headerSection(run), links(sections), headlineSection(run), ...sections];
 }
+
+/** Settings of the data that only say where it is stored, or how it is trained on. */
+const NOT_JUDGED = /^data\.(data_dir|manual_dir|stream|turns|variants|glyphs\.(alphabets|joined|share))$/;
 
 function names(runs) {
   const titles = runs.map((run) => (run.evaluation ? `${run.name} · ${run.evaluation}` : run.name));
@@ -65,7 +68,7 @@ function comparedCurves(runs) {
 function comparedPage(runs) {
   const titles = names(runs);
   const data = [...new Set(runs.map((run) => run.evaluated.data))];
-  const trials = runs.map((run) => JSON.stringify(Object.entries(run.all_settings).filter(([name]) => name.startsWith("evaluation.") || name.startsWith("data."))));
+  const trials = runs.map((run) => JSON.stringify(Object.entries(run.all_settings).filter(([name]) => /^(data|evaluation)\./.test(name) && !NOT_JUDGED.test(name))));
   const warning =
     data.length > 1
       ? `Evaluated on different data (${data.join("; ")}): the figures do not compare the networks alone.`

@@ -3,8 +3,11 @@
 const AT_FAR = { low: 1e-4, high: 1, log: true, label: "false accept rate", format: (value) => `${+(100 * value).toPrecision(2)} %` };
 const SHARE = { low: 0, high: 1, format: (value) => `${Math.round(100 * value)} %` };
 
+/** The name of a figure, to read: "between_5way_1shot" is "between 5-way 1-shot". */
 function words(name) {
-  return name.replaceAll("_", " ").replace(/(\d+)way (\d+)shot/, "$1-way $2-shot");
+  const spelt = { auc: "AUC", eer: "EER", map: "MAP", tar: "TAR", far: "FAR", dir: "DIR", r: "R", koch: "Koch" };
+  const parts = name.split("_").map((part) => spelt[part] || part.replace(/^(\d+)(way|shot)$/, "$1-$2"));
+  return parts.join(" ");
 }
 
 /** The lowest rate that a curve can show: less than one of so many pairs, as a power of ten from 1e-4 to 1e-1. */
@@ -56,7 +59,7 @@ function headlineSection(run) {
       make("div", { class: "value number", id: "headline" }, `${whole}.${part}`, make("small", {}, " %")),
       make("p", { class: "sentence" }, `${what}, on ${run.evaluated.data}.`),
       row.ci95 ? make("div", { class: "track", "aria-hidden": "true" }, make("i", { style: `left:${100 * row.ci95[0]}%;width:${100 * (row.ci95[1] - row.ci95[0])}%` }), make("b", { style: `left:${100 * row.accuracy}%` })) : null,
-      make("p", { class: "soft number", id: "headline-interval" }, row.ci95 ? `95 % interval${over}: ${interval(row.ci95)} %` : "No interval: too few identities, or no mistake."),
+      make("p", { class: "soft number", id: "headline-interval" }, row.ci95 ? `95 % interval${over}: ${interval(row.ci95)}\u00a0%` : "No interval: too few identities, or no mistake."),
     ),
     make("div", { class: "tiles" }, ...tiles),
   );
@@ -83,7 +86,7 @@ function thresholdSection(run, state) {
 
   const slider = make("input", { type: "range", min: 0, max: table.threshold.length - 1, step: 1, id: "threshold", "aria-label": "threshold" });
   const value = make("b", { class: "number", id: "threshold-value" });
-  const counts = make("div", { class: "counts number", id: "counts", "aria-live": "polite" });
+  const counts = make("div", { class: "counts number", id: "counts" });
   const buttons = points.map((point) => make("button", { type: "button", "data-row": point.row }, point.name));
   const count = (name, number, rate, bad) => make("div", bad ? { class: "bad", "data-count": name } : { "data-count": name }, name, make("b", {}, number), make("span", { class: "soft" }, rate));
   const update = () => {
@@ -156,6 +159,16 @@ function reliabilityFigure(run) {
   return framed("Reliability", loss === undefined ? "" : `log loss ${loss.toFixed(3)}; always ½: 0.693`, at.svg);
 }
 
+function aboutReliability({ same, different }) {
+  return make(
+    "p",
+    { class: "soft" },
+    "Of the test pairs with a predicted probability of 80\u00a0%, four in five should be the same: then the curve follows the dotted line. " +
+      "Where it is steeper, the network knows more than it says; where it is flatter, less. Larger dots have more pairs. " +
+      `Here, ${percent(same / (same + different), 0)} of the pairs are the same; where fewer are, the probabilities are too high.`,
+  );
+}
+
 /** Loss and accuracies over the steps, of one run or several. */
 function curveFigures(runs) {
   const titles = { loss: "Training loss", pair_accuracy: "Training pairs", validation_one_shot: "Validation, one-shot" };
@@ -185,12 +198,16 @@ function mapSection(answers, show) {
     const hue = Math.round((identity[i] * 137.508) % 360);
     return svg.appendChild(draw("circle", { cx: cx.toFixed(1), cy: cy.toFixed(1), r: radius, style: `fill:hsl(${hue} 58% var(--dot))` }));
   });
-  missed.forEach((i) => svg.append(draw("circle", { cx: at[i][0], cy: at[i][1], r: radius + 3, class: "error" })));
+  const rings = new Map([...missed].map((i) => [i, svg.appendChild(draw("circle", { cx: at[i][0], cy: at[i][1], r: radius + 3, class: "error" }))]));
   const told = make("p", { class: "soft", "aria-live": "polite" });
   let current = -1;
   const select = (i) => {
     current = i;
-    dots.forEach((dot, j) => dot.classList.toggle("quiet", i >= 0 && identity[j] !== identity[i]));
+    dots.forEach((dot, j) => {
+      const quiet = i >= 0 && identity[j] !== identity[i];
+      for (const drawn of [dot, rings.get(j)]) if (drawn) drawn.classList.toggle("quiet", quiet);
+      dot.classList.toggle("chosen", j === i);
+    });
     if (i < 0) return hideTip();
     const box = dots[i].getBoundingClientRect();
     const note = missed.has(i) ? make("div", { class: "verdict wrong" }, "most similar to another identity") : null;
