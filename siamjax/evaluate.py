@@ -22,8 +22,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Evaluates the best or last checkpoint of a run (`train.keep`) on the data that `config` names.
 
     Writes results.json, results_config.json (the evaluated configuration), verification.json (the decision, and the
-    figures that do not depend on it) and pictures in report/. They are stored in the run folder if data and settings
-    are those of its training, otherwise in a folder in its evaluations/.
+    figures that do not depend on it), and pictures and index.html in report/. They are stored in the run folder if data
+    and settings are those of its training, otherwise in a folder in its evaluations/.
 
     Args:
       config: see siamjax/run/settings.py; encoder and head must be those of the training.
@@ -100,14 +100,16 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
     subject = evaluation.Subject(evaluated, decision, config.evaluation, config.data, datasets, embeddings, pairs)
     outcomes = list(evaluation.run(subject))
     # All processes score together; only the main one writes.
-    page, scored_pairs = _page(subject), evaluators.pair_scores(subject)
+    page, scored_pairs, near = _page(subject), evaluators.pair_scores(subject), report.neighbours(subject)
     if parallel.is_main_process():
         _write(config, figures, outcomes)
         _show(config, run, figures, outcomes, progress)
         about = run.about(config, "test", int(trained.step))
         report.pictures(figures.report, about, datasets["test"], scored_pairs, outcomes, page)
+        verification |= _other_figures(outcomes) | {"step": int(trained.step)}
+        report.write(run, figures, verification, report.answers(datasets["test"], scored_pairs, page, near))
         # Written last, as it marks the evaluation of this step as complete.
-        figures.write_verification(verification | _other_figures(outcomes) | {"step": int(trained.step)})
+        figures.write_verification(verification)
 
 
 def show_again(config: ConfigDict, run: Run, progress: Mapping[str, Any]) -> None:

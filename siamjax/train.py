@@ -17,7 +17,7 @@ with extras.needed_for("training in a run folder"):
     import tensorboardX  # noqa: F401  Used once the data is loaded; what is missing is told at once.
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+def train(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
     """Trains or resumes a run, then evaluates its best or last checkpoint (`train.keep`).
 
     A run that is already trained and evaluated is not changed.
@@ -25,6 +25,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     Args:
       config: see siamjax/run/settings.py.
       workdir: the run folder; created if needed.
+      command: that was typed, which the run stores for its report.
 
     Raises:
       ValueError: the configuration is invalid, the data does not fit it, or `workdir` contains a run of another
@@ -50,12 +51,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     with run.locked():
         # Another training may have begun in the meantime.
         parallel.from_main(lambda: run.check_resumable(config))
-        _train_and_evaluate(config, run, training, datasets)
+        _train_and_evaluate(config, run, training, datasets, command)
 
 
-def _train_and_evaluate(config, run, training, datasets):
+def _train_and_evaluate(config, run, training, datasets, command):
     parallel.from_main(lambda: run.check_identities(datasets))
-    parallel.from_main(lambda: run.start(config, datasets))
+    parallel.from_main(lambda: run.start(config, datasets, command))
     progress, complete = whole.in_folder(training, config.train, run.paths, lambda *_: None, report.note)
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))

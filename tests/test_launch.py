@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,9 @@ def test_a_run_writes_all_files_of_the_readme(finished):
     workdir, output = finished
     for name in ("config.json", "metrics.csv", "results.json", "report/curves.png", "report/trials.png"):
         assert (workdir / name).stat().st_size > 0, name
+    assert b"koch_400_trials" in (workdir / "report" / "index.html").read_bytes()
+    started = json.loads((workdir / "started.json").read_text())
+    assert started["command"] == shlex.join(["python", "launch.py", "--workdir", str(workdir), *SMALL])
     assert list((workdir / "tensorboard").glob("events.*"))
     rows = metrics.read(workdir / "metrics.csv")
     assert [row["step"] for row in rows] == list(range(10, 130, 10))

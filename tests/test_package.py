@@ -124,6 +124,8 @@ def test_the_wheel_trains_and_evaluates_away_from_the_clone(installed, tmp_path)
     assert done.returncode == 0 and "identification_test_4way_1shot" in done.stdout, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     results = (run / "results.json").read_bytes()
+    done = command(installed, "report", str(run), "-o", "page.html", cwd=tmp_path)
+    assert done.returncode == 0 and "mine" in (tmp_path / "page.html").read_text(), done.stderr
     (run / "results.json").unlink()
     done = command(installed, "evaluate", "configs/mine.py", cwd=tmp_path)
     assert done.returncode == 0 and (run / "results.json").read_bytes() == results, done.stderr

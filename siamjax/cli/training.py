@@ -4,6 +4,7 @@ import argparse
 import functools
 import os
 import pathlib
+import shlex
 import signal
 import sys
 import traceback
@@ -190,12 +191,21 @@ def _main(call, _):
         from siamjax.evaluate import evaluate
         from siamjax.train import train
 
-        {"train": train, "evaluate": evaluate}[_MODE.value](_CONFIG.value, pathlib.Path(str(_WORKDIR.value)))
+        workdir = pathlib.Path(str(_WORKDIR.value))
+        if _MODE.value == "evaluate":
+            evaluate(_CONFIG.value, workdir)
+        else:
+            train(_CONFIG.value, workdir, _typed(call))
     except Exception as error:
         expected = isinstance(error, (ValueError, OSError, FloatingPointError, ImportError, parallel.DeviceError))
         if flags.FLAGS.verbosity > 0 or not expected:
             traceback.print_exc()
         _leave(call, call.failure, _line(parallel.explain(error)))
+
+
+def _typed(call):
+    """The command of this training, to type again."""
+    return shlex.join([*call.command.split(), *(flag for flag in sys.argv[1:] if not flag.startswith("--mode="))])
 
 
 def _interrupted(call, *_):

@@ -48,6 +48,7 @@ class Dataset:
         where labels say it of all images.
       ink: whether grey images are ink 255 on paper 0, so that reports show them as black on white.
       protocols: by name, comparisons of these images that verification is judged on.
+      files: the names of the image files, [n], or () if they are of none.
     """
 
     images: "np.ndarray | Images"
@@ -59,6 +60,7 @@ class Dataset:
     ink: bool = True
     pairs: tuple[np.ndarray, np.ndarray] | None = None
     protocols: Mapping[str, Comparisons] = dataclasses.field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -109,7 +111,8 @@ def part_of(dataset: Dataset, chosen: np.ndarray) -> Dataset:
         images = dataset.images[chosen]
     groups = tuple(dataset.group_names[number] for number in old["group"][0])
     names = tuple(dataset.names[number] for number in old["label"][0]) if dataset.names else ()
-    return Dataset(images, label, group, source, groups, names, dataset.ink)
+    of = tuple(dataset.files[number] for number in chosen) if dataset.files else ()
+    return Dataset(images, label, group, source, groups, names, dataset.ink, files=of)
 
 
 def checked(dataset: Dataset, name: str) -> Dataset:

@@ -257,4 +257,5 @@ def dataset(prepared: Prepared, chosen: np.ndarray, name: str, stream: bool = Fa
     _, source = numbers([file.source for file in files])
     images = Images(lambda items: prepared.images[chosen[items]], (len(chosen), *prepared.images.shape[1:]))
     images = images if stream else images[np.arange(len(chosen))]
-    return checked(Dataset(images, label, group, source, groups, names, prepared.invert), name)
+    of = tuple(shown(file.path) for file in files)
+    return checked(Dataset(images, label, group, source, groups, names, prepared.invert, files=of), name)

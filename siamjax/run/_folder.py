@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import itertools
 import json
@@ -16,7 +17,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from siamjax import digests, files, parallel
+from siamjax import __version__, digests, files, parallel
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
 from siamjax.run import settings
@@ -119,6 +120,7 @@ class Run:
         self.metrics = self.folder / "metrics.csv"
         self.figures = Figures(self.folder)
         self._config, self._identities = self.folder / "config.json", self.folder / "identities.json"
+        self._started = self.folder / "started.json"
 
     @property
     def paths(self) -> Paths:
@@ -256,12 +258,21 @@ class Run:
                     "judged on identities that it has not seen"
                 )
 
-    def start(self, config: ConfigDict, datasets: Mapping[str, Dataset]) -> None:
-        """Stores the configuration, and the names of the identities in each part of the data."""
+    @property
+    def started(self) -> Json:
+        """How the training began: "command", "at" (UTC), "version", "sizes"; {} in older runs."""
+        return _read(self._started, "delete it; it is only shown in reports")
+
+    def start(self, config: ConfigDict, datasets: Mapping[str, Dataset], command: str = "") -> None:
+        """Stores the configuration and the names of the identities in each part of the data; at first, the command."""
         _write_sealed(self._config, json.loads(config.to_json()))
         names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
         if names:
             _write_sealed(self._identities, names)
+        if not self.has_checkpoint and not self._started.is_file():
+            sizes = {part: [len(dataset), int(dataset.label.max()) + 1] for part, dataset in datasets.items()}
+            at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            _write(self._started, {"command": command, "at": at, "version": __version__, "sizes": sizes})
 
     def check_trained(self) -> None:
         """Raises FileNotFoundError if the run has no folder of checkpoints."""
