@@ -3,6 +3,7 @@
     import siamjax
 
     network = siamjax.Network.load("runs/faces")                # the run folder of a training, or "omniglot-fast"
+    network = siamjax.Network.load("mobilenet_v2")              # or an architecture, for photographs, without training
     network.verify("a.jpg", "b.jpg").probability                # do these two show the same identity?
 
     gallery = siamjax.Gallery("people", "runs/faces")           # a new gallery, or an existing one
@@ -20,7 +21,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from siamjax import augment, data, distances, encoders, heads, host, losses, mining, optimizer, sampling
+    from siamjax import augment, data, distances, encoders, heads, host, losses, mining, optimizer, pretrained, sampling
     from siamjax.data.arrays import Pairs
     from siamjax.fitting import fit
     from siamjax.folds import cross_validate
@@ -37,7 +38,19 @@ _PLACES = {
     "cross_validate": "siamjax.folds",
     "fit": "siamjax.fitting",
 }
-_MODULES = ("augment", "data", "distances", "encoders", "heads", "host", "losses", "mining", "optimizer", "sampling")
+_MODULES = (
+    "augment",
+    "data",
+    "distances",
+    "encoders",
+    "heads",
+    "host",
+    "losses",
+    "mining",
+    "optimizer",
+    "pretrained",
+    "sampling",
+)
 
 __all__ = [
     "Gallery",
@@ -56,6 +69,7 @@ __all__ = [
     "losses",
     "mining",
     "optimizer",
+    "pretrained",
     "sampling",
 ]
 

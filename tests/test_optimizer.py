@@ -61,3 +61,30 @@ def test_adamw_warms_up_and_ends_at_its_final_share():
 def test_unknown_optimizers_are_refused():
     with pytest.raises(ValueError, match="name='adam' is not known; choose one of adamw, koch"):
         optimizer.make("adam", {}, epoch_steps=1, steps=1)
+
+
+def test_published_layers_take_shorter_steps_or_none():
+    params = {
+        "encoder": {"backbone": {"conv1": {"kernel": jnp.ones(3)}}, "last": {"kernel": jnp.ones(3)}},
+        "head": {"scale": jnp.ones(())},
+    }
+    grads = jax.tree.map(jnp.ones_like, params)
+
+    def steps(transformation):
+        updates, _ = transformation.update(grads, transformation.init(params), params)
+        updates, _ = transformation.update(
+            grads, transformation.update(grads, transformation.init(params), params)[1], params
+        )
+        return updates
+
+    usual, slower = (steps(optimizer.adamw(10, warmup_steps=1, pretrained_share=share)) for share in (1.0, 0.25))
+    np.testing.assert_allclose(
+        slower["encoder"]["backbone"]["conv1"]["kernel"], 0.25 * usual["encoder"]["backbone"]["conv1"]["kernel"]
+    )
+    np.testing.assert_array_equal(slower["encoder"]["last"]["kernel"], usual["encoder"]["last"]["kernel"])
+    made = optimizer.keep_published(optimizer.adamw(10, warmup_steps=1, weight_decay=0.5))
+    kept = steps(made)
+    assert not np.any(kept["encoder"]["backbone"]["conv1"]["kernel"])  # No weight decay either.
+    assert np.all(kept["encoder"]["last"]["kernel"] < 0) and kept["head"]["scale"] < 0
+    moments = [leaf.shape for leaf in jax.tree.leaves(made.init(params)) if leaf.shape == (3,)]
+    assert len(moments) == 2  # Of `last` alone: frozen layers take no memory for them.

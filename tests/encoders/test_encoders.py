@@ -90,7 +90,9 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 
 
 def test_unknown_names_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="^name='resnet' is not known; choose one of conv, conv4, conv5, conv6, faces"):
+    with pytest.raises(
+        ValueError, match="^name='resnet' is not known; choose one of conv, conv4, conv5, conv6, efficientnet"
+    ):
         encoders.make("resnet", width=1, embedding=1, dtype="float32")
     with pytest.raises(ValueError, match="^dtype='float16'"):
         encoders.make("conv4", width=1, embedding=1, dtype="float16")
