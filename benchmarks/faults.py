@@ -110,7 +110,7 @@ def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
 
 
 def small_files(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
-    """One bit of config.json, identities.json or verification.json of a run."""
+    """One bit of config.json, identities.json, started.json (which only reports read) or verification.json of a run."""
     import dataclasses
 
     from siamjax.data import Dataset

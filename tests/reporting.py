@@ -29,10 +29,10 @@ def faces(identities=12, each=6):
 
 
 def scored(data, embeddings, count=600):
-    rng = np.random.default_rng(1)
-    pairs = rng.integers(len(data), size=(count, 2)).astype(np.int32)
-    pairs[::2, 1] = (pairs[::2, 0] // 6) * 6 + rng.integers(6, size=len(pairs[::2]))
-    same = data.label[pairs[:, 0]] == data.label[pairs[:, 1]]
+    every = np.stack(np.triu_indices(len(data), 1), axis=1).astype(np.int32)
+    same = data.label[every[:, 0]] == data.label[every[:, 1]]
+    different = np.random.default_rng(1).permutation(np.flatnonzero(~same))[: count - same.sum()]
+    pairs, same = (part[np.sort(np.append(np.flatnonzero(same), different))] for part in (every, same))
     scores = (3 - np.linalg.norm(embeddings[pairs[:, 0]] - embeddings[pairs[:, 1]], axis=1)).astype(np.float32)
     return PairScores(pairs, same, scores, Decision(0.25, 1.5, 0.25))
 

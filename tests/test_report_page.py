@@ -1,6 +1,7 @@
 """The page of a run: its numbers are those of the files, names do no harm, and what is missing is said."""
 
 import base64
+import dataclasses
 import html.parser
 import io
 import json
@@ -45,6 +46,27 @@ def test_the_mistakes_at_every_threshold_are_counted_exactly():
     accepts, rejects = found[rows["EER"]]
     assert accepts / np.sum(~pairs.same) == pytest.approx(measured["eer"], abs=0.01)
     assert rejects / np.sum(pairs.same) == pytest.approx(measured["eer"], abs=0.01)
+
+
+@pytest.mark.parametrize("kind", [False, True])
+def test_a_pair_that_scores_the_threshold_is_different(kind):
+    data, embeddings = faces()
+    pairs = scored(data, embeddings)
+    at = float(np.sort(pairs.scores[pairs.same == kind])[40])
+    answers = report.answers(data, dataclasses.replace(pairs, decision=Decision(at, 1.0, at)))
+    row = answers["points"][0]["row"]
+    assert answers["table"]["threshold"][row] == at
+    assert (answers["table"]["false_accepts"][row], answers["table"]["false_rejects"][row]) == counts(pairs, at)
+
+
+def test_a_pair_that_was_drawn_twice_is_shown_once():
+    data, embeddings = faces()
+    pairs = scored(data, embeddings)
+    twice = {name: np.concatenate([getattr(pairs, name)] * 2) for name in ("pairs", "same", "scores")}
+    twice["pairs"][600:] = twice["pairs"][600:, ::-1]
+    answers = report.answers(data, PairScores(**twice, decision=pairs.decision))
+    shown = [tuple(sorted(pair[:2])) for pair in answers["shown"]]
+    assert len(shown) == len(set(shown)) > 50 and answers["pairs"]["same"] == 2 * pairs.same.sum()
 
 
 def test_many_pairs_keep_the_page_small_and_the_operating_points_exact():

@@ -153,14 +153,17 @@ def _reliability(probability, same):
 
 
 def _shown_pairs(pairs):
-    """Numbers of pairs to look at: the worst mistakes, right answers near the threshold, and random ones."""
+    """Numbers of pairs to look at, each once: the worst mistakes, right ones near the threshold, and random ones."""
     same, scores, threshold = pairs.same, pairs.scores.astype(np.float64), pairs.decision.threshold
     error = np.where(same, threshold - scores, scores - threshold)
     wrong = pairs.decision.same(scores) != same
+    once = np.zeros(len(same), bool)
+    once[np.unique(np.sort(pairs.pairs, axis=1), axis=0, return_index=True)[1]] = True
     rng, order = np.random.default_rng(0), np.argsort(-error, kind="stable")
+    order = order[once[order]]
     chosen = [order[(wrong & kind)[order]][:_MISTAKES] for kind in (~same, same)]
     chosen.append(order[~wrong[order]][:_NEAREST])
-    chosen += [rng.permutation(np.flatnonzero(~wrong & kind))[:_RANDOM] for kind in (same, ~same)]
+    chosen += [rng.permutation(np.flatnonzero(once & ~wrong & kind))[:_RANDOM] for kind in (same, ~same)]
     return sorted(set(np.concatenate(chosen).tolist()), key=lambda number: (-error[number], number))
 
 

@@ -270,9 +270,9 @@ class Run:
         if names:
             _write_sealed(self._identities, names)
         if not self.has_checkpoint and not self._started.is_file():
-            sizes = {part: [len(dataset), int(dataset.label.max()) + 1] for part, dataset in datasets.items()}
+            sizes = {part: [len(dataset), len(set(dataset.label.tolist()))] for part, dataset in datasets.items()}
             at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            _write(self._started, {"command": command, "at": at, "version": __version__, "sizes": sizes})
+            _write_sealed(self._started, {"command": command, "at": at, "version": __version__, "sizes": sizes})
 
     def check_trained(self) -> None:
         """Raises FileNotFoundError if the run has no folder of checkpoints."""
