@@ -7,17 +7,12 @@ one-shot accuracy on 320 validation trials. The paper does not give the learning
 are within its search range, and have not been run to the end.
 """
 
-from configs import default
+from configs import koch_omniglot
 
 
 def get_config():
-    config = default.get_config()
-    config.data.name = "omniglot"
-    config.data.splits = "koch"
-    config.data.size = 105
+    config = koch_omniglot.get_config()
     config.encoder.name = "koch"
-    config.encoder.width = 64
-    config.encoder.embedding = 4096
     config.augment.name = "affine"
     config.batch.mode = "pairs"
     config.batch.pairs = 128
