@@ -92,7 +92,7 @@ def _folds_of(identity, protocols, name):
     fold_of = {}
     for protocol, given in protocols.items():
         for numbers in (given.query, *given.references.T):
-            for each, fold in set(zip(identity[numbers].tolist(), given.fold.tolist(), strict=True)):
+            for each, fold in sorted(set(zip(identity[numbers].tolist(), given.fold.tolist(), strict=True))):
                 if fold_of.setdefault(each, fold) != fold:
                     raise ValueError(
                         f"{name}: {each} is in folds {fold_of[each] + 1} and {fold + 1} of the protocol {protocol}, so "

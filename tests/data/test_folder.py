@@ -180,7 +180,7 @@ def test_a_list_of_pairs_with_folds_splits_the_people(tmp_path):
 
 def test_lists_of_pairs_that_contradict_the_folders_are_refused(tmp_path):
     with pytest.raises(
-        ValueError, match=r"p1 is in folds 2 and 1 of the protocol pairs, so that it would be trained on"
+        ValueError, match=r"p0 is in folds 1 and 2 of the protocol pairs, so that it would be trained on"
     ):
         data.load(people_with_pairs(tmp_path / "a", lambda person: person % 3))
     config = people_with_pairs(tmp_path / "b")
