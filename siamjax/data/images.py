@@ -105,11 +105,12 @@ def read(
       ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
     enough = least(size, ink, faces)
-    with upright(path, "L" if channels == 1 or ink else "RGB", enough, file, pixels) as image:
+    mode = "L" if channels == 1 else "RGB"
+    with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
         if faces:
-            image = _face(path, image, size)
+            image = _face(path, image, size).convert(mode)  # Faces are found in grey images less often.
         if ink:
-            image = _ink(path, image, enough).convert("L" if channels == 1 else "RGB")
+            image = _ink(path, image, enough).convert(mode)
         elif invert:
             image = ImageOps.invert(image)
         longest = max(image.size)
@@ -138,10 +139,9 @@ def _ink(path, image, most):
 
 def _face(path, image, size):
     try:
-        crop = face_crops.aligned(np.atleast_3d(np.asarray(image)), size)
+        return Image.fromarray(face_crops.aligned(np.asarray(image), size))
     except ValueError as error:
         raise ValueError(f"{shown(path)}: {error}") from error
-    return Image.fromarray(crop if crop.shape[2] == 3 else crop[..., 0])
 
 
 def read_all(
