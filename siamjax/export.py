@@ -14,6 +14,7 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from siamjax import files
+from siamjax.data import images as image_files
 from siamjax.network import Network
 
 _PLATFORMS = ("cpu", "cuda")
@@ -94,6 +95,7 @@ def check(folder: str | os.PathLike[str]) -> None:
 def _card(network):
     height, width, channels = network.inputs.shape
     decision = network.decision
+    enough = image_files.least(height, network.inputs.ink, network.inputs.faces)
     return {
         "images": {
             "shape": ["b", height, width, channels],
@@ -101,10 +103,12 @@ def _card(network):
             "colour": "RGB" if channels == 3 else "grey",
             "inverted": network.inputs.invert,
             "ink": network.inputs.ink,
+            "faces": network.inputs.faces,
             "made": "from the file, in this order, with Pillow: decoded (JPEG with Image.draft), rotated as EXIF says, "
-            "8 bits, transparent parts white, grey or RGB, inverted if `inverted`, or reduced to "
-            "ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and padded with black",
-            "draft": ["RGB" if channels == 3 else "L", [2 * height, 2 * height]],
+            "8 bits, transparent parts white, cropped to the face if `faces`, as siamjax.data.faces does, grey or RGB, "
+            "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and "
+            "padded with black",
+            "draft": ["RGB" if channels == 3 or network.inputs.faces else "L", [enough, enough]],
             "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },
         "decision": {

@@ -11,6 +11,7 @@ EXTRAS = {
     "importlib_resources": "train",
     "lancedb": "gallery",
     "matplotlib": "train",
+    "mtcnn": "faces",
     "orbax": "train",
     "pillow_heif": "heic",
     "pyarrow": "gallery",

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from siamjax.data import detection
 from siamjax.run import settings
 
 
@@ -109,3 +110,12 @@ def config(name, place, cache, size=12, **changed):
     data.name, data.manual_dir, data.data_dir, data.size = name, str(place), str(cache), size
     data.update_from_flattened_dict(changed)
     return data
+
+
+def middle_face(image):
+    """In place of `detection.detect`: an upright face in the middle half of every photograph that is not black."""
+    if max(high for _, high in image.getextrema()) == 0:
+        return []
+    corner, half = np.array(image.size) / 4, np.array(image.size) / 2
+    places = np.array([[0.34, 0.42], [0.66, 0.42], [0.5, 0.61], [0.36, 0.765], [0.64, 0.765]])
+    return [detection.Face(np.concatenate([corner, corner + half]), corner + places * half, 0.99)]

@@ -13,6 +13,7 @@ import siamjax
 from benchmarks import faults
 from configs import default
 from siamjax import cli
+from siamjax.data import detection
 from siamjax.decision import Decision
 from siamjax.export import check, export
 from siamjax.network import Network, inputs_of
@@ -66,6 +67,24 @@ def test_a_network_of_ink_reads_files_as_it_was_trained_also_when_saved(network,
     assert np.abs(np.diff(again.read(scans).astype(int), axis=0)).mean() < 6
     assert again.verify(*scans).distance < 0.3 * network.verify(*scans).distance
     assert again.fingerprint == of_ink.fingerprint != network.fingerprint
+
+
+def test_a_saved_network_of_faces_crops_the_files_it_reads(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(detection, "detect", photographs.middle_face)
+    config = network.settings.copy_and_resolve_references()
+    config.data.faces, config.data.folder.invert = True, False
+    variables = network.variables["encoder"]
+    params = {"encoder": variables["params"], "head": network.variables["head"]}
+    of_faces = Network(
+        network.model, params, variables["batch_stats"], inputs=inputs_of(config), settings=config,
+        decisions={0: Decision(0.25, 2.0, 0.25)},
+    )  # fmt: skip
+    of_faces.save(tmp_path / "saved")
+    Image.fromarray(np.pad(np.full((28, 28), 200, np.uint8), 6)).save(tmp_path / "photo.png")
+    again = Network.load(tmp_path / "saved")
+    assert again.inputs.faces and again.read([tmp_path / "photo.png"]).min() >= 199
+    assert again.fingerprint == of_faces.fingerprint != network.fingerprint
+    assert json.loads((export(tmp_path / "saved", tmp_path / "exported") / "card.json").read_text())["images"]["faces"]
 
 
 @pytest.mark.parametrize("precision,tolerance", [("float32", 0), ("float16", 2e-3)])

@@ -50,7 +50,7 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
     """
     found, images = find(config.manual_dir)
     files = {name: _file(found, name, match) for name, match in images.items()}
-    how = dataclasses.replace(folder.preparation(config), ink=True)
+    how = dataclasses.replace(folder.preparation(config), ink=True, faces=False)
     prepared = originals.prepare(found, files, how, "CEDAR")
     forged = np.array([match["kind"] == "forgeries" for match in images.values()])
     compared = _comparisons(np.array([file.group for file in prepared.files]), forged, config.folder)

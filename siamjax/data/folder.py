@@ -81,11 +81,13 @@ def parts_of(prepared: image_cache.Prepared, config: ConfigDict, name: str, trai
 
 
 def preparation(config: ConfigDict) -> image_cache.Preparation:
-    """How `config`, the `data` part of a configuration, prepares images."""
+    """How `config`, the `data` part of a configuration, prepares images; ValueError for both ink and faces."""
+    if config.ink and config.faces:
+        raise ValueError("data.ink and data.faces are both True, but scans have no faces: set one of them to False")
     own = config.folder
     cache = pathlib.Path(config.data_dir) / "siamjax" if config.data_dir else _CACHE
     return image_cache.Preparation(
-        cache, config.size, own.channels, own.invert, own.skip_unreadable, own.pixels, config.ink
+        cache, config.size, own.channels, own.invert, own.skip_unreadable, own.pixels, config.ink, config.faces
     )
 
 
@@ -137,6 +139,7 @@ SOURCE = Source(
     channels=lambda config: config.folder.channels,
     invert=lambda config: config.folder.invert or config.ink,
     ink=lambda config: config.ink,
+    faces=lambda config: config.faces,
     path=lambda config: os.path.abspath(config.folder.path),
     places=("data.data_dir", "data.manual_dir", "data.folder.path"),
 )

@@ -20,6 +20,7 @@ import numpy as np
 
 from siamjax import digests
 from siamjax.choices import choose
+from siamjax.data import faces
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File
 from siamjax.data.images import PIXELS, read, refusal
@@ -37,7 +38,7 @@ class Preparation:
 
     Attributes:
       cache: folder for prepared images.
-      size, channels, invert, pixels, ink: see `images.read`.
+      size, channels, invert, pixels, ink, faces: see `images.read`.
       skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
     """
 
@@ -48,6 +49,7 @@ class Preparation:
     skip_unreadable: bool = False
     pixels: int = PIXELS
     ink: bool = False
+    faces: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +84,13 @@ def prepare_images(
     """
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
     key = [3, how.size, how.channels, how.invert, how.skip_unreadable and how.pixels, fingerprints]
-    key += ["ink"] * how.ink
+    key += ["ink"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 
     def load(number):
         with content(number) as file:
-            image = read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink)
+            image = read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink, how.faces)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         identity, group, source = describe(number)
@@ -215,6 +217,8 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
         raise ValueError(refusal(unreadable, count, "--config.data.folder.skip_unreadable=True"))
     for line in unreadable:
         tell(f"skipped: {line}")
+    if unreadable:
+        tell(f"skipped {len(unreadable)} of {count} images")
     content = {"rows": rows, "digest": _digest(partial, rows)}
     (partial / "files.json").write_text(json.dumps(content))
     return rows

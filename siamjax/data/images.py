@@ -13,10 +13,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from siamjax import extras, files
+from siamjax.data import faces as face_crops
 from siamjax.data.ink import written
 from siamjax.files import shown
 
 PIXELS = 50_000_000  # the most that are decoded of an image, and of all images at a time; four or eight bytes each
+_FACES = 8  # sides of a crop that a photograph is decoded at, so that a small face in it has enough pixels
+_SEARCHED = 400  # pixels per side at which faces are looked for, at least
 _INK = 1000  # pixels per side at which ink is told from paper, at least
 _STRIP = 2**20  # pixels that are converted at a time
 _BIG = 2**24  # bytes of a file from which on it is read alone: some decoders read all of it first
@@ -79,6 +82,7 @@ def read(
     file: BinaryIO | None = None,
     pixels: int = PIXELS,
     ink: bool = False,
+    faces: bool = False,
 ) -> np.ndarray:
     """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
 
@@ -93,15 +97,20 @@ def read(
       pixels: see `upright`.
       ink: keep only what is written: ink is 255, paper 0, and margins are cut off; see `ink.written`. `invert` changes
         nothing then.
+      faces: crop the photograph's face, see `faces.aligned`; not with `ink`.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: see `upright` and `ink.written`.
+      ModuleNotFoundError: `faces`, and the extra `faces` is not installed.
+      ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
-    least = max(2 * size, _INK) if ink else 2 * size
-    with upright(path, "L" if channels == 1 or ink else "RGB", least, file, pixels) as image:
+    enough = least(size, ink, faces)
+    mode = "L" if channels == 1 else "RGB"
+    with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
+        if faces:
+            image = _face(path, image, size).convert(mode)  # Faces are found in grey images less often.
         if ink:
-            image = _ink(path, image, least).convert("L" if channels == 1 else "RGB")
+            image = _ink(path, image, enough).convert(mode)
         elif invert:
             image = ImageOps.invert(image)
         longest = max(image.size)
@@ -110,6 +119,13 @@ def read(
     square = Image.new(resized.mode, (size, size))
     square.paste(resized, (round((size - width) / 2), round((size - height) / 2)))
     return np.asarray(square, np.uint8).reshape(size, size, channels)
+
+
+def least(size: int, ink: bool, faces: bool) -> int:
+    """Pixels per side that an image is decoded at, if it has as many: enough for a crop of it, too; see `read`."""
+    if faces:
+        return max(_FACES * size, _SEARCHED)
+    return max(2 * size, _INK) if ink else 2 * size
 
 
 def _ink(path, image, most):
@@ -121,15 +137,27 @@ def _ink(path, image, most):
         raise ValueError(f"{shown(path)}: {error}") from error
 
 
+def _face(path, image, size):
+    try:
+        return Image.fromarray(face_crops.aligned(np.asarray(image), size))
+    except ValueError as error:
+        raise ValueError(f"{shown(path)}: {error}") from error
+
+
 def read_all(
-    paths: Sequence[str | os.PathLike[str]], size: int, channels: int, invert: bool = False, ink: bool = False
+    paths: Sequence[str | os.PathLike[str]],
+    size: int,
+    channels: int,
+    invert: bool = False,
+    ink: bool = False,
+    faces: bool = False,
 ) -> np.ndarray:
     """n image files, read in parallel: uint8 [n, size, size, channels]; n may be 0. For the rest, see `read`."""
 
     def read_one(path):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{shown(path)} not found, or not a file")
-        return read(path, size, channels, invert, ink=ink)
+        return read(path, size, channels, invert, ink=ink, faces=faces)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(read_one, paths))

@@ -131,4 +131,5 @@ SOURCE = Source(
     channels=folder.SOURCE.channels,
     invert=folder.SOURCE.invert,
     ink=folder.SOURCE.ink,
+    faces=folder.SOURCE.faces,
 )

@@ -77,6 +77,7 @@ SOURCE = Source(
     channels=lambda config: config.folder.channels,
     invert=folder.SOURCE.invert,
     ink=folder.SOURCE.ink,
+    faces=folder.SOURCE.faces,
     path=lambda config: os.path.abspath(config.pairs.path),
     places=("data.data_dir", "data.manual_dir", "data.pairs.path", "data.pairs.images"),
 )

@@ -31,6 +31,7 @@ class Source:
       channels: of an image, 1 (grey) or 3 (colour).
       invert: whether image files are inverted to look like these: dark ink on white paper becomes ink 255 on paper 0.
       ink: whether images are scans of which only the ink is kept, see `images.read`; then `invert` is True, too.
+      faces: whether images are photographs of which only the face is kept, see `faces.aligned`.
       inputs: shape of an input, `invert`, and type, "uint8" or "float32"; None for images uint8 of `data.size`.
       form: settings for the shape of an input and its type, in this order, which a run takes from the data where they
         are empty; () if the other settings tell both.
@@ -49,6 +50,7 @@ class Source:
     channels: Setting[int] = lambda config: 1
     invert: Setting[bool] = lambda config: True
     ink: Setting[bool] = lambda config: False
+    faces: Setting[bool] = lambda config: False
     inputs: Setting[tuple[tuple[int, ...], bool, str]] | None = None
     form: tuple[str, str] | tuple[()] = ()
     path: Setting[str] = lambda config: ""

@@ -229,8 +229,9 @@ class Network:
         inputs = dataclasses.asdict(self._inputs) if self._inputs else None
         if inputs and inputs["dtype"] == "uint8":
             del inputs["dtype"]  # As hashed when there was no other.
-        if inputs and not inputs["ink"]:
-            del inputs["ink"]  # Likewise.
+        for name in ("ink", "faces"):
+            if inputs and not inputs[name]:
+                del inputs[name]  # Likewise.
         return self._digest([inputs, self.copies])
 
     def matches(self, fingerprint: str) -> bool:
@@ -272,7 +273,7 @@ class Network:
         shape, invert = self.inputs.shape, self.inputs.invert
         if len(shape) != 3 or self.inputs.dtype != "uint8":
             raise ValueError(f"this network takes {self.inputs}, not image files; pass arrays to `embed`")
-        return image_files.read_all(paths, shape[0], shape[2], invert, self.inputs.ink)
+        return image_files.read_all(paths, shape[0], shape[2], invert, self.inputs.ink, self.inputs.faces)
 
     def embed(self, images: npt.ArrayLike | Images, description: str = "") -> np.ndarray:
         """Embeds images.

@@ -21,12 +21,14 @@ class Inputs:
       invert: whether image files are inverted.
       dtype: "uint8", which is divided by 255 before the encoder; or "float32".
       ink: whether only the ink of image files is kept, see `siamjax.data.images.read`.
+      faces: whether the face of image files is cropped, see `siamjax.data.faces.aligned`.
     """
 
     shape: tuple[int, ...]
     invert: bool = False
     dtype: str = "uint8"
     ink: bool = False
+    faces: bool = False
 
     def __str__(self) -> str:
         what = "images" if self.dtype == "uint8" else "inputs"
@@ -77,4 +79,9 @@ def inputs_of(config: ConfigDict) -> Inputs:
     if source.inputs is not None:
         return Inputs(*source.inputs(config.data))
     size = config.data.size
-    return Inputs((size, size, source.channels(config.data)), source.invert(config.data), ink=source.ink(config.data))
+    return Inputs(
+        (size, size, source.channels(config.data)),
+        source.invert(config.data),
+        ink=source.ink(config.data),
+        faces=source.faces(config.data),
+    )
