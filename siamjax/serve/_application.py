@@ -23,6 +23,7 @@ from siamjax.serve._service import Service
 from siamjax.serve._types import Limits, Refusal
 
 _PAGE = pathlib.Path(__file__).parent / "page"
+_STYLE = pathlib.Path(__file__).parents[1] / "report" / "page" / "page.css"  # the colours and controls of all pages
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
 _ERROR: dict[int | str, dict[str, Any]] = {"4XX": {"description": '{"error": what was expected}'}}
 
@@ -102,7 +103,7 @@ def _add_state(app, service, metrics):
 
 def _add_page(app):
     files = {f"/{file.name}": file for file in _PAGE.iterdir()}
-    files["/"] = files.pop("/index.html")
+    files |= {"/": files.pop("/index.html"), "/base.css": _STYLE}
     headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
 
     def add(path, file):

@@ -84,12 +84,11 @@ class Worker:
             if first.images is None:
                 return jobs
             count, others = len(first.images), collections.deque[_Job]()
-            while self._waiting:
-                job = self._waiting.popleft()
-                fits = job.images is not None and job.function == first.function
-                if fits and count + len(job.images) <= SIZES[-1]:
+            for job in self._waiting:
+                size = 0 if job.images is None else len(job.images)
+                if size and job.function == first.function and count + size <= SIZES[-1]:
                     jobs.append(job)
-                    count += len(job.images)
+                    count += size
                 else:
                     others.append(job)
             self._waiting = others
