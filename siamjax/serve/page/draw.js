@@ -91,11 +91,13 @@ export function start() {
     again = true;
     if (running) return;
     running = true;
+    find("ranking").ariaBusy = "true";
     while (again) {
       again = false;
       await shown(rank);
     }
     running = false;
+    find("ranking").ariaBusy = "false";
   }
 
   async function rank() {
