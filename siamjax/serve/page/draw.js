@@ -3,8 +3,8 @@
 import { ask, element, find, line, shown } from "./service.js";
 
 const EXAMPLES = 6;
-// As in Omniglot: drawings on 105 × 105 pixels, with lines of about 3, and 68 in the middle of their longest sides.
-const SIDE = 105, WIDTH = 3, LONGEST = 68;
+// As in Omniglot: drawings on 105 × 105 pixels, with lines of 5, and 68 in the middle of their longest sides.
+const SIDE = 105, WIDTH = 5, LONGEST = 68;
 const LEAST = 0.08; // of a box: what is smaller is a dot, and not enlarged
 
 function trace(context, strokes, place) {
@@ -47,7 +47,7 @@ function box(label, changed) {
     if (canvas.width !== side) canvas.width = canvas.height = side;
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, side, side);
-    context.lineWidth = Math.max(3, side * 0.03);
+    context.lineWidth = Math.max(3, side * 0.045);
     context.strokeStyle = "#1d2126";
     trace(context, made.strokes, ([x, y]) => [x * side, y * side]);
   }
