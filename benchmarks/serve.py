@@ -11,10 +11,15 @@ import base64
 import http.client
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+
+from siamjax import host
+
+os.environ.update(host.settings(os.environ))  # As the command runs.
 
 import numpy as np
 from PIL import Image

@@ -71,4 +71,11 @@ def _opened(options, place):
         gallery = Gallery(options.gallery, **moved)
         return gallery.network, gallery
     network = Network.load(name or _SHIPPED, **moved)
-    return network, Gallery(place, network) if place is not None and network.towers == 1 else None
+    if network.towers == 1:
+        return network, None if place is None else Gallery(place, network)
+    if options.gallery is not None:
+        raise ValueError(
+            f"gallery={options.gallery}: this network embeds each side of a pair in its own way, and has no gallery; "
+            "leave --gallery out, or serve one side, which Network.tower(SIDE).save(FOLDER) writes"
+        )
+    return network, None

@@ -11,8 +11,10 @@ import numpy as np
 
 from siamjax import parallel
 
-# A program is compiled for each: one image for low latency, 8 and 32 for throughput.
-SIZES = (1, 8, 32)
+# A program is compiled for each: one image for low latency, 8 and 32 for throughput. What waits is padded to the first
+# size that has at least as many images as follow here: half of 32 is computed sooner than three times 8.
+_LEAST = {32: 17, 8: 2, 1: 1}
+SIZES = tuple(_LEAST)
 
 
 Rows = Callable[[np.ndarray], Sequence[Any] | np.ndarray]  # images [n, ...] -> n results
@@ -86,7 +88,7 @@ class Worker:
             count, others = len(first.images), collections.deque[_Job]()
             for job in self._waiting:
                 size = 0 if job.images is None else len(job.images)
-                if size and job.function == first.function and count + size <= SIZES[-1]:
+                if size and job.function == first.function and count + size <= max(SIZES):
                     jobs.append(job)
                     count += size
                 else:
@@ -112,9 +114,6 @@ def blocks(count: int) -> Iterator[tuple[slice, int]]:
     """Divides `count` images into parts, each with the one of `SIZES` that it is padded to."""
     start = 0
     while start < count:
-        left = count - start
-        size = next((size for size in reversed(SIZES) if size <= left), SIZES[0])
-        if 1 < left < SIZES[1]:
-            size = SIZES[1]
+        size = next(size for size, least in _LEAST.items() if count - start >= least)
         yield slice(start, min(start + size, count)), size
         start += size
