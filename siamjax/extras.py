@@ -7,6 +7,7 @@ from collections.abc import Iterator
 EXTRAS = {
     "array_record": "train",
     "faiss": "gallery",
+    "fastapi": "serve",
     "grain": "train",
     "importlib_resources": "train",
     "lancedb": "gallery",
@@ -14,10 +15,12 @@ EXTRAS = {
     "mtcnn": "faces",
     "orbax": "train",
     "pillow_heif": "heic",
+    "prometheus_client": "serve",
     "pyarrow": "gallery",
     "requests": "train",
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
+    "uvicorn": "serve",
 }
 
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("network",),
     ("evaluation",),
     ("export", "gallery", "report"),
-    ("evaluate", "fitting"),
+    ("evaluate", "fitting", "serve"),
     ("folds", "train"),
     ("cli",),
     ("__main__", "launch"),

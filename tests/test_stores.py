@@ -355,11 +355,11 @@ def test_names_of_an_older_gallery_are_found_in_either_form(tmp_path, kind):
     names = (composed, apart, "ann", "O'Neill", apart, "bob")
     images = [dataclasses.replace(image, identity=name) for image, name in zip(images, names, strict=True)]
     store = opened(tmp_path / "gallery", COSINE, kind)
-    assert store.paths({composed}) == []
+    assert store.images({composed}) == []
     add(store, embeddings, images)
     assert store.identities() == {"O'Neill": 1, "Zoë": 3, "ann": 1, "bob": 1}
-    expected = [(composed, images[number].path) for number in (0, 1, 4)] + [("O'Neill", images[3].path)]
-    assert sorted(store.paths({composed, "O'Neill"})) == sorted(expected)
+    expected = [dataclasses.replace(images[number], identity=composed) for number in (0, 1, 4)] + [images[3]]
+    assert sorted(store.images({composed, "O'Neill"}), key=str) == sorted(expected, key=str)
     with store.changing():
         assert store.remove(composed) == 3
     assert store.identities() == {"O'Neill": 1, "ann": 1, "bob": 1}

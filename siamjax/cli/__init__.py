@@ -5,7 +5,7 @@ import os
 import sys
 
 from siamjax import __version__, files, host
-from siamjax.cli import configs, faces, gallery, network, report
+from siamjax.cli import configs, faces, gallery, network, report, serve
 
 _ABOUT = """CHECKPOINT is the run folder of a training, or the name of a network that comes with siamjax
 (omniglot-fast), or of an architecture with published weights (mobilenet_v2, ...), whose features of
@@ -18,7 +18,14 @@ exit status:
 """
 
 # Functions that add commands. Each is called with `add`: (name, function of the options, description) -> parser.
-GROUPS = [configs.add_commands, report.add_commands, network.add_commands, gallery.add_commands, faces.add_commands]
+GROUPS = [
+    configs.add_commands,
+    report.add_commands,
+    network.add_commands,
+    gallery.add_commands,
+    faces.add_commands,
+    serve.add_commands,
+]
 
 
 def main(arguments: list[str] | None = None) -> int:

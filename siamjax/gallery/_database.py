@@ -157,13 +157,13 @@ class DatabaseStore:
             _own.delete(self._folder, some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")))
         return len(found)
 
-    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
+    def images(self, identities: Collection[str]) -> list[Enrolled]:
         found, names = [], sorted(identities)
         with self._reaching():
             for start in range(0, len(names) if len(self) else 0, 500):
                 search = self._table.search().where(_of(names[start : start + 500]))
-                rows = search.select(["identity", "path"]).to_arrow()
-                found += zip(map(files.named, rows["identity"].to_pylist()), rows["path"].to_pylist(), strict=True)
+                for row in search.select(list(COLUMNS)).to_arrow().to_pylist():
+                    found.append(Enrolled(**row | {"identity": files.named(row["identity"])}))
         return found
 
     def best(self, queries: np.ndarray, count: int) -> list[Found]:

@@ -113,10 +113,10 @@ class FolderStore:
             self._delete_unused()
         return removed
 
-    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
+    def images(self, identities: Collection[str]) -> list[Enrolled]:
         columns = self._images.columns
-        everything = zip(map(files.named, columns["identity"]), columns["path"], strict=True)
-        return [(identity, path) for identity, path in everything if identity in identities]
+        everything = zip(map(files.named, columns["identity"]), columns["path"], columns["thumbnail"], strict=True)
+        return [Enrolled(*image) for image in everything if image[0] in identities]
 
     def best(self, queries: np.ndarray, count: int) -> list[Found]:
         floats = max(len(self), CANDIDATES * count * queries.shape[1])  # of each query: scores of all, or candidates

@@ -233,9 +233,14 @@ class Gallery:
     def folders(self, identities: Collection[str]) -> dict[str, set[str]]:
         """For each of these identities that has images, the folders that they were enrolled from."""
         found = collections.defaultdict(set)
-        for identity, path in self._store.paths({files.named(identity) for identity in identities}):
-            found[identity].add(os.path.dirname(path))
+        for image in self._store.images({files.named(identity) for identity in identities}):
+            found[image.identity].add(os.path.dirname(image.path))
         return dict(found)
+
+    def thumbnails(self, identities: Collection[str]) -> dict[str, pathlib.Path]:
+        """For each of these identities that has one, the thumbnail of an image of it."""
+        images = self._store.images({files.named(identity) for identity in identities})
+        return {each.identity: self.folder / each.thumbnail for each in images if _own.is_thumbnail(each.thumbnail)}
 
     def remove(self, identity: str) -> int:
         """Removes all images of an identity; returns their number.

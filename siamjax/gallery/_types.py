@@ -109,8 +109,8 @@ class Store(Protocol):
         """Removes an identity and the files that nothing needs any more; returns the number of its images."""
         ...
 
-    def paths(self, identities: Collection[str]) -> list[tuple[str, str]]:
-        """(identity, path) of each image of these identities."""
+    def images(self, identities: Collection[str]) -> list[Enrolled]:
+        """The images of these identities."""
         ...
 
     def best(self, queries: np.ndarray, count: int) -> list[Found]:

@@ -1,0 +1,141 @@
+"""The addresses of a service."""
+
+import contextlib
+import logging
+import mimetypes
+import pathlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from siamjax import __version__
+from siamjax.gallery import Gallery
+from siamjax.network import Network
+from siamjax.serve import _types as types
+from siamjax.serve._guard import Guard
+from siamjax.serve._metrics import Metrics
+from siamjax.serve._service import Service
+from siamjax.serve._types import Limits, Refusal
+
+_PAGE = pathlib.Path(__file__).parent / "page"
+_STYLE = pathlib.Path(__file__).parents[1] / "report" / "page" / "page.css"  # the colours and controls of all pages
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
+_ERROR: dict[int | str, dict[str, Any]] = {"4XX": {"description": '{"error": what was expected}'}}
+
+
+def application(
+    network: Network,
+    gallery: Gallery | None = None,
+    *,
+    token: str | None = None,
+    page: bool = False,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """A service as an ASGI application; its threads start with it, and end at its shutdown.
+
+    Args:
+      network: of images; warmed up at the start.
+      gallery: of this network; None serves no gallery.
+      token: that every request must have, as `Authorization: Bearer TOKEN`; None serves this machine's names only.
+      page: whether the page of `siamjax demo` is served, too.
+      limits: what a request may cost; None for the default.
+
+    Raises:
+      ValueError: the network takes no images.
+    """
+    limits, metrics = limits or Limits(), Metrics()
+    service = Service(network, gallery, limits, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="siamjax",
+        version=__version__,
+        description='Are these the same? Who is this? Images are files in base64; errors are {"error": text}.',
+        docs_url=None,  # FastAPI's pages load their scripts from another host.
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_ERROR,
+    )
+    _add_operations(app, service)
+    _add_state(app, service, metrics)
+    if page:
+        _add_page(app)
+    _add_errors(app)
+    app.add_middleware(Guard, token=token, limits=limits, metrics=metrics)
+    return app
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    app.post("/v1/embed")(service.embed)
+    app.post("/v1/verify")(service.verify)
+    app.post("/v1/identify")(service.identify)
+    app.post("/v1/search")(service.search)
+    app.post("/v1/enroll")(service.enroll)
+    app.post("/v1/inputs")(service.inputs)
+    app.get("/v1/identities")(service.identities)
+    app.delete("/v1/identities/{identity:path}")(service.remove)
+    app.get("/v1/network")(service.about)
+
+    @app.get("/v1/thumbnails/{name}", response_class=Response, description="The JPEG file of a thumbnail.")
+    async def thumbnail(name: str) -> Response:
+        return Response(await service.thumbnail(name), media_type="image/jpeg")
+
+
+def _add_state(app, service, metrics):
+    @app.get("/health", description="Status 200 once the programs are compiled, 503 until then.")
+    async def health(response: Response) -> types.Health:
+        response.status_code = 200 if service.is_warm else 503
+        return types.Health(status="ok" if service.is_warm else "warming up")
+
+    @app.get("/metrics", response_class=Response, description="Figures in Prometheus's text format.")
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app):
+    files = {f"/{file.name}": file for file in _PAGE.iterdir()}
+    files |= {"/": files.pop("/index.html"), "/base.css": _STYLE}
+    headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
+
+    def add(path, file):
+        @app.get(path, include_in_schema=False)
+        async def part() -> Response:
+            kind, _ = mimetypes.guess_type(file.name)
+            return Response(file.read_bytes(), media_type=kind, headers=headers)
+
+    for path, file in files.items():
+        add(path, file)
+
+
+def _add_errors(app):
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, error: Refusal) -> JSONResponse:
+        return _error(error.status, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        places = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()[:5]]
+        return _error(422, "; ".join(f"{place}: {message}" for place, message in places))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        known = "expected an address and a method that /openapi.json lists"
+        return _error(error.status_code, known if error.status_code in (404, 405) else str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        logging.getLogger("siamjax.serve").error("a request failed", exc_info=error)
+        return _error(500, "the service failed at this request; its own log says why")
+
+
+def _error(status, message):
+    return JSONResponse({"error": message}, status_code=status)

@@ -1,0 +1,43 @@
+// The page of `siamjax demo`: the tabs that make sense for the network.
+
+import * as compare from "./compare.js";
+import * as draw from "./draw.js";
+import * as gallery from "./gallery.js";
+import { ask, element, find, shown } from "./service.js";
+
+// Name of a tab -> what fills it, and for which networks.
+const TABS = {
+  Draw: [draw.start, (network) => network.ink && network.threshold !== null],
+  Compare: [compare.start, (network) => network.threshold !== null],
+  Gallery: [gallery.start, (network) => network.gallery],
+};
+
+function open(chosen) {
+  for (const button of find("tabs").children) {
+    const panel = find(button.id.replace("tab-", ""));
+    panel.hidden = button !== chosen;
+    button.setAttribute("aria-selected", String(button === chosen));
+    button.tabIndex = button === chosen ? 0 : -1;
+  }
+}
+
+shown(async () => {
+  const network = await ask("v1/network");
+  for (const [name, [start, suits]] of Object.entries(TABS)) {
+    if (!suits(network)) continue;
+    const id = name.toLowerCase(), tab = element("button", { type: "button", id: `tab-${id}`, textContent: name });
+    tab.setAttribute("role", "tab");
+    tab.setAttribute("aria-controls", id);
+    tab.addEventListener("click", () => open(tab));
+    find("tabs").append(tab);
+    await start(network);
+  }
+  find("tabs").addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], tabs = [...find("tabs").children];
+    if (!step) return;
+    const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
+    open(next);
+    next.focus();
+  });
+  open(find("tabs").firstElementChild);
+});

@@ -1,0 +1,53 @@
+// Identities: enrolled, recognised, removed.
+
+import { drop } from "./drop.js";
+import { ask, element, find, line, shown } from "./service.js";
+
+export async function start(network) {
+  let count = 0;
+
+  async function list() {
+    const { identities } = await ask("v1/identities");
+    count = identities.length;
+    find("enrolled").textContent = count ? `Enrolled: ${count}` : "Nobody is enrolled yet";
+    find("identities").replaceChildren(...identities.map(card));
+  }
+
+  function card({ identity, images, thumbnail }) {
+    const remove = element("button", { type: "button", textContent: "Remove", ariaLabel: `Remove ${identity}` });
+    remove.addEventListener("click", () => shown(async () => {
+      await ask(`v1/identities/${encodeURIComponent(identity)}`, undefined, "DELETE");
+      await list();
+    }));
+    const picture = thumbnail ? [element("img", { src: thumbnail, alt: "" })] : [];
+    const number = element("span", { className: "soft", textContent: images === 1 ? "1 image" : `${images} images` });
+    return element("li", {}, ...picture, element("strong", { textContent: identity }), number, remove);
+  }
+
+  async function enrol(content) {
+    const name = find("name").value.trim() || `identity ${count + 1}`;
+    await ask("v1/enroll", { identity: name, images: [content] });
+    find("name").value = "";
+    await list();
+  }
+
+  // Without a threshold, the network finds the most similar images, and decides nothing.
+  async function who(content) {
+    find("answer").textContent = "";
+    find("matches").replaceChildren();
+    let ranked;
+    if (network.threshold === null) {
+      ({ matches: [ranked] } = await ask("v1/search", { images: [content], k: 5 }));
+    } else {
+      const { answers: [answer] } = await ask("v1/identify", { images: [content], k: 5 });
+      find("answer").textContent = answer.identity ?? "Unknown";
+      ranked = answer.ranked;
+    }
+    find("matches").replaceChildren(...ranked.map((match, place) =>
+      line(match.thumbnail, match.identity, match, place === 0)));
+  }
+
+  drop(find("who"), "Drop an image of someone here", who);
+  drop(find("new"), "Drop an image of an identity here", enrol);
+  await list();
+}

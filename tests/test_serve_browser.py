@@ -1,0 +1,211 @@
+"""The page of `siamjax demo` in a real browser: strokes, dropped files, a gallery; and that it asks nobody else.
+
+Needs the extras `serve` and `browser`, and Chromium (Debian: apt-get install chromium); without, these tests are
+skipped.
+"""
+
+import base64
+import re
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from serving import a_network, file
+
+from siamjax.gallery import Gallery
+from siamjax.network import Network
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'siamjax[browser]'")
+uvicorn = pytest.importorskip("uvicorn", reason="pip install 'siamjax[serve]'")
+pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SIZES = [(390, "light"), (1280, "dark")]
+# Invented characters: strokes of points, x and y in 0..1.
+CHARACTERS = [
+    [[(0.2, 0.2), (0.8, 0.2), (0.5, 0.8)]],
+    [[(0.5, 0.1), (0.5, 0.9)], [(0.2, 0.4), (0.8, 0.4)], [(0.2, 0.7), (0.8, 0.7)]],
+    [[(0.5 + 0.3 * np.cos(a), 0.5 + 0.3 * np.sin(a)) for a in np.linspace(0, 6.3, 14)], [(0.5, 0.2), (0.5, 0.8)]],
+    [[(0.2, 0.8), (0.35, 0.2), (0.5, 0.8), (0.65, 0.2), (0.8, 0.8)]],
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("no Chromium found: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def served(network, folder):
+    """Serves the page in a thread, with a gallery in `folder`: its address, and a function that ends it."""
+    from siamjax import serve
+
+    listening = serve.listen("127.0.0.1", 0)
+    app = serve.application(network, Gallery(folder, network), page=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, args=[[listening]])
+    thread.start()
+
+    def end():
+        server.should_exit = True
+        thread.join()
+
+    return f"http://127.0.0.1:{listening.getsockname()[1]}", end
+
+
+@pytest.fixture(scope="module")
+def plain(browser, tmp_path_factory):
+    """The address of the page for a network whose embeddings are pixels."""
+    address, end = served(a_network(), tmp_path_factory.mktemp("plain") / "gallery")
+    yield address
+    end()
+
+
+@pytest.fixture(scope="module")
+def omniglot(browser, tmp_path_factory):
+    """The same for the network that comes with siamjax, without its distorted copies, for speed."""
+    network = Network.load("omniglot-fast", copies=0)
+    address, end = served(network, tmp_path_factory.mktemp("omniglot") / "gallery")
+    yield address
+    end()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens the page; in the end, asserts that nothing was logged, and no other host was asked for anything."""
+    seen, contexts = [], []
+
+    def visit(address, width=1280, scheme="light", expected=()):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=False)
+        contexts.append(context)
+        page = context.new_page()
+
+        def note(text):
+            if not any(word in text for word in expected):
+                seen.append(text)
+
+        page.on("console", lambda message: note(message.text))
+        page.on("pageerror", lambda error: note(str(error)))
+        page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or note(asked.url))
+        page.goto(address)
+        page.get_by_role("tab").first.wait_for()
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert seen == []
+
+
+def strokes(page, label, character, seed):
+    """Draws a character into a box with the mouse, by a shaky hand that does not place or size it twice the same."""
+    page.get_by_role("img", name=label, exact=True).scroll_into_view_if_needed()
+    box = page.get_by_role("img", name=label, exact=True).bounding_box()
+    hand = np.random.default_rng(seed)
+    turn, size, move = hand.normal(0, 0.05), hand.uniform(0.6, 0.95), hand.uniform(-0.08, 0.08, 2)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    for stroke in character:
+        points = (np.array(stroke) - 0.5 + hand.normal(0, 0.02, (len(stroke), 2))) @ rotation * size + 0.5 + move
+        for number, (x, y) in enumerate(points.tolist()):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4 if number else 1)
+            if not number:
+                page.mouse.down()
+        page.mouse.up()
+
+
+def ranking(page):
+    """The names in the ranking, best first, once it is of what was drawn last."""
+    playwright.expect(page.locator("#ranking")).to_have_attribute("aria-busy", "false")
+    return page.locator("#ranking .name").all_inner_texts()
+
+
+@pytest.mark.parametrize("width,scheme", SIZES)
+def test_the_ranking_follows_the_pen_and_the_right_example_is_first(visit, omniglot, width, scheme):
+    page = visit(omniglot, width, scheme)
+    for number, character in enumerate(CHARACTERS):
+        strokes(page, f"example {number + 1}", character, seed=number)
+    firsts = []
+    for number, character in enumerate(CHARACTERS):
+        strokes(page, "query", character, seed=100 + number)
+        names = ranking(page)
+        assert len(names) == 4
+        firsts.append(names[0])
+        page.get_by_role("button", name="clear query").click()
+        assert ranking(page) == []
+    assert firsts == [f"Example {number + 1}" for number in range(4)]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def give(page, place, content, name="image.png", kind="image/png"):
+    """Drops a file there."""
+    data = page.evaluate_handle(
+        """([content, name, type]) => {
+          const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0)), data = new DataTransfer();
+          data.items.add(new File([bytes], name, { type }));
+          return data;
+        }""",
+        [base64.b64encode(content).decode(), name, kind],
+    )
+    page.locator(f"{place} .drop").dispatch_event("drop", {"dataTransfer": data})
+
+
+@pytest.mark.parametrize("width,scheme", SIZES)
+def test_two_dropped_images_are_compared_and_the_threshold_moves_the_answer(visit, plain, width, scheme):
+    page = visit(plain, width, scheme)
+    assert page.get_by_role("tab").all_inner_texts() == ["Compare", "Gallery"]  # It was trained on no drawings.
+    give(page, "#first", file(50, side=60))
+    give(page, "#second", file(60, side=60))
+    verdict = page.locator("#verdict")
+    verdict.wait_for()
+    assert verdict.inner_text() == "Same"
+    before = page.locator("#probability").inner_text()
+    assert float(re.search(r"[\d.]+", before)[0]) > 50
+    page.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    assert verdict.inner_text() == "Different" and page.locator("#probability").inner_text() == before
+    give(page, "#second", file(200, side=60))
+    playwright.expect(page.locator("#probability")).not_to_have_text(before)
+    page.keyboard.press("Home")
+    assert page.locator("#compare .seen").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width,scheme", SIZES)
+def test_who_is_enrolled_is_recognised_until_removed(visit, plain, width, scheme):
+    page = visit(plain, width, scheme, expected=["409"])
+    page.get_by_role("tab", name="Gallery").click()
+    name = "<img src=x onerror=window.harmed=1>"
+    for identity, grey in ((name, 30), ("ann", 200)):
+        page.get_by_label("Name").fill(identity)
+        give(page, "#new", file(grey, side=60))
+        page.get_by_text(identity, exact=True).wait_for()
+    answer = page.locator("#answer")
+    give(page, "#who", file(32, side=60))
+    playwright.expect(answer).to_have_text(name)
+    playwright.expect(page.locator("#matches li")).to_have_count(2)
+    give(page, "#who", file(115, side=60))
+    playwright.expect(answer).to_have_text("Unknown")
+    assert page.locator("#identities img").count() == 2 and page.evaluate("window.harmed") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for identity in (name, "ann"):
+        remove = page.get_by_role("button", name=f"Remove {identity}")
+        remove.click()
+        playwright.expect(remove).to_have_count(0)
+    give(page, "#who", file(30, side=60))
+    page.get_by_role("alert").wait_for()
+    assert "enroll" in page.get_by_role("alert").inner_text()
+
+
+def test_a_file_that_is_no_image_is_told_and_the_page_lives_on(visit, plain):
+    page = visit(plain, expected=["400"])
+    give(page, "#first", b"no image", "notes.txt", "text/plain")
+    page.get_by_role("alert").wait_for()
+    assert "cannot be read as an image" in page.get_by_role("alert").inner_text()
+    give(page, "#first", file(50))
+    page.locator("#first .seen").wait_for()
+    assert not page.get_by_role("alert").is_visible()
