@@ -197,7 +197,7 @@ def _training(config, model, train, held_out, loss, optimizer, distort, teacher)
     if held_out is not None and held_out.pairs is None:
         network_of = functools.partial(Network, model)
         validate = drawn.accuracy_of(network_of, held_out, drawn.trials(config.evaluation, held_out))
-    made = whole.training(
+    return whole.training(
         model,
         objective,
         optimizer,
@@ -206,8 +206,8 @@ def _training(config, model, train, held_out, loss, optimizer, distort, teacher)
         seed=config.seed,
         validate=validate,
         chunk=chunk,
+        published=parts.published_weights(config),
     )
-    return made._replace(start=parts.with_published_weights(config, made.start))
 
 
 def _own(given):

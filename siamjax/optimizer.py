@@ -59,7 +59,7 @@ def adamw(
     warmup_steps: int = 20,
     weight_decay: float = 1e-4,
     clip_norm: float = 1.0,
-    pretrained_share: float = 1.0,
+    pretrained_share: float = 0.3,
     parts: tuple[str, ...] = ("encoder", "head"),
 ) -> optax.GradientTransformation:
     """AdamW with linear warm-up and cosine decay; the gradients of each part are clipped by their own norm.
@@ -74,7 +74,7 @@ def adamw(
       weight_decay: decoupled, in units of the learning rate.
       clip_norm: the largest norm of a part's gradient.
       pretrained_share: learning rate of the encoder's layers that can start from published weights, in units of that of
-        all others, 0..1; see `siamjax.encoders.Pretrained`.
+        all others, 0..1; see `siamjax.encoders.Pretrained`. `siamjax.fit` and runs have 1 for random weights.
       parts: first keys of the parameters.
     """
     schedule = optax.warmup_cosine_decay_schedule(

@@ -42,11 +42,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
     with settings.keyed("encoder"):
         recipe.check_towers(config.encoder.towers, datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
-    training = _made(config, datasets)
-    if parallel.from_main(lambda: not run.has_checkpoint):
-        start = parallel.main_first(lambda: parts.with_published_weights(config, training.start))
-        start = _started_from(config.train.start, start) if config.train.start else start
-        training = training._replace(start=start)
+    new = parallel.from_main(lambda: not run.has_checkpoint)
+    published = parallel.main_first(lambda: parts.published_weights(config)) if new else None
+    training = _made(config, datasets, published)
+    if new and config.train.start:
+        training = training._replace(start=_started_from(config.train.start, training.start))
     # Nothing is written before here, so that a configuration that cannot run leaves no files.
     with run.locked():
         # Another training may have begun in the meantime.
@@ -66,7 +66,7 @@ def _train_and_evaluate(config, run, training, datasets, command):
         judge(config, run, run.figures, datasets)
 
 
-def _made(config, datasets):
+def _made(config, datasets, published):
     """The training that configuration and data describe."""
     model, validation = parts.make_model(config), datasets["validation"]
     objective = recipe.make_objective(config, model, datasets.get("train"))
@@ -93,6 +93,7 @@ def _made(config, datasets):
         validate=validate,
         average=config.optimizer.average,
         chunk=chunk,
+        published=published,
         tell=report.note,
     )
 

@@ -4,7 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from siamjax import optimizer
+from siamjax import heads, optimizer
+from siamjax.run import recipe, settings
+from siamjax.training import objectives
 
 
 def koch_config(**layers):
@@ -88,3 +90,16 @@ def test_published_layers_take_shorter_steps_or_none():
     assert np.all(kept["encoder"]["last"]["kernel"] < 0) and kept["head"]["scale"] < 0
     moments = [leaf.shape for leaf in jax.tree.leaves(made.init(params)) if leaf.shape == (3,)]
     assert len(moments) == 2  # Of `last` alone: frozen layers take no memory for them.
+
+
+def test_published_weights_learn_slower_than_others_and_random_ones_do_not():
+    params = {"encoder": {"backbone": jnp.ones(3), "last": jnp.ones(3)}, "head": {"scale": jnp.ones(3)}}
+    for weights, share in (("w.npz", 0.3), ("", 1.0)):
+        config = settings.default()
+        config.encoder.weights = weights
+        made = recipe.make_optimizer(config, objectives.make("ntxent", heads.make("distance"), mode="identities"))
+        state = made.init(params)
+        for _ in range(2):  # The first step of the warm-up is 0.
+            updates, state = made.update(params, state, params)
+        np.testing.assert_allclose(updates["encoder"]["backbone"], share * updates["encoder"]["last"], rtol=1e-6)
+        assert np.all(updates["encoder"]["last"] < 0)

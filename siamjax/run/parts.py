@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from siamjax import augment, encoders, heads, parallel, pretrained, streams
 from siamjax.choices import choose
 from siamjax.run import settings
-from siamjax.training.state import Model, State, from_weights
+from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
 
@@ -45,31 +45,22 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
     return Model(made, head)
 
 
-def with_published_weights(config: ConfigDict, start: State) -> State:
-    """`start` with the weights that `config.encoder.weights` names, if any.
+def published_weights(config: ConfigDict) -> dict[str, Any] | None:
+    """The weights that `config.encoder.weights` names, as `siamjax.training.state.create` takes them; None without one.
 
     Raises:
       FileNotFoundError, OSError, ValueError: see `siamjax.pretrained.load`; or nothing trained would be frozen.
     """
     own = config.encoder
-    if not own.weights:
-        if own.frozen and not config.train.start:
-            raise ValueError(
-                "encoder.frozen=True keeps the weights that encoder.weights names, and there are none: set "
-                f"encoder.weights to a file, hf://ORG/NAME or {pretrained.DEFAULT!r}, or encoder.frozen=False"
-            )
-        return start
-    with settings.keyed("encoder"):
-        published = pretrained.load(own.name, own.weights)
-    encoder, stats = ({"backbone": published[part]} for part in ("params", "batch_stats"))
-
-    def put(tree, published):
-        if own.towers == 2:
-            return {side: {**of_side, **published} for side, of_side in tree.items()}
-        return {**tree, **published} if tree else tree
-
-    params = {"encoder": put(start.params["encoder"], encoder)}
-    return from_weights(start, params, put(start.batch_stats, stats))
+    if own.weights:
+        with settings.keyed("encoder"):
+            return pretrained.load(own.name, own.weights)
+    if own.frozen and not config.train.start:
+        raise ValueError(
+            "encoder.frozen=True keeps the weights that encoder.weights names, and there are none: set "
+            f"encoder.weights to a file, hf://ORG/NAME or {pretrained.DEFAULT!r}, or encoder.frozen=False"
+        )
+    return None
 
 
 def make_augment(config: ConfigDict, hide: bool = True) -> Augment:

@@ -69,9 +69,12 @@ def make_optimizer(config: ConfigDict, objective: Objective) -> optax.GradientTr
     """Makes the optimizer that `config` names; it also trains the parameters of `objective`, if there are any."""
     own = config.optimizer
     parts = ("encoder", "head", "loss") if objective.init(jax.random.key(0), 1) else ("encoder", "head")
+    options = dict(own[own.name])
+    if own.name == "adamw" and not (config.encoder.weights or config.train.start):
+        options["pretrained_share"] = 1.0  # Random weights are to be learned like all others.
     with settings.keyed("optimizer"):
         made = optimizer.make(
-            own.name, own[own.name], epoch_steps=config.train.epoch_steps, steps=config.train.steps, parts=parts
+            own.name, options, epoch_steps=config.train.epoch_steps, steps=config.train.steps, parts=parts
         )
     return optimizer.keep_published(made) if config.encoder.frozen else made
 

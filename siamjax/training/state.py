@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -74,6 +75,7 @@ def create(
     optimizer: optax.GradientTransformation,
     averaged: bool = False,
     objective: Objective | None = None,
+    published: Mapping[str, Any] | None = None,
 ) -> State:
     """Initialises the state of training.
 
@@ -84,10 +86,14 @@ def create(
       optimizer: optax transformation.
       averaged: whether to keep an EMA of the weights.
       objective: its own parameters are trained too, if it has any.
+      published: {"params", "batch_stats"} of the architecture of a `siamjax.encoders.Pretrained`, in place of random
+        ones, which are then not drawn: for so many layers, that takes longer to compile than all else here.
     """
     encoder_key, head_key = jax.random.split(key)
     inputs = jnp.zeros((2, *shape))
     embeddings, encoder = model.encoder.init_with_output(encoder_key, inputs)
+    if published:
+        encoder = {part: _with_published(encoder.get(part, {}), of_part) for part, of_part in published.items()}
     head = model.head.init(head_key, embeddings, embeddings)
     params = {"encoder": encoder["params"], "head": head.get("params", {})}
     own = objective.init(jax.random.fold_in(head_key, 0), embeddings.shape[1]) if objective else {}
@@ -101,6 +107,13 @@ def create(
         opt_state=optimizer.init(params),
         average=(params, batch_stats) if averaged else None,
     )
+
+
+def _with_published(tree, of_part):
+    """The variables of an encoder, or of both of `Towers`, with those of its architecture replaced."""
+    if "backbone" in tree:
+        return {**tree, "backbone": of_part}
+    return {side: _with_published(of_side, of_part) for side, of_side in tree.items()}
 
 
 def from_weights(start: State, params: Params, batch_stats: Any) -> State:
@@ -125,4 +138,8 @@ def average_of(before: State, after: State, keep: float) -> Any:
         return None
     decay = jnp.minimum(keep, (1 + before.step) / (10 + before.step))
     new = (after.params, after.batch_stats)
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, before.average, new)
+
+    def averaged(old, new):  # Of frozen weights, to the bit what they are.
+        return jnp.where(old == new, old, decay * old + (1 - decay) * new)
+
+    return jax.tree.map(averaged, before.average, new)

@@ -73,9 +73,17 @@ def _in_chunks(embed, chunk, params, images, noise):
     parts = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (images, noise))
     embed_again = jax.checkpoint(lambda part: embed(params, *part), prevent_cse=False)
     embeddings, updated = lax.map(embed_again, parts)
-    # Running statistics move towards the mean of those of the chunks; what is not a float, such as a count, moves once.
-    mean = jax.tree.map(lambda x: x.mean(0) if jnp.issubdtype(x.dtype, jnp.floating) else x[-1], updated)
-    return embeddings.reshape(len(images), -1), mean
+    return embeddings.reshape(len(images), -1), jax.tree.map(_of_chunks, updated)
+
+
+def _of_chunks(x):
+    """Running statistics move towards the mean of those of the chunks [chunks, ...]; frozen ones stay to the bit.
+
+    (The mean of three equal numbers is not always that number.) What is not a float, such as a count, moves once.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x[-1]
+    return jnp.where(jnp.all(x == x[:1], axis=0), x[0], x.mean(0))
 
 
 def stepper(

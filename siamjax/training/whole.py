@@ -1,8 +1,8 @@
 """A whole training: from its parts to a trained state, in memory or in a folder that it can be resumed from."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -44,6 +44,7 @@ def training(
     validate: Callable[[State], float] | None,
     average: float = 0.0,
     chunk: int = 0,
+    published: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = print,
 ) -> Training:
     """The training of these parts.
@@ -53,10 +54,11 @@ def training(
       make_batches, validate: see `Training`.
       shape: of an input.
       seed: of initial weights and batches.
+      published: see `state.create`.
       tell: called with a line to print, where batch statistics are those of a chunk.
     """
     weights_key, key = jax.random.split(jax.random.key(seed))
-    start = create(model, weights_key, shape, optimizer, average > 0, objective)
+    start = create(model, weights_key, shape, optimizer, average > 0, objective, published)
     if chunk and start.batch_stats and not getattr(model.encoder, "frozen", False) and parallel.is_main_process():
         tell(
             f"the encoder has batch statistics: with chunk={chunk}, they are those of {chunk} images, not of the batch"

@@ -149,3 +149,14 @@ def test_the_average_follows_the_weights_and_does_not_change_them(dataset, singl
     for keep, weight in zip((1 / 10, 2 / 11, 3 / 12), weights[1:], strict=True):
         mean = keep * mean + (1 - keep) * weight
     np.testing.assert_allclose(np.asarray(end.average[0]["head"]["weight"])[0], mean, rtol=1e-4)
+
+
+def test_the_average_of_weights_that_stay_is_these_to_the_bit():
+    """Such as frozen ones; 0.9 x + 0.1 x is not always x, and 1e-40 + 0 is 0 on a CPU."""
+    weights = np.append(np.random.default_rng(0).uniform(size=1000), 1e-40).astype(np.float32)
+    start = state.State(step=50, params=weights, batch_stats={}, opt_state=(), average=(weights, {}))
+    after = start.replace(params=jnp.asarray(weights))
+    averaged, _ = jax.jit(lambda before, after: state.average_of(before, after, 0.9))(start, after)
+    assert np.asarray(averaged).tobytes() == weights.tobytes()
+    averaged, _ = state.average_of(start, start.replace(params=jnp.asarray(weights + 1)), 0.9)
+    np.testing.assert_allclose(averaged, weights + 0.15, rtol=1e-6)
