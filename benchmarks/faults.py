@@ -95,6 +95,7 @@ def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
     from PIL import Image
 
     from siamjax.data import folder as images
+    from siamjax.data import image_cache
 
     for number in range(12):
         place = folder / "images" / str(number % 4)
@@ -103,7 +104,7 @@ def prepared(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
         Image.fromarray(pixels).save(place / f"{number}.png")
 
     def content():
-        found = images.prepare(folder / "images", images.Preparation(folder / "cache", 16), tell=lambda line: None)
+        found = images.prepare(folder / "images", image_cache.Preparation(folder / "cache", 16), tell=lambda line: None)
         return found.files, found.images[np.arange(12)].tobytes()
 
     yield from _flipped(folder / "cache", count, content)

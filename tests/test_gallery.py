@@ -520,7 +520,7 @@ def test_errors_are_one_line(run, filled, faces, tmp_path, capsys):
     for command, message in (
         (
             ["verify", str(tmp_path / "none"), image, image],
-            "none not found: it is neither a folder nor one of the networks",
+            "none not found: it is neither a folder, nor one of the networks",
         ),
         (["verify", str(old), image, image], "data.kind is not a setting of this version"),
         (["verify", str(unjudged), image, image], "has no threshold for copies=0; evaluate the run"),
