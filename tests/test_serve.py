@@ -1,5 +1,6 @@
 """The HTTP service: what it answers, what it refuses, and how it ends."""
 
+import asyncio
 import base64
 import concurrent.futures
 import io
@@ -185,6 +186,28 @@ def test_what_takes_too_long_is_refused(limited, network, monkeypatch):
     client = limited(answer=0.05)
     monkeypatch.setattr(network, "embed", lambda images: time.sleep(0.3))
     refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s")
+
+
+def test_a_body_that_trickles_in_is_refused(limited):
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/embed", "headers": headers, "query_string": b""}
+    asyncio.run(limited(upload=0.1).app(scope, receive, send))
+    assert sent[0]["status"] == 408 and "0.1 s" in json.loads(sent[1]["body"])["error"]
+
+
+def test_too_many_requests_at_a_time_are_refused(limited):
+    client = limited(requests=0)
+    refused(client.get("/v1/network"), 503, "0 requests")
+    assert "status" in client.get("/health").json()
 
 
 def test_a_failure_is_told_to_the_log_only(limited, network, monkeypatch, caplog):
