@@ -8,8 +8,12 @@ from siamjax import encoders, pretrained
 from siamjax.pretrained import _files
 
 torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-torchvision = pytest.importorskip("torchvision")
+try:
+    import timm
+    import torchvision
+except (ImportError, RuntimeError) as error:
+    # PyPI's torchvision is built for torch with CUDA, and does not load beside a torch for the CPU alone.
+    pytest.skip(f"torchvision and timm cannot be imported: {error}", allow_module_level=True)
 safetensors = pytest.importorskip("safetensors.torch")
 
 # Our name -> the network of torchvision or timm, and how it is called without its classifier.
