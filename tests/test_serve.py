@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import concurrent.futures
+import importlib.util
 import io
 import json
 import os
@@ -19,7 +20,9 @@ import pytest
 from PIL import Image
 
 from siamjax import cli
+from siamjax.data import images
 from siamjax.gallery import Gallery
+from siamjax.network import Inputs
 
 pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
 pytest.importorskip("httpx2", reason="pip install 'siamjax[test]'")
@@ -27,6 +30,8 @@ from serving import a_network, file, text
 from starlette.testclient import TestClient
 
 from siamjax import serve
+from siamjax.serve._types import Refusal
+from siamjax.serve._uploads import pixels
 
 SECRET = "a secret of a test".replace(" ", "-")
 LOCAL = "http://localhost:8765"
@@ -139,6 +144,27 @@ def test_inputs_are_what_the_network_sees(client):
     np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(file(90)))))
 
 
+@pytest.mark.parametrize("how", [{"invert": True}, {"ink": True}])
+def test_uploads_are_prepared_as_files_are(how, tmp_path):
+    path = on_paper(tmp_path)
+    expected = images.read_all([path], 28, 1, **how)[0]
+    np.testing.assert_array_equal(pixels(path.read_bytes(), "a.png", Inputs((28, 28, 1), **how), 10**6), expected)
+    assert not np.array_equal(expected, images.read_all([path], 28, 1)[0])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mtcnn") is None, reason="the extra faces is not installed")
+def test_uploads_are_cropped_to_their_faces(tmp_path):
+    with pytest.raises(Refusal, match="no face"):
+        pixels(on_paper(tmp_path).read_bytes(), "a.png", Inputs((28, 28, 1), faces=True), 10**6)
+
+
+def on_paper(folder):
+    written = np.full((60, 80), 230, np.uint8)
+    written[20:40, 30:34] = 20
+    Image.fromarray(written).save(folder / "a.png")
+    return folder / "a.png"
+
+
 @pytest.mark.parametrize(
     "path,body,status,words",
     [
@@ -212,12 +238,12 @@ def test_too_many_requests_at_a_time_are_refused(limited):
 
 def test_a_failure_is_told_to_the_log_only(limited, network, monkeypatch, caplog):
     def fail(images):
-        raise OSError("/work/secret/place is full")
+        raise OSError("/srv/secret/place is full")
 
     client = limited()
     monkeypatch.setattr(network, "embed", fail)
     refused(client.post("/v1/embed", json={"images": [text(1)]}), 500, "log")
-    assert "/work/secret/place is full" in caplog.text
+    assert "/srv/secret/place is full" in caplog.text
 
 
 def test_a_token_is_needed_for_everything_but_health(limited):
