@@ -20,7 +20,7 @@ from siamjax.evaluation import drawn
 from siamjax.network import Network, inputs_of
 from siamjax.optimizer import keep_published
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import objectives, teaching, whole
+from siamjax.training import objectives, whole
 from siamjax.training.state import Model
 from siamjax.training.types import Augment, Batch, Objective
 from siamjax.types import BatchLoss
@@ -178,16 +178,7 @@ def _training(config, model, train, held_out, loss, optimizer, distort, teacher)
     shape = train.images.shape[1:]
     _check(model, objective, distort or parts.make_augment(config), shape, images)
     if teacher is not None:
-        objective = teaching.taught(
-            objective,
-            model.head,
-            teacher.model,
-            teacher.variables,
-            share=config.train.teacher_share,
-            mode=mode,
-            images=shape,
-            expected=teacher.inputs.shape,
-        )
+        objective = recipe.taught(config, objective, model, shape, teacher)
     chunk = whole.checked_chunk(config.batch.chunk, images, model.encoder)
     if optimizer is None:
         optimizer = recipe.make_optimizer(config, objective)

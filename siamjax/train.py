@@ -10,7 +10,7 @@ from siamjax.evaluate import judge, show_again
 from siamjax.evaluation import drawn
 from siamjax.network import Network
 from siamjax.run import Run, parts, recipe, settings
-from siamjax.training import state, teaching, whole
+from siamjax.training import state, whole
 from siamjax.training.checkpoint import difference
 
 with extras.needed_for("training in a run folder"):
@@ -71,7 +71,9 @@ def _made(config, datasets, published):
     model, validation = parts.make_model(config), datasets["validation"]
     objective = recipe.make_objective(config, model, datasets.get("train"))
     if config.train.teacher:
-        objective = _taught(config, objective, model, validation.images.shape[1:])
+        teacher = _loaded("train.teacher", config.train.teacher)
+        with settings.keyed("train"):
+            objective = recipe.taught(config, objective, model, validation.images.shape[1:], teacher)
     optimizer = recipe.make_optimizer(config, objective)
     network_of = functools.partial(Network, model)
     make_batches, images = recipe.make_batches(config, datasets.get("train"), network_of)
@@ -96,22 +98,6 @@ def _made(config, datasets, published):
         published=published,
         tell=report.note,
     )
-
-
-def _taught(config, objective, model, shape):
-    """`objective`, and besides what the network `train.teacher` finds similar."""
-    teacher = _loaded("train.teacher", config.train.teacher)
-    with settings.keyed("train"):
-        return teaching.taught(
-            objective,
-            model.head,
-            teacher.model,
-            teacher.variables,
-            share=config.train.teacher_share,
-            mode=config.batch.mode,
-            images=shape,
-            expected=teacher.inputs.shape,
-        )
 
 
 def _loaded(key, place):

@@ -16,7 +16,7 @@ from siamjax.data.dataset import Dataset
 from siamjax.mining import assignment
 from siamjax.run import settings
 from siamjax.run.parts import make_augment
-from siamjax.training import batches, objectives
+from siamjax.training import batches, objectives, teaching
 from siamjax.training.state import Model
 from siamjax.training.types import Augment, Batches, Objective
 
@@ -43,6 +43,27 @@ def make_objective(config: ConfigDict, model: Model, train: Dataset | None) -> O
             across_groups=config.batch.across_groups,
             identities=identities,
         )
+
+
+def taught(config: ConfigDict, objective: Objective, model: Model, images: tuple[int, ...], teacher: Any) -> Objective:
+    """`objective`, and besides what a trained network finds similar; see `teaching.taught`.
+
+    Args:
+      config: the whole configuration.
+      objective, model: of the network that learns.
+      images: shape of its inputs.
+      teacher: an object with `model`, `variables` and `inputs`, such as `siamjax.network.Network`.
+    """
+    return teaching.taught(
+        objective,
+        model.head,
+        teacher.model,
+        teacher.variables,
+        share=config.train.teacher_share,
+        mode=config.batch.mode,
+        images=images,
+        expected=teacher.inputs.shape,
+    )
 
 
 def check_towers(towers: int, datasets: Mapping[str, Dataset]) -> None:
