@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import shutil
 
 from siamjax import host
 
@@ -60,6 +61,19 @@ def drawn():
     label, group, source = np.random.default_rng(1).permutation(np.array(rows, np.int32)).T
     images = np.arange(len(rows), dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 1).repeat(4, 2)
     return Dataset(images, label, group, source, ("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium, driven by Playwright; tests skip where either is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'siamjax[browser]'")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium found: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

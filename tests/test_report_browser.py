@@ -4,26 +4,13 @@ Needs the extra `browser`, and Chromium (Debian: apt-get install chromium); with
 """
 
 import json
-import shutil
 
 import pytest
 from reporting import a_run, example
 
 from siamjax import cli
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIZES = [(390, "light"), (1280, "dark")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'siamjax[browser]'")
-    if BROWSER is None:
-        pytest.skip("no Chromium found: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

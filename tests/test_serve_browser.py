@@ -6,7 +6,6 @@ skipped.
 
 import base64
 import re
-import shutil
 import threading
 
 import numpy as np
@@ -20,7 +19,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'sia
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'siamjax[serve]'")
 pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIZES = [(390, "light"), (1280, "dark")]
 # Invented characters: strokes of points, x and y in 0..1.
 CHARACTERS = [
@@ -29,16 +27,6 @@ CHARACTERS = [
     [[(0.5 + 0.3 * np.cos(a), 0.5 + 0.3 * np.sin(a)) for a in np.linspace(0, 6.3, 14)], [(0.5, 0.2), (0.5, 0.8)]],
     [[(0.2, 0.8), (0.35, 0.2), (0.5, 0.8), (0.65, 0.2), (0.8, 0.8)]],
 ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium found: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def served(network, folder):
