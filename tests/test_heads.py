@@ -236,6 +236,28 @@ def test_aligned_tolerates_a_small_shift_of_the_drawing():
     np.testing.assert_allclose(head.apply(params, drawn.reshape(1, -1), lower_still), -1, rtol=1e-6)
 
 
+def test_aligned_of_a_set_with_itself_is_that_of_two_equal_sets():
+    """It is computed one way only: the other is its transpose. Logits and gradients, of one block and of several."""
+    head, n = heads.make("aligned", cells=3), 600
+    x = RNG.normal(size=(n, 45)).astype(np.float32)
+    weights = RNG.normal(size=(n, n)).astype(np.float32)
+    params = head.init(jax.random.key(0), x, x)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def gradient(a, b, itself):
+        def total(a, b):
+            logits = head.apply(params, a, a if itself else b, method="all_pairs")
+            return jnp.sum(weights[: len(a), : len(a)] * logits), logits
+
+        return jax.grad(total, argnums=(0, 1), has_aux=True)(a, b)
+
+    for size in (20, n):
+        (by_x, _), logits = gradient(x[:size], x[:size], True)
+        (by_a, by_b), expected = gradient(x[:size], x[:size], False)
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(by_x, by_a + by_b, rtol=1e-3, atol=1e-4 * np.abs(by_x).max())
+
+
 def test_aligned_refuses_an_embedding_that_is_not_a_map():
     head = heads.make("aligned")
     with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7\)"):
