@@ -7,12 +7,17 @@ one-shot accuracy on 320 validation trials. The paper does not give the learning
 are within its search range, and have not been run to the end.
 """
 
-from configs import koch_omniglot
+from configs import default
 
 
 def get_config():
-    config = koch_omniglot.get_config()
+    config = default.get_config()
+    config.data.name = "omniglot"
+    config.data.splits = "koch"
+    config.data.size = 105
     config.encoder.name = "koch"
+    config.encoder.width = 64
+    config.encoder.embedding = 4096
     config.augment.name = "affine"
     config.batch.mode = "pairs"
     config.batch.pairs = 128
