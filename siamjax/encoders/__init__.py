@@ -57,6 +57,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "koch_scaled": functools.partial(Koch, scaled=True),
     "mlp": MLP,
     "local": functools.partial(Conv, multiples=(1, 3, 6, 6), pooled=(1, 2), local=True),
+    "local56": functools.partial(Conv, multiples=(1, 1, 3, 6, 6), pooled=(2, 3), first=(5, 2), local=True),
     "pyramid": functools.partial(Conv, multiples=(1, 3, 6, 6, 8), pooled=(1, 2, 4)),
     "resnet12": ResNet12,
     **{name: functools.partial(Pretrained, name) for name in ARCHITECTURES},

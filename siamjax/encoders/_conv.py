@@ -14,13 +14,17 @@ from siamjax.encoders._convolution import Method
 from siamjax.types import Array
 
 
-def normalised_convolution(encoder: nn.Module, x: jax.Array, channels: int, side: int, train: bool) -> jax.Array:
+def normalised_convolution(
+    encoder: nn.Module, x: jax.Array, channels: int, side: int, train: bool, stride: int = 1
+) -> jax.Array:
     """A convolution with a square kernel of `side` and batch normalisation, as `encoder`'s attributes say.
 
     To be called in the encoder's compact method, to which the layers belong.
     """
     conv = convolution.for_flax(encoder.convolution)
-    x = nn.Conv(channels, (side, side), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv)(x)
+    x = nn.Conv(
+        channels, (side, side), (stride, stride), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv
+    )(x)
     return normalised(encoder, x, train)
 
 
@@ -47,6 +51,8 @@ class Conv(nn.Module):
       unit_length: whether embeddings are scaled to length 1.
       multiples: channels of each convolution, in units of `width`.
       pooled: which of them are pooled, counted from 1.
+      first: side of the first convolution's kernel, and its stride: (5, 2) sees the detail of an image of twice the
+        side at almost no cost.
       past: whether a linear map of the image is added to the layers' output, which starts from 0.
       local: whether the same linear layer is applied at each place of the last map: the embedding is then a map of
         descriptors, for the head "aligned".
@@ -60,6 +66,7 @@ class Conv(nn.Module):
     unit_length: bool = False
     multiples: Sequence[int] = (1, 1, 2, 2, 2)
     pooled: Sequence[int] = (2, 3, 4)
+    first: tuple[int, int] = (3, 1)
     past: bool = False
     local: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -70,15 +77,16 @@ class Conv(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """images float [n, h, w, c] or [n, h, w] in 0..1, at least 8 pixels a side -> float32 [n, embedding]."""
         images = images[..., None] if images.ndim == 3 else images
-        least = 2 ** len(self.pooled)
+        least = self.first[1] * 2 ** len(self.pooled)
         if min(images.shape[1:3]) < least:
             raise ValueError(
-                f"the encoder pools {len(self.pooled)} times and needs images of at least {least}×{least} pixels, "
+                f"the encoder reduces images {least} times and needs at least {least}×{least} pixels, "
                 f"found {images.shape[1]}×{images.shape[2]}; use larger images (data.size)"
             )
         x = jnp.asarray(images, self.dtype)
         for number, multiple in enumerate(self.multiples, start=1):
-            x = nn.relu(normalised_convolution(self, x, multiple * self.width, 3, train))
+            side, stride = self.first if number == 1 else (3, 1)
+            x = nn.relu(normalised_convolution(self, x, multiple * self.width, side, train, stride))
             if number in self.pooled:
                 x = convolution.max_pool(x)
         if self.local:

@@ -44,7 +44,7 @@ def test_koch_refuses_images_too_small_for_its_layers():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("name", ["conv4", "pyramid", "local", "resnet12"])
+@pytest.mark.parametrize("name", ["conv4", "pyramid", "local", "local56", "resnet12"])
 def test_frozen_statistics_make_an_embedding_independent_of_its_batch(name):
     encoder = encoders.make(name, width=4, embedding=100, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
@@ -77,6 +77,17 @@ def test_local_refuses_an_embedding_that_does_not_fill_its_map():
     encoder = encoders.make("local", width=1, embedding=256, dtype="float32")
     with pytest.raises(ValueError, match="^embedding=256 must be a multiple of 49, the places of a map of 7×7"):
         encoder.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+
+def test_local56_makes_the_map_of_local_from_images_of_twice_the_side_and_sees_their_detail():
+    encoder = encoders.make("local56", width=4, embedding=49 * 5, dtype="float32")
+    stripes = np.zeros((2, 56, 56, 1), np.float32)
+    stripes[0, :, ::2] = stripes[1, ::2] = 1  # both are the same even grey at half the side
+    variables = encoder.init(jax.random.key(1), stripes)
+    upright, lying = np.asarray(encoder.apply(variables, stripes)).reshape(2, 7, 7, 5)
+    assert np.abs(upright - lying)[2:5, 2:5].max() > 1e-3
+    with pytest.raises(ValueError, match="reduces images 8 times and needs at least 8×8 pixels, found 7×56"):
+        encoder.init(jax.random.key(0), jnp.zeros((1, 7, 56, 1)))
 
 
 def test_bfloat16_computes_near_float32_and_returns_float32():
