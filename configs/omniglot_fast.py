@@ -13,21 +13,22 @@ def get_config():
     config = default.get_config()
     config.data.name = "omniglot"
     config.data.splits = "background"
+    config.data.size = 56
     config.data.turns = 4
     config.augment.affine.probability = 1.0
     config.augment.affine.rotation = 10.0
     config.augment.affine.shear = 0.15
     config.augment.affine.shift = 0.06
-    config.encoder.name = "local"
+    config.encoder.name = "local56"
     config.encoder.width = 16
     config.encoder.embedding = 7 * 7 * 32
     config.head.name = "aligned"
     config.loss.name = "ranking"
     config.optimizer.adamw.learning_rate = 4e-3
     config.optimizer.average = 0.995
-    config.train.steps = 4000
+    config.train.steps = 2500
     config.train.validate_every = 500
     config.train.log_every = 100
     config.train.keep = "last"
-    config.evaluation.copies = 30
+    config.evaluation.copies = 8
     return config

@@ -16,5 +16,5 @@ def get_config():
     config.data.name = "glyphs"
     config.data.splits = "lake"
     config.data.turns = 8
-    config.train.steps = 3000
+    config.train.steps = 1500
     return config

@@ -16,5 +16,5 @@ def get_config():
     config.data.splits = "small1"
     config.data.turns = 8
     config.data.glyphs.joined = 200
-    config.train.steps = 2000
+    config.train.steps = 1500
     return config

@@ -11,5 +11,5 @@ from configs import omniglot_fast
 def get_config():
     config = omniglot_fast.get_config()
     config.data.turns = 1
-    config.train.steps = 3000
+    config.train.steps = 2000
     return config

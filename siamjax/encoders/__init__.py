@@ -15,7 +15,7 @@ from flax import linen as nn
 from siamjax import parallel
 from siamjax.choices import choose
 from siamjax.encoders._conv import Conv
-from siamjax.encoders._convolution import Method, convolve, max_pool
+from siamjax.encoders._convolution import Method, convolve, max_pool, within_loop
 from siamjax.encoders._faces import Faces
 from siamjax.encoders._koch import Koch
 from siamjax.encoders._koch import bias_init as koch_bias_init
@@ -42,6 +42,7 @@ __all__ = [
     "make",
     "max_pool",
     "own",
+    "within_loop",
 ]
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from siamjax import parallel
+from siamjax import encoders, parallel
 from siamjax.training.state import Model, State, average_of
 from siamjax.training.types import Batch, Batches, Metrics, Objective
 from siamjax.types import Device
@@ -72,7 +72,8 @@ def _in_chunks(embed, chunk, params, images, noise):
         return embed(params, images, noise)
     parts = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (images, noise))
     embed_again = jax.checkpoint(lambda part: embed(params, *part), prevent_cse=False)
-    embeddings, updated = lax.map(embed_again, parts)
+    with encoders.within_loop():
+        embeddings, updated = lax.map(embed_again, parts)
     return embeddings.reshape(len(images), -1), jax.tree.map(_of_chunks, updated)
 
 
