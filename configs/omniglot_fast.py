@@ -26,7 +26,7 @@ def get_config():
     config.loss.name = "ranking"
     config.optimizer.adamw.learning_rate = 4e-3
     config.optimizer.average = 0.995
-    config.train.steps = 2500
+    config.train.steps = 3000
     config.train.validate_every = 500
     config.train.log_every = 100
     config.train.keep = "last"
