@@ -1,4 +1,4 @@
-"""Draws the learning curve of docs/results.md, a point for each run folder: `python docs/draw_results.py RUNFOLDER ...`.
+"""Draws the learning curve of docs/results.md: `python docs/draw_results.py RUNFOLDER ...`, a point for each run.
 
 The runs are trainings of different lengths, each with a whole schedule. People and BPL are lines over the official runs
 only: those are the trials that they took.

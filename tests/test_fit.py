@@ -224,15 +224,18 @@ def test_a_folder_resumes_to_the_same_bits_and_is_a_run(tmp_path):
             siamjax.fit(*x, workdir=tmp_path / "run", **given | other)
 
 
-def test_launch_gives_the_same_numbers_for_the_same_settings(tmp_path):
-    """On the training part of a file of arrays."""
+@pytest.mark.parametrize("taught", [False, True])
+def test_launch_gives_the_same_numbers_for_the_same_settings(taught, trained, tmp_path):
+    """On the training part of a file of arrays; with a teacher, too."""
     x, y = people(30, 0)
     np.savez(tmp_path / "people.npz", x=x, y=y)
+    trained.save(tmp_path / "teacher")
     config = settings.default()
     config.data.name, config.data.arrays.path = "arrays", str(tmp_path / "people.npz")
     part = data.load(config.data)["train"]
-    network = siamjax.fit(part.images, part.label, **QUICK | {"steps": 20})
+    network = siamjax.fit(part.images, part.label, teacher=trained if taught else None, **QUICK | {"steps": 20})
     config = network.settings.copy_and_resolve_references()
+    config.train.teacher = str(tmp_path / "teacher") if taught else ""
     config.data.arrays.path, config.evaluation.pairs = str(tmp_path / "people.npz"), 200
     config.evaluation.trials = config.evaluation.validation_trials = 200
     train(config, tmp_path / "run")

@@ -19,6 +19,8 @@ from siamjax import Gallery, Network, cli, encoders, pretrained
 from siamjax.encoders import ARCHITECTURES, Architecture
 from siamjax.encoders._convolution import Method
 from siamjax.encoders._layers import convolved
+from siamjax.run import settings
+from siamjax.train import train
 
 QUICK = dict(encoder="tiny", steps=2, identities=4, per_identity=2, embedding=8)
 SMALL = 1e-40  # Added to 0, it becomes 0 on a CPU. ImageNet's MobileNetV2 has variances like it.
@@ -130,6 +132,23 @@ def test_layers_that_are_not_frozen_start_from_the_weights_and_move(weights, dat
     assert 0 < max(jax.tree.leaves(moved)) < 0.05
     moved_away.unlink()  # The run has its own.
     np.testing.assert_array_equal(Network.load(tmp_path / "run").embed(data[0]), network.embed(data[0]))
+
+
+def test_a_configuration_names_the_weights_to_start_from(weights, data, tmp_path):
+    """And a run has its own copy of what became of them."""
+    np.savez(tmp_path / "colours.npz", x=data[0], y=np.arange(24) // 2)
+    config = settings.default()
+    config.data.name, config.data.arrays.path = "arrays", str(tmp_path / "colours.npz")
+    config.encoder.update(name="tiny", weights=str(weights), frozen=True, embedding=8)
+    config.batch.update(identities=4, per_identity=2, across_groups=True)
+    config.train.update(steps=2, validate_every=2, log_every=2)
+    config.evaluation.update(trials=20, validation_trials=20, pairs=20, across_groups=True)
+    train(config, tmp_path / "run")
+    assert equal(published(Network.load(tmp_path / "run")), pretrained.load("tiny", weights))
+    with pytest.raises(FileNotFoundError, match="^weights=.*none.npz' is not there: name a file"):
+        config.encoder.weights = str(tmp_path / "none.npz")
+        train(config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -41,6 +41,10 @@ def load(name: str, weights: str | os.PathLike[str] = DEFAULT) -> dict[str, Any]
         path = _hub.fetched(str(weights))
     else:
         path = pathlib.Path(weights).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(
+                f"weights={str(weights)!r} is not there: name a file of weights, hf://ORG/NAME, or {DEFAULT!r}"
+            )
     arrays = _files.read(path)
     try:
         return _names.fitted(name, arrays)
