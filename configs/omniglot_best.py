@@ -14,5 +14,5 @@ def get_config():
     config.data.turns = 8
     config.encoder.width = 24
     config.encoder.embedding = 7 * 7 * 64
-    config.train.steps = 4500
+    config.train.steps = 3000
     return config
