@@ -197,7 +197,7 @@ from PIL import Image
 import siamjax
 network = siamjax.load_pretrained("omniglot-fast")
 for name in ("a", "b"):
-    Image.fromarray(np.random.default_rng(ord(name)).integers(0, 255, (28, 28), np.uint8)).save(f"{name}.png")
+    Image.fromarray(np.random.default_rng(ord(name)).integers(0, 255, (56, 56), np.uint8)).save(f"{name}.png")
 network.verify("a.png", "b.png")
 network.save("network")
 gallery = siamjax.Gallery("people", "network")
@@ -205,7 +205,7 @@ gallery.enroll(["a.png", "b.png"], ["a", "b"])
 assert gallery.identify(network.read(["a.png"]))[0].ranked[0].identity == "a"
 for module in (siamjax.augment, siamjax.mining, siamjax.encoders, siamjax.optimizer, siamjax.sampling, siamjax.heads):
     assert module
-assert np.isfinite(siamjax.losses.batch_all_triplet(network.embed(np.zeros((2, 28, 28, 1), np.uint8)), np.arange(2)))
+assert np.isfinite(siamjax.losses.batch_all_triplet(network.embed(np.zeros((2, 56, 56, 1), np.uint8)), np.arange(2)))
 import siamjax.report, siamjax.evaluation, siamjax.export
 x, y = np.eye(8, dtype=np.float32).repeat(4, 0), np.arange(32) // 4
 few = {"steps": 1, "encoder": "mlp", "embedding": 4, "identities": 4, "per_identity": 2}

@@ -43,12 +43,12 @@ def test_a_recipe_learns_to_distinguish_unseen_characters(name, omniglot_dirs, t
 
 
 def test_the_shipped_network_recognises_synthetic_alphabets():
-    drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=28)
+    drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=56)
     assert _accuracy(siamjax.load_pretrained("omniglot-fast"), drawn) > 0.8
 
 
 def test_the_shipped_network_recognises_omniglots_evaluation_alphabets(omniglot_dirs):
-    test = omniglot.load(*omniglot_dirs, splits="background", size=28, train=False)["test"]
+    test = omniglot.load(*omniglot_dirs, splits="background", size=56, train=False)["test"]
     assert _accuracy(siamjax.load_pretrained("omniglot-fast"), test) > 0.85
 
 
@@ -60,7 +60,7 @@ def _accuracy(network, dataset):
 
 def test_the_shipped_network_refuses_other_inputs():
     network = siamjax.load_pretrained("omniglot-fast")
-    with pytest.raises(ValueError, match="uint8 \\[n, 28, 28, 1\\]"):
+    with pytest.raises(ValueError, match="uint8 \\[n, 56, 56, 1\\]"):
         network.embed(np.zeros((2, 105, 105, 1), np.uint8))
     with pytest.raises(FileNotFoundError, match="networks that come with siamjax \\(omniglot-fast"):
         siamjax.load_pretrained("omniglot")

@@ -141,4 +141,4 @@ def test_a_shipped_network_verifies_enrolls_identifies_and_exports(drawing, tmp_
         with pytest.raises((ValueError, FileNotFoundError)):
             check(folder)
     card = json.loads((folder / "card.json").read_text())
-    assert card["images"]["shape"] == ["b", 28, 28, 1] and card["decision"]["threshold"] == network.decision.threshold
+    assert card["images"]["shape"] == ["b", 56, 56, 1] and card["decision"]["threshold"] == network.decision.threshold
