@@ -82,12 +82,18 @@ def histogram(network, images, trials):
 
 def card(options, config, results):
     """What it was made from and how good it is, as Markdown."""
-    side = config.data.size
-    lines = [f"# {options.name}", "", f"Trained by `python launch.py --config configs/{options.name.replace('-', '_')}.py`",
-             f"(seed {config.seed}, {config.train.steps} steps) on all 30 background alphabets of Omniglot (Lake et al.,",
-             f"2015; MIT licence). It takes drawings uint8 [n, {side}, {side}, 1], ink 255 on paper 0, and averages over",
-             f"{config.evaluation.copies} distorted copies. Decisions: fitted to pairs of the 20 evaluation alphabets.",
-             "", "| protocol | % | 95 % interval |", "| --- | --- | --- |"]  # fmt: skip
+    name, side = options.name.replace("-", "_"), config.data.size
+    lines = [
+        f"# {options.name}",
+        "",
+        f"Trained by `python launch.py --config configs/{name}.py` (seed {config.seed}, {config.train.steps} steps) on all",
+        "30 background alphabets of Omniglot (Lake et al., 2015; MIT licence). It takes drawings uint8",
+        f"[n, {side}, {side}, 1], ink 255 on paper 0, and averages over {config.evaluation.copies} distorted copies. Its",
+        "decisions are fitted to pairs of the 20 evaluation alphabets.",
+        "",
+        "| protocol | % | 95 % interval |",
+        "| --- | --- | --- |",
+    ]
     for name, meaning in _FIGURES.items():
         figure = results[name]
         low, high = (100 * end for end in figure["ci95"])
