@@ -91,7 +91,7 @@ def test_models_answer_as_the_network_does_for_any_batch(encoder, head, size, em
 @pytest.mark.parametrize(
     "module,depthwise",
     [
-        (Inverted(stages=((1, 8, 1, 1, 3), (6, 12, 2, 2, 5))), 2),
+        (Inverted(stages=((1, 8, 1, 1, 3), (6, 12, 2, 2, 5))), 3),
         (Residual(blocks=(1, 2), bottleneck=True), 0),
         (VisionTransformer(width=12, depth=1, heads=3), 0),
     ],

@@ -202,6 +202,19 @@ def _concatenate(graph, params, shapes, values):
     return [graph.node("Concat", values, shapes[0], axis=params["dimension"])]
 
 
+def _stack(graph, params, shapes, values):
+    axis = params["axis"]
+    thin = [graph.reshaped(value, [*value.shape[:axis], 1, *value.shape[axis:]]) for value in values]
+    return [graph.node("Concat", thin, shapes[0], axis=axis)]
+
+
+def _unstack(graph, params, shapes, values):
+    axis = params["axis"]
+    parts = [[*shape[:axis], 1, *shape[axis:]] for shape in shapes]
+    split = graph.nodes_outputs("Split", [values[0], _integers([1] * len(shapes))], parts, axis=axis)
+    return [graph.reshaped(part, shape) for part, shape in zip(split, shapes, strict=True)]
+
+
 def _split(graph, params, shapes, values):
     return graph.nodes_outputs("Split", [values[0], _integers(params["sizes"])], shapes, axis=params["axis"])
 
@@ -301,5 +314,7 @@ OPERATIONS: dict[str, Operation] = {
     "slice": _slice,
     "split": _split,
     "squeeze": _reshape,
+    "stack": _stack,
     "transpose": _transpose,
+    "unstack": _unstack,
 }
