@@ -21,7 +21,26 @@ function open(chosen) {
   }
 }
 
+// The service answers before its network is loaded and its programs are compiled.
+async function loaded() {
+  for (;;) {
+    const { status } = await (await fetch("status")).json();
+    if (status !== "loading") return status;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+async function compiled() {
+  find("waiting").textContent = "Its programs are being compiled: first answers take some seconds longer.";
+  while ((await (await fetch("status")).json()).status !== "ok") {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  find("waiting").hidden = true;
+}
+
 shown(async () => {
+  const status = await loaded();
+  find("waiting").hidden = status === "ok";
   const network = await ask("v1/network");
   for (const [name, [start, suits]] of Object.entries(TABS)) {
     if (!suits(network)) continue;
@@ -40,4 +59,5 @@ shown(async () => {
     next.focus();
   });
   open(find("tabs").firstElementChild);
+  if (status !== "ok") shown(compiled);
 });
