@@ -21,6 +21,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'sia
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'siamjax[serve]'")
 pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
 
+playwright.expect.set_options(timeout=20_000)  # ms, on a busy machine
+
 SIZES = [(390, "light"), (1280, "dark")]
 # Invented characters: strokes of points, x and y in 0..1.
 CHARACTERS = [

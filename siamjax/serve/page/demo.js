@@ -42,15 +42,15 @@ shown(async () => {
   const status = await loaded();
   find("waiting").hidden = status === "ok";
   const network = await ask("v1/network");
-  for (const [name, [start, suits]] of Object.entries(TABS)) {
-    if (!suits(network)) continue;
+  const suiting = Object.entries(TABS).filter(([, [, suits]]) => suits(network));
+  for (const [name] of suiting) {
     const id = name.toLowerCase(), tab = element("button", { type: "button", id: `tab-${id}`, textContent: name });
     tab.setAttribute("role", "tab");
     tab.setAttribute("aria-controls", id);
     tab.addEventListener("click", () => open(tab));
     find("tabs").append(tab);
-    await start(network);
   }
+  open(find("tabs").firstElementChild);
   find("tabs").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], tabs = [...find("tabs").children];
     if (!step) return;
@@ -58,6 +58,6 @@ shown(async () => {
     open(next);
     next.focus();
   });
-  open(find("tabs").firstElementChild);
   if (status !== "ok") shown(compiled);
+  await Promise.all(suiting.map(([, [start]]) => start(network)));
 });
