@@ -42,7 +42,7 @@ export function start(network) {
   let low = network.even - AROUND / network.slope, high = network.even + AROUND / network.slope;
   if (histogram) [low, high] = [Math.min(low, histogram.edges[0]), Math.max(high, histogram.edges.at(-1))];
   const place = (score) => WIDTH * Math.min(1, Math.max(0, (score - low) / (high - low)));
-  Object.assign(slider, { min: low, max: high, step: (high - low) / 500 });
+  Object.assign(slider, { min: low, max: high, step: "any" });
   slider.value = network.threshold;
   slider.addEventListener("input", show);
   if (histogram) bars(histogram, place);
