@@ -13,6 +13,8 @@ EXTRAS = {
     "lancedb": "gallery",
     "matplotlib": "train",
     "mtcnn": "faces",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
     "orbax": "train",
     "pillow_heif": "heic",
     "prometheus_client": "serve",

@@ -7,13 +7,14 @@ and writes the run folder, and `from_main` passes on to the others what it found
 
 import builtins
 import contextlib
+import contextvars
 import faulthandler
 import functools
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import jax
@@ -31,6 +32,7 @@ Arrays = TypeVarTuple("Arrays")
 
 AXIS = "devices"
 _SMALL = 2**16  # elements; sending a smaller array costs little but latency
+_portable = contextvars.ContextVar("portable", default=False)
 DeviceError = jax.errors.JaxRuntimeError
 
 
@@ -140,8 +142,23 @@ def _over(devices):
 
 
 def on_cpu() -> bool:
-    """Whether the devices are CPUs."""
-    return jax.default_backend() == "cpu"
+    """Whether the devices are CPUs, and what is computed is computed by them; see `portable`."""
+    return jax.default_backend() == "cpu" and not is_portable()
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced here is for programs without JAX: by plain operations, and not by what XLA is fast at on a CPU."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def is_portable() -> bool:
+    """Whether it is called within `portable`."""
+    return _portable.get()
 
 
 def host_device() -> Device:

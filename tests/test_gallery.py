@@ -201,6 +201,10 @@ def test_added_identities_are_found_and_removed_ones_are_not(gallery, faces, cap
     assert "Zoë" in said(capsys).splitlines()[1]
     assert cli.main(["list", str(gallery), "--json"]) == 0
     assert json.loads(said(capsys)) == {f"person{n:02d}": 1 for n in range(20)} | {"Zoë": 2}
+    assert cli.main(["rename", str(gallery), "Zoë", "Zoe"]) == 0
+    assert "2 images of Zoë renamed to Zoe" in said(capsys)
+    assert cli.main(["rename", str(gallery), "Zoe", "Zoë"]) == 0
+    assert cli.main(["rename", str(gallery), "Zoe", "Ann"]) == 2
     assert cli.main(["remove", str(gallery), "Zoë"]) == 0
     assert cli.main(["identify", str(gallery), image]) == 0
     assert "Zoë" not in said(capsys).split("removed")[1]

@@ -215,12 +215,14 @@ try:
 except ImportError as error:
     print(error, file=sys.stderr)
 from siamjax import cli
+cli.main(["export", "network", "--format", "onnx", "-o", "out"])
 cli.main(["search", "people", "a.png", "-o", "sheet.png"])
 cli.main(["train", "quickstart"])  # Ends the process.
 """
     done = without_extras(program, tmp_path)
     assert done.stderr.splitlines() == [
         "a workdir needs orbax: pip install 'siamjax[train]'",
+        "siamjax export: format='onnx' needs onnxruntime: pip install 'siamjax[onnx]'",
         "siamjax search: a picture needs matplotlib: pip install 'siamjax[train]'",
         "siamjax train: evaluating a run needs matplotlib: pip install 'siamjax[train]'",
     ]

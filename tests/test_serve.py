@@ -138,6 +138,19 @@ def test_enrolled_identities_are_recognised_listed_and_removed(client, warmed):
     refused(client.delete("/v1/identities/nobody"), 404, "/v1/identities")
 
 
+def test_identities_are_renamed_and_merged(client):
+    for name, grey in (("ann", 30), ("bob", 200)):
+        client.post("/v1/enroll", json={"identity": name, "images": [text(grey)]})
+    answer = client.post("/v1/rename", json={"identity": "ann", "to": " zoë "})
+    assert answer.json() == {"identity": "zoë", "images": 1}
+    assert client.post("/v1/rename", json={"identity": "zoë", "to": "bob"}).status_code == 200
+    (only,) = client.get("/v1/identities").json()["identities"]
+    assert (only["identity"], only["images"]) == ("bob", 2)
+    assert client.post("/v1/identify", json={"images": [text(31)]}).json()["answers"][0]["identity"] == "bob"
+    for body, status in (({"identity": "ann", "to": "x"}, 404), ({"identity": "bob", "to": " "}, 400)):
+        assert client.post("/v1/rename", json=body).status_code == status
+
+
 def test_inputs_are_what_the_network_sees(client):
     (seen,) = client.post("/v1/inputs", json={"images": [text(90, side=48)]}).json()["images"]
     image = Image.open(io.BytesIO(base64.b64decode(seen)))

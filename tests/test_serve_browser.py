@@ -7,6 +7,8 @@ skipped.
 import base64
 import re
 import threading
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from siamjax.network import Network
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'siamjax[browser]'")
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'siamjax[serve]'")
 pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
+
+playwright.expect.set_options(timeout=20_000)  # ms, on a busy machine
 
 SIZES = [(390, "light"), (1280, "dark")]
 # Invented characters: strokes of points, x and y in 0..1.
@@ -33,8 +37,20 @@ def served(network, folder):
     """Serves the page in a thread, with a gallery in `folder`: its address, and a function that ends it."""
     from siamjax import serve
 
+    return in_thread(serve.application(network, Gallery(folder, network), page=True))
+
+
+def starting(make):
+    """The same, before the service that `make` makes is there."""
+    from siamjax.serve._starting import Starting
+
+    return in_thread(Starting(make, lambda: None))
+
+
+def in_thread(app):
+    from siamjax import serve
+
     listening = serve.listen("127.0.0.1", 0)
-    app = serve.application(network, Gallery(folder, network), page=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=server.run, args=[[listening]])
     thread.start()
@@ -68,7 +84,7 @@ def visit(browser):
     """Opens the page; in the end, asserts that nothing was logged, and no other host was asked for anything."""
     seen, contexts = [], []
 
-    def visit(address, width=1280, scheme="light", expected=()):
+    def visit(address, width=1280, scheme="light", expected=(), waiting=False):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=False)
         contexts.append(context)
         page = context.new_page()
@@ -81,7 +97,8 @@ def visit(browser):
         page.on("pageerror", lambda error: note(str(error)))
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or note(asked.url))
         page.goto(address)
-        page.get_by_role("tab").first.wait_for()
+        if not waiting:
+            page.get_by_role("tab").first.wait_for()
         return page
 
     yield visit
@@ -164,12 +181,56 @@ def test_two_dropped_images_are_compared_and_the_threshold_moves_the_answer(visi
 
 
 @pytest.mark.parametrize("width,scheme", SIZES)
+def test_a_score_is_shown_among_those_of_the_networks_own_test(visit, omniglot, width, scheme):
+    page = visit(omniglot, width, scheme)
+    page.get_by_role("tab", name="Compare").click()
+    for place, grey in (("#first", 20), ("#second", 60)):
+        give(page, place, file(grey, side=60))
+    page.locator("#verdict").wait_for()
+    bars, mark = page.locator("#scores rect.same, #scores rect.different"), page.locator("#scores .mark")
+    assert bars.count() > 30 and "400 same and 7,600 different" in page.locator("#scores-about").inner_text()
+    assert 0 <= float(mark.get_attribute("x1")) <= 600
+    found = []
+    for key in ("Home", "End"):
+        page.get_by_role("slider").focus()
+        page.keyboard.press(key)
+        found.append([float(share) for share in re.findall(r"([\d.]+) %", page.locator("#counted").inner_text())])
+    assert found == [[100, 0], [0, 100]]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_is_there_while_its_network_is_loaded(visit, tmp_path):
+    """It says so, and becomes what it is by itself; other programs are told to wait."""
+    from siamjax import serve
+
+    ready, network = threading.Event(), a_network()
+
+    def make():
+        assert ready.wait(60)
+        return serve.application(network, Gallery(tmp_path / "gallery", network), page=True)
+
+    address, end = starting(make)
+    try:
+        page = visit(address, waiting=True)
+        playwright.expect(page.get_by_role("status")).to_have_text("The network is being loaded …")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}/v1/network")
+        assert refused.value.code == 503 and "being loaded" in refused.value.read().decode()
+        ready.set()
+        page.get_by_role("tab", name="Compare").wait_for()
+        playwright.expect(page.get_by_role("status")).to_have_count(0)
+    finally:
+        ready.set()
+        end()
+
+
+@pytest.mark.parametrize("width,scheme", SIZES)
 def test_who_is_enrolled_is_recognised_until_removed(visit, plain, width, scheme):
     page = visit(plain, width, scheme, expected=["409"])
     page.get_by_role("tab", name="Gallery").click()
     name = "<img src=x onerror=window.harmed=1>"
     for identity, grey in ((name, 30), ("ann", 200)):
-        page.get_by_label("Name").fill(identity)
+        page.get_by_label("Name", exact=True).fill(identity)
         give(page, "#new", file(grey, side=60))
         page.get_by_text(identity, exact=True).wait_for()
     answer = page.locator("#answer")
@@ -180,10 +241,18 @@ def test_who_is_enrolled_is_recognised_until_removed(visit, plain, width, scheme
     playwright.expect(answer).to_have_text("Unknown")
     assert page.locator("#identities img").count() == 2 and page.evaluate("window.harmed") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for identity in (name, "ann"):
-        remove = page.get_by_role("button", name=f"Remove {identity}")
-        remove.click()
-        playwright.expect(remove).to_have_count(0)
+    for to, button in (("bob", "Rename"), ("ann", "Merge")):
+        page.get_by_role("button", name="Rename <img").or_(page.get_by_role("button", name="Rename bob")).click()
+        page.get_by_label("New name of").fill(to)
+        page.get_by_role("button", name=button, exact=True).click()
+        playwright.expect(page.get_by_label("New name of")).to_have_count(0)
+        playwright.expect(page.locator("#identities")).to_contain_text(to)
+    playwright.expect(page.locator("#identities li")).to_have_count(1)
+    assert "2 images" in page.locator("#identities").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    remove = page.get_by_role("button", name="Remove ann")
+    remove.click()
+    playwright.expect(remove).to_have_count(0)
     give(page, "#who", file(30, side=60))
     page.get_by_role("alert").wait_for()
     assert "enroll" in page.get_by_role("alert").inner_text()

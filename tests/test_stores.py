@@ -212,6 +212,23 @@ def test_copies_stay_when_their_original_is_removed(tmp_path, kind):
     assert len(store) == 799
 
 
+def test_renamed_identities_keep_their_images_and_merge_with_others(tmp_path, kind):
+    embeddings, images = drawn(120)
+    store = opened(tmp_path, COSINE, kind)
+    add(store, embeddings, images)
+    (first, second), counts = sorted(store.identities())[:2], store.identities()
+    with store.changing():
+        assert store.rename(first, "it's new") == counts[first] and store.rename("nobody", "new") == 0
+        assert store.rename(second, "it's new") == counts[second]
+    for either in (store, opened(tmp_path, COSINE, kind)):
+        found = either.identities()
+        assert found.pop("it's new") == counts[first] + counts[second]
+        assert found == {name: count for name, count in counts.items() if name not in (first, second)}
+        number = next(n for n, image in enumerate(images) if image.identity == first)
+        (best,) = either.best(embeddings[[number]], 1)
+        assert (best.images[0].identity, best.images[0].path) == ("it's new", images[number].path)
+
+
 def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, small):
     """Its parts hold no keys, and its index every image under its number."""
     faiss = pytest.importorskip("faiss")

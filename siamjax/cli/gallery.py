@@ -1,4 +1,4 @@
-"""The commands on galleries: `enroll`, `identify`, `search`, `remove` and `list`."""
+"""The commands on galleries: `enroll`, `identify`, `search`, `remove`, `rename` and `list`."""
 
 import argparse
 import dataclasses
@@ -47,10 +47,15 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     remove.add_argument("gallery")
     remove.add_argument("identity")
 
+    rename = add("rename", _rename, "rename an identity; to the name of another one: merge the two")
+    rename.add_argument("gallery")
+    rename.add_argument("identity")
+    rename.add_argument("to", metavar="NAME")
+
     show = add("list", _list, "list the identities of a gallery with their numbers of images")
     show.add_argument("gallery")
 
-    for command in (identify, search, remove, show):
+    for command in (identify, search, remove, rename, show):
         command.add_argument("--checkpoint", help="the network, if it has been moved")
 
 
@@ -158,6 +163,18 @@ def _remove(options):
     if options.json:
         return print(json.dumps({"identity": options.identity, "removed": removed}))
     images.say(f"{options.gallery}: {removed} images of {options.identity} removed")
+
+
+def _rename(options):
+    from siamjax.gallery import Gallery
+
+    gallery = Gallery(options.gallery, options.checkpoint)
+    merged = files.named(options.to) in gallery.identities()
+    renamed = gallery.rename(options.identity, options.to)
+    if options.json:
+        return print(json.dumps({"identity": options.to, "renamed": renamed, "merged": merged}))
+    done = f"now of {options.to}, with those it had" if merged else f"renamed to {options.to}"
+    images.say(f"{options.gallery}: {renamed} images of {options.identity} {done}")
 
 
 def _list(options):

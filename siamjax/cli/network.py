@@ -46,8 +46,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     decision.add_options(pairs)
 
-    export = add("export", _export, "write the network as StableHLO and safetensors, for programs without siamjax")
+    export = add(
+        "export", _export, "write the network as StableHLO and safetensors, or ONNX, for programs without siamjax"
+    )
     export.add_argument("checkpoint")
+    export.add_argument("--format", choices=["stablehlo", "onnx"], default="stablehlo", help="(default stablehlo)")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER")
 
 
@@ -193,7 +196,7 @@ def _write_scores(output, pairs, scores, decision):
 def _export(options):
     from siamjax.export import export
 
-    written = sorted(export(options.checkpoint, options.output).iterdir())
+    written = sorted(export(options.checkpoint, options.output, options.format).iterdir())
     if options.json:
         return print(json.dumps({str(path): path.stat().st_size for path in written}))
     for path in written:

@@ -45,10 +45,11 @@ def _run(options, host, place, **arguments):
     with extras.needed_for(f"siamjax {options.command}"):
         from siamjax import serve
     with serve.listen(host, options.port) as listening:
-        network, gallery = _opened(options, place)
-        app = serve.application(network, gallery, **arguments)
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listening.getsockname()[1]}"
+
+        def make():
+            return serve.application(*_opened(options, place), **arguments)
 
         def started():
             if options.json:
@@ -58,7 +59,10 @@ def _run(options, host, place, **arguments):
             if options.command == "demo" and not options.no_open:
                 threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
-        serve.run(app, listening, started)
+        if options.command == "demo":  # Its page comes first, and the network behind it.
+            serve.run_while_loading(make, listening, started)
+        else:
+            serve.run(make(), listening, started)
 
 
 def _opened(options, place):

@@ -157,6 +157,14 @@ class DatabaseStore:
             _own.delete(self._folder, some - set(thumbnails(f"thumbnail IN ({', '.join(map(_quoted, some))})")))
         return len(found)
 
+    def rename(self, identity: str, to: str) -> int:
+        if not len(self):
+            return 0
+        renamed = self._table.count_rows(_of([identity]))
+        if renamed:
+            self._table.update(where=_of([identity]), values={"identity": to})
+        return renamed
+
     def images(self, identities: Collection[str]) -> list[Enrolled]:
         found, names = [], sorted(identities)
         with self._reaching():

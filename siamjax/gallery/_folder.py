@@ -113,6 +113,16 @@ class FolderStore:
             self._delete_unused()
         return removed
 
+    def rename(self, identity: str, to: str) -> int:
+        names = [files.named(name) for name in self._images.columns["identity"]]
+        renamed = names.count(identity)
+        if renamed:
+            columns = self._images.columns | {"identity": [to if name == identity else name for name in names]}
+            self._images = dataclasses.replace(self._images, columns=columns)
+            self._commit((self._write(self._images),), self._manifest.next)
+            self._delete_unused()
+        return renamed
+
     def images(self, identities: Collection[str]) -> list[Enrolled]:
         columns = self._images.columns
         everything = zip(map(files.named, columns["identity"]), columns["path"], columns["thumbnail"], strict=True)

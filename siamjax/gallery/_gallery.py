@@ -14,6 +14,7 @@ from siamjax import files
 from siamjax.gallery import _manifest, _own
 from siamjax.gallery._folder import FolderStore, missing
 from siamjax.gallery._manifest import Manifest
+from siamjax.gallery._names import names_of
 from siamjax.gallery._types import Enrolled, Found, Identified, Match, Metric, Store
 from siamjax.gallery._vectors import Vectors
 
@@ -26,8 +27,9 @@ _AT_ONCE = 10_000  # images that are read at a time
 class Gallery:
     """The gallery in a folder: gallery.json, thumbnails, and a store of embeddings and names, see `Store`.
 
-    It is read when it is opened; `enroll` and `remove` change the folder and this object. A gallery of vectors, see
-    `of_vectors`, has no network, and methods of its own: `enroll_vectors`, `search_vectors` and `identify_vectors`.
+    It is read when it is opened; `enroll`, `remove` and `rename` change the folder and this object. A gallery of
+    vectors, see `of_vectors`, has no network, and methods of its own: `enroll_vectors`, `search_vectors` and
+    `identify_vectors`.
 
     Attributes:
       folder: of the gallery.
@@ -65,7 +67,7 @@ class Gallery:
             _check_new(self.folder, network)
         self._scorer = _scorer(self.folder, stored, network, threshold, far)
         metric = self._scorer.metric if isinstance(self._scorer, Vectors) else None
-        manifest = Manifest(self._scorer.place, self._scorer.fingerprint, _address(database), vectors=metric)
+        manifest = Manifest(self._scorer.place, self._scorer.fingerprint, _manifest.address(database), vectors=metric)
         if stored is not None:
             if self._scorer.matches(stored.fingerprint):  # Perhaps by a version whose fingerprints were others.
                 manifest = dataclasses.replace(manifest, fingerprint=stored.fingerprint)
@@ -170,7 +172,7 @@ class Gallery:
           ValueError: files cannot be read as images, inputs do not fit the network, an identity has no name, or it is
             a gallery of vectors.
         """
-        network, names = self.network, _names(identities, len(images), "images")
+        network, names = self.network, names_of(identities, len(images), "images")
         if not isinstance(images[0], str | bytes | os.PathLike):
             embeddings = network.embed(np.asarray(images), "enrolling" if len(images) > 500 else "")
             with self._store.changing():
@@ -221,7 +223,7 @@ class Gallery:
         """
         scorer = self._of_vectors()
         count = len(scorer.checked(vectors, None))
-        of_each = _names(identities, count, "vectors")
+        of_each = names_of(identities, count, "vectors")
         if names is not None and len(names) != count:
             raise ValueError(f"names: found {len(names)}, expected one for each of {count} vectors")
         paths = [""] * count if names is None else map(files.shown, names)
@@ -251,8 +253,31 @@ class Gallery:
         with self._store.changing():
             removed = self._store.remove(files.named(identity))
         if not removed:
-            raise ValueError(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")
+            raise self._unknown(identity)
         return removed
+
+    def rename(self, identity: str, to: object) -> int:
+        """Gives an identity another name; if that is one of the gallery's, the two are merged.
+
+        Args:
+          identity: whose images are renamed.
+          to: its new name.
+
+        Returns:
+          The number of images that were renamed.
+
+        Raises:
+          ValueError: the identity is not in the gallery; or `to` is empty.
+        """
+        (name,) = names_of([to], 1, "identities")
+        with self._store.changing():
+            renamed = self._store.rename(files.named(identity), name)
+        if not renamed:
+            raise self._unknown(identity)
+        return renamed
+
+    def _unknown(self, identity):
+        return ValueError(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")
 
     def search(self, images: np.ndarray, k: int, by: "Network | None" = None) -> list[list[Match]]:
         """The `k` enrolled images most similar to each of `images` [n, ...], see `Network.embed`, best first.
@@ -370,25 +395,3 @@ def _scorer(folder, stored: Manifest | None, network, threshold, far) -> "Networ
                 f"{folder} needs the network {which}; name it with --checkpoint, or Gallery(FOLDER, NETWORK)"
             )
     return Network.load(network, threshold=threshold, far=far)
-
-
-def _names(identities: Sequence[object], count: int, what: str) -> list[str]:
-    """The names of the identities of `count` images or vectors, `what` they are, as stored."""
-    if not count:
-        raise ValueError(f"there are no {what} to enroll")
-    if isinstance(identities, str):
-        raise ValueError(f"identities={identities!r}: expected a list, with one name for each of {count} {what}")
-    if len(identities) != count:
-        raise ValueError(f"identities: found {len(identities)}, expected one for each of {count} {what}")
-    # None and NaN name nobody.
-    names = [files.named("" if identity is None or identity != identity else identity) for identity in identities]
-    if not all(names):
-        raise ValueError("an identity needs a name")
-    return names
-
-
-def _address(database):
-    """A folder by its full path: the gallery may be opened from elsewhere."""
-    if database is None or "://" in database:
-        return database
-    return str(pathlib.Path(database).expanduser().resolve())

@@ -190,3 +190,10 @@ def counted(identities: Iterable[str]) -> dict[str, int]:
     names = np.array([files.named(name) for name in identities], dtype=object).astype(str)
     different, counts = np.unique(names, return_counts=True)
     return dict(zip(different.tolist(), counts.tolist(), strict=True))
+
+
+def address(database: str | None) -> str | None:
+    """Of a database; a folder by its full path: the gallery may be opened from elsewhere."""
+    if database is None or "://" in database:
+        return database
+    return str(pathlib.Path(database).expanduser().resolve())

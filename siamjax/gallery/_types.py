@@ -98,7 +98,7 @@ class Store(Protocol):
         ...
 
     def changing(self) -> AbstractContextManager[None]:
-        """Locks the gallery for a change, after reading what other processes wrote; `add` and `remove` need it."""
+        """Locks the gallery for a change, by `add`, `remove` or `rename`, after reading what other processes wrote."""
         ...
 
     def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
@@ -107,6 +107,10 @@ class Store(Protocol):
 
     def remove(self, identity: str) -> int:
         """Removes an identity and the files that nothing needs any more; returns the number of its images."""
+        ...
+
+    def rename(self, identity: str, to: str) -> int:
+        """Gives all images of an identity to another, which may have some already; returns their number."""
         ...
 
     def images(self, identities: Collection[str]) -> list[Enrolled]:

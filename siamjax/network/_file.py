@@ -23,6 +23,7 @@ from siamjax.run import settings
 from siamjax.training.state import Model, State, create
 
 FILE = "network.safetensors"
+_SCORES = "scores.json"
 _SHIPPED = pathlib.Path(__file__).parents[1] / "weights"
 
 
@@ -35,6 +36,19 @@ def stored_in(place: str | os.PathLike[str]) -> pathlib.Path | None:
     """The file of the network in a folder, or of the one with this name that comes with siamjax; None without one."""
     folders = pathlib.Path(place).expanduser(), _SHIPPED / place
     return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+
+
+def tested(place: str | os.PathLike[str], copies: int) -> dict[str, Any] | None:
+    """The scores of the pairs that a network which comes with siamjax was tested on, averaged over this many `copies`.
+
+    Returns:
+      {"pairs": of what, "edges": of n bins, n + 1 scores, "same" and "different": n numbers of pairs}; None for others.
+    """
+    if place not in shipped() or not (file := _SHIPPED / place / _SCORES).is_file():
+        return None
+    saved = json.loads(file.read_text())
+    found = saved["copies"].get(str(copies))
+    return found and {"pairs": saved["pairs"], **found}
 
 
 def portable(config: ConfigDict, inputs: Inputs | None) -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from siamjax.report.answers import Neighbours, answers, neighbours
 from siamjax.report.console import figures, note, table
-from siamjax.report.html import content, page, place, write
+from siamjax.report.html import content, histogram, page, place, write
 from siamjax.report.plots import contact_sheet, curves, pictures, trials, worst_of_each
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "content",
     "curves",
     "figures",
+    "histogram",
     "neighbours",
     "note",
     "page",

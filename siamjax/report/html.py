@@ -55,7 +55,7 @@ def content(run: Run, figures: Figures, verification: Json | None = None, answer
     trained = run.settings
     config = settings.read(figures.config) if figures.config else trained
     verification = figures.verification if verification is None else verification
-    of = digests.of([json.dumps([figures.results, verification], sort_keys=True)])
+    of = _digest(figures, verification)
     answers = answers or _saved_answers(figures, of)
     rows, damaged = _readable(lambda: metrics.read(run.metrics), [])
     started, _ = _readable(lambda: run.started, {})
@@ -104,6 +104,22 @@ def page(contents: Sequence[Json]) -> bytes:
     }
     template = (_PARTS / "page.html").read_text()
     return re.sub(r"\[\[(\w+)\]\]", lambda found: values[found[1]], template).encode()
+
+
+def histogram(run: Run) -> Json | None:
+    """The scores of a run's test pairs, from its page: {"edges", "same", "different"}; None if it has none."""
+    figures = run.figures
+    try:
+        verification = figures.verification
+        found = _saved_answers(figures, _digest(figures, verification))
+    except ValueError:  # The figures are damaged, which stops nothing here.
+        return None
+    return found and found["histogram"]
+
+
+def _digest(figures, verification):
+    """Of the figures of an evaluation."""
+    return digests.of([json.dumps([figures.results, verification], sort_keys=True)])
 
 
 def _saved_answers(figures, of):

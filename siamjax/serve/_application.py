@@ -2,10 +2,8 @@
 
 import contextlib
 import logging
-import mimetypes
-import pathlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,23 +12,23 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from siamjax import __version__
-from siamjax.gallery import Gallery
-from siamjax.network import Network
 from siamjax.serve import _types as types
 from siamjax.serve._guard import Guard
 from siamjax.serve._metrics import Metrics
-from siamjax.serve._service import Service
+from siamjax.serve._page import page_files, served
 from siamjax.serve._types import Limits, Refusal
 
-_PAGE = pathlib.Path(__file__).parent / "page"
-_STYLE = pathlib.Path(__file__).parents[1] / "report" / "page" / "page.css"  # the colours and controls of all pages
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
+if TYPE_CHECKING:
+    from siamjax.gallery import Gallery
+    from siamjax.network import Network
+    from siamjax.serve._service import Service
+
 _ERROR: dict[int | str, dict[str, Any]] = {"4XX": {"description": '{"error": what was expected}'}}
 
 
 def application(
-    network: Network,
-    gallery: Gallery | None = None,
+    network: "Network",
+    gallery: "Gallery | None" = None,
     *,
     token: str | None = None,
     page: bool = False,
@@ -48,6 +46,8 @@ def application(
     Raises:
       ValueError: the network takes no images.
     """
+    from siamjax.serve._service import Service  # It imports JAX, for which the page does not wait.
+
     limits, metrics = limits or Limits(), Metrics()
     service = Service(network, gallery, limits, metrics)
 
@@ -68,18 +68,19 @@ def application(
     _add_operations(app, service)
     _add_state(app, service, metrics)
     if page:
-        _add_page(app)
+        _add_page(app, service)
     _add_errors(app)
     app.add_middleware(Guard, token=token, limits=limits, metrics=metrics)
     return app
 
 
-def _add_operations(app: FastAPI, service: Service) -> None:
+def _add_operations(app: FastAPI, service: "Service") -> None:
     app.post("/v1/embed")(service.embed)
     app.post("/v1/verify")(service.verify)
     app.post("/v1/identify")(service.identify)
     app.post("/v1/search")(service.search)
     app.post("/v1/enroll")(service.enroll)
+    app.post("/v1/rename")(service.rename)
     app.post("/v1/inputs")(service.inputs)
     app.get("/v1/identities")(service.identities)
     app.delete("/v1/identities/{identity:path}")(service.remove)
@@ -101,19 +102,18 @@ def _add_state(app, service, metrics):
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_page(app):
-    files = {f"/{file.name}": file for file in _PAGE.iterdir()}
-    files |= {"/": files.pop("/index.html"), "/base.css": _STYLE}
-    headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
-
+def _add_page(app, service):
     def add(path, file):
         @app.get(path, include_in_schema=False)
         async def part() -> Response:
-            kind, _ = mimetypes.guess_type(file.name)
-            return Response(file.read_bytes(), media_type=kind, headers=headers)
+            return served(file)
 
-    for path, file in files.items():
+    for path, file in page_files().items():
         add(path, file)
+
+    @app.get("/status", include_in_schema=False)  # Browsers log other statuses than 200, such as those of /health.
+    async def status() -> types.Health:
+        return types.Health(status="ok" if service.is_warm else "warming up")
 
 
 def _add_errors(app):

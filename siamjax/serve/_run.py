@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
 
 from siamjax import files
+from siamjax.serve._guard import App
+from siamjax.serve._starting import Starting
 
 _SECRET = 16  # characters, at least
 _LAST = 30  # seconds that requests in work have to end
@@ -58,7 +59,15 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: FastAPI, listening: socket.socket, started: Callable[[], object]) -> None:
+def run_while_loading(make: Callable[[], App], listening: socket.socket, started: Callable[[], object]) -> None:
+    """The same as `run`, except that the page is served before the service is made; raises what `make` raises."""
+    app = Starting(make, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    run(app, listening, started)
+    if app.error is not None:
+        raise app.error
+
+
+def run(app: App, listening: socket.socket, started: Callable[[], object]) -> None:
     """Serves until SIGTERM or an interrupt; requests in work are answered, for at most 30 s.
 
     Args:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import functools
 import math
 import os
 import pathlib
@@ -16,11 +17,13 @@ from siamjax.gallery import Gallery, Match
 from siamjax.network import Network
 from siamjax.serve import _types as types
 from siamjax.serve import _uploads as uploads
+from siamjax.serve._histogram import histogram_of
 from siamjax.serve._metrics import Metrics
 from siamjax.serve._types import IMAGES, RANKED, Limits, Refusal
-from siamjax.serve._worker import SIZES, Rows, Worker
+from siamjax.serve._worker import Rows, Worker
 
 _DECODED = 1 + IMAGES  # images of the largest request
+_WARMED = (8, 1, 32)  # first what the pages ask for
 
 
 class Service:
@@ -47,23 +50,25 @@ class Service:
             self._decision = None
         self._worker = Worker(metrics.batch)
         self._readers = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "siamjax-reader")
-        self._warming = self._worker.call(self._warm)
+        self._histogram = histogram_of(network)
+        # One after another, so that what is asked meanwhile is computed in between.
+        for size in _WARMED:
+            self._worker.call(functools.partial(self._warm, size))
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
         self._worker.close()
         self._readers.shutdown()
 
-    def _warm(self):
-        shape = self._network.inputs.shape
-        for size in SIZES:
-            images = np.zeros((size, *shape), np.uint8)
-            for side in dict.fromkeys(self._sides):
-                embeddings = side.embed(images)
-            if self._gallery is not None and len(self._gallery) and self._decision is not None:
-                self._gallery.identify(images, RANKED)
-        self._scores(embeddings[:2])
-        self.is_warm = True
+    def _warm(self, size):
+        images = np.zeros((size, *self._network.inputs.shape), np.uint8)
+        for side in dict.fromkeys(self._sides):
+            embeddings = side.embed(images)
+        if size == _WARMED[0]:
+            self._scores(embeddings[:2])
+        if self._gallery is not None and len(self._gallery) and self._decision is not None:
+            self._gallery.identify(images, RANKED)
+        self.is_warm = size == _WARMED[-1]
 
     async def about(self) -> types.About:
         """The network, and whether there is a gallery."""
@@ -75,6 +80,7 @@ class Service:
             threshold=decision and decision.threshold,
             slope=decision and decision.slope,
             even=decision and decision.even,
+            histogram=self._histogram,
             gallery=self._gallery is not None,
         )
 
@@ -147,11 +153,22 @@ class Service:
         gallery = self._needed()
 
         def remove():
-            if files.named(identity) not in gallery.identities():
-                raise Refusal(404, "identity: expected one that /v1/identities lists")
+            self._check_enrolled(files.named(identity))
             return gallery.remove(identity)
 
         return types.Changed(identity=files.named(identity), images=await self._call(remove))
+
+    async def rename(self, request: types.RenameRequest) -> types.Changed:
+        """Renames an identity; if another one has the new name, the two are merged."""
+        gallery, name, to = self._needed(), files.named(request.identity), files.named(request.to).strip()
+        if not to:
+            raise Refusal(400, "to: expected a name")
+
+        def rename():
+            self._check_enrolled(name)
+            return gallery.rename(name, to)
+
+        return types.Changed(identity=to, images=await self._call(rename))
 
     async def identities(self) -> types.Identities:
         """All identities of the gallery, by name."""
@@ -190,6 +207,10 @@ class Service:
         if self._gallery is None:
             raise Refusal(409, "this service has no gallery; start it with --gallery FOLDER")
         return self._gallery
+
+    def _check_enrolled(self, identity):
+        if identity not in self._needed().identities():
+            raise Refusal(404, "identity: expected one that /v1/identities lists")
 
     def _filled(self):
         if not len(gallery := self._needed()):

@@ -70,6 +70,22 @@ class EnrollRequest(ImagesRequest):
     identity: str = Field(min_length=1, max_length=200)
 
 
+class RenameRequest(Request):
+    """An identity, and its new name."""
+
+    identity: str = Field(min_length=1, max_length=200)
+    to: str = Field(min_length=1, max_length=200, description="if another identity has this name, the two are merged")
+
+
+class Histogram(BaseModel):
+    """How many pairs of the network's own test have which scores."""
+
+    pairs: str = Field(description="of what")
+    edges: list[float] = Field(description="of the bins, one more than there are bins")
+    same: list[int] = Field(description="pairs of the same identity in each bin")
+    different: list[int]
+
+
 class Embeddings(BaseModel):
     """n embeddings of d components."""
 
@@ -136,7 +152,7 @@ class Identities(BaseModel):
 
 
 class Changed(BaseModel):
-    """What a change did: how many `images` of the `identity` were added or removed."""
+    """What a change did: how many `images` of the `identity` were added, renamed or removed."""
 
     identity: str
     images: int
@@ -157,6 +173,7 @@ class About(BaseModel):
     threshold: float | None = Field(description="null: it cannot verify or identify")
     slope: float | None = Field(description="probability = 1 / (1 + exp(-slope * (score - even)))")
     even: float | None
+    histogram: Histogram | None = Field(description="null: no test has stored the scores of its pairs")
     gallery: bool
 
 

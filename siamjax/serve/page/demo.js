@@ -21,17 +21,36 @@ function open(chosen) {
   }
 }
 
+// The service answers before its network is loaded and its programs are compiled.
+async function loaded() {
+  for (;;) {
+    const { status } = await (await fetch("status")).json();
+    if (status !== "loading") return status;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+async function compiled() {
+  find("waiting").textContent = "Its programs are being compiled: first answers take some seconds longer.";
+  while ((await (await fetch("status")).json()).status !== "ok") {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  find("waiting").hidden = true;
+}
+
 shown(async () => {
+  const status = await loaded();
+  find("waiting").hidden = status === "ok";
   const network = await ask("v1/network");
-  for (const [name, [start, suits]] of Object.entries(TABS)) {
-    if (!suits(network)) continue;
+  const suiting = Object.entries(TABS).filter(([, [, suits]]) => suits(network));
+  for (const [name] of suiting) {
     const id = name.toLowerCase(), tab = element("button", { type: "button", id: `tab-${id}`, textContent: name });
     tab.setAttribute("role", "tab");
     tab.setAttribute("aria-controls", id);
     tab.addEventListener("click", () => open(tab));
     find("tabs").append(tab);
-    await start(network);
   }
+  open(find("tabs").firstElementChild);
   find("tabs").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], tabs = [...find("tabs").children];
     if (!step) return;
@@ -39,5 +58,6 @@ shown(async () => {
     open(next);
     next.focus();
   });
-  open(find("tabs").firstElementChild);
+  if (status !== "ok") shown(compiled);
+  await Promise.all(suiting.map(([, [start]]) => start(network)));
 });

@@ -1,14 +1,16 @@
-// Identities: enrolled, recognised, removed.
+// Identities: enrolled, recognised, renamed, merged, removed.
 
 import { drop } from "./drop.js";
 import { ask, element, find, line, shown } from "./service.js";
 
 export async function start(network) {
-  let count = 0;
+  let count = 0, names = [];
 
   async function list() {
     const { identities } = await ask("v1/identities");
     count = identities.length;
+    names = identities.map(({ identity }) => identity);
+    find("names").replaceChildren(...names.map((value) => element("option", { value })));
     find("enrolled").textContent = count ? `Enrolled: ${count}` : "Nobody is enrolled yet";
     find("identities").replaceChildren(...identities.map(card));
   }
@@ -19,9 +21,37 @@ export async function start(network) {
       await ask(`v1/identities/${encodeURIComponent(identity)}`, undefined, "DELETE");
       await list();
     }));
+    const rename = element("button", { type: "button", textContent: "Rename", ariaLabel: `Rename ${identity}` });
+    const controls = element("div", { className: "controls" }, rename, remove);
+    rename.addEventListener("click", () => {
+      const form = renaming(identity);
+      controls.replaceWith(form);
+      form.querySelector("input").select();
+      form.addEventListener("reset", () => form.replaceWith(controls));
+    });
     const picture = thumbnail ? [element("img", { src: thumbnail, alt: "" })] : [];
     const number = element("span", { className: "soft", textContent: images === 1 ? "1 image" : `${images} images` });
-    return element("li", {}, ...picture, element("strong", { textContent: identity }), number, remove);
+    return element("li", {}, ...picture, element("strong", { textContent: identity }), number, controls);
+  }
+
+  // With the name of another identity, the two are merged, which the button says before.
+  function renaming(identity) {
+    const input = element("input", { type: "search", value: identity, maxLength: 200, ariaLabel: `New name of ${identity}` });
+    input.setAttribute("list", "names");
+    const save = element("button", { type: "submit", textContent: "Rename" });
+    const form = element("form", {}, input, save, element("button", { type: "reset", textContent: "Cancel" }));
+    input.addEventListener("input", () => {
+      const name = input.value.trim();
+      save.textContent = name !== identity && names.includes(name) ? "Merge" : "Rename";
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      shown(async () => {
+        await ask("v1/rename", { identity, to: input.value });
+        await list();
+      });
+    });
+    return form;
   }
 
   async function enrol(content) {

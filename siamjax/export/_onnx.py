@@ -1,0 +1,92 @@
+"""A network as two ONNX models, which are compared with it before they are written."""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import onnxruntime
+from jax import export as jax_export
+from jax import numpy as jnp
+
+from siamjax import __version__
+from siamjax.augment import scaled
+from siamjax.decision import Decision
+from siamjax.export import _translate
+from siamjax.export._graph import Unsupported
+from siamjax.network import Network
+
+_TOLERANCE = 1e-5  # of the largest number of a result, or of 1
+_IMAGES = 3  # that are compared
+
+
+def models(network: Network, decision: Decision | None) -> tuple[dict[str, bytes], int]:
+    """The files of a network by name, and the components of an embedding.
+
+    - `embed.onnx`: images uint8 [b, h, w, c] -> embeddings float32 [b, d];
+    - `score.onnx`: first and second embeddings, float32 [b, d] each -> scores float32 [b] and, where scores decide,
+      probabilities float32 [b].
+
+    Raises:
+      ValueError: encoder or head has an operation without a counterpart in ONNX; or a model differs from the network.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, *network.inputs.shape), np.uint8)
+    embeddings = network.embed(images)
+    batch, metadata = jax_export.symbolic_shape("b"), _metadata(network, decision)
+    pair = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
+
+    def embed(variables, images):
+        return (network.model.encoder.apply(variables, scaled(images), train=False),)
+
+    def score(params, first, second):
+        scores: Any = network.model.head.apply({"params": params}, first, second)
+        if decision is None:
+            return (scores,)
+        return scores, jax.nn.sigmoid(decision.slope * (scores - decision.even))
+
+    given = {"images": jax.ShapeDtypeStruct((*batch, *network.inputs.shape), jnp.uint8)}
+    made = {"embed.onnx": _made(network, "encoder", embed, given, ["embeddings"], metadata)}
+    names = ["scores"] if decision is None else ["scores", "probabilities"]
+    made["score.onnx"] = _made(network, "head", score, {"first": pair, "second": pair}, names, metadata)
+    _compare(made["embed.onnx"], "encoder", {"images": images}, [embeddings])
+    first, second = embeddings, np.roll(embeddings, 1, axis=0)
+    scores = network.score_pairs(embeddings, np.stack([np.arange(_IMAGES), np.arange(_IMAGES) - 1], 1) % _IMAGES)
+    expected = [scores] if decision is None else [scores, decision.probability(scores)]
+    _compare(made["score.onnx"], "head", {"first": first, "second": second}, expected)
+    return made, embeddings.shape[1]
+
+
+def _made(network, part, function, inputs, outputs, metadata):
+    try:
+        return _translate.model(function, network.variables[part], inputs, outputs, metadata)
+    except Unsupported as error:
+        raise ValueError(
+            f"format='onnx': the {part} uses what siamjax does not translate to ONNX ({error}); export the network in "
+            "the format 'stablehlo'"
+        ) from error
+
+
+def _compare(content, part, inputs, expected):
+    """Raises ValueError unless ONNX Runtime gives the numbers of the network, for a batch and for a single input."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for count in (_IMAGES, 1):
+        found: Any = session.run(None, {name: array[:count] for name, array in inputs.items()})
+        for result, wanted in zip(found, expected, strict=True):
+            error = float(np.max(np.abs(result - wanted[:count])))
+            if not error <= _TOLERANCE * max(1.0, float(np.max(np.abs(wanted)))):
+                raise ValueError(
+                    f"format='onnx': the model of the {part} differs from the network by {error:.2g}; export the "
+                    "network in the format 'stablehlo', and report this to siamjax with the network's configuration"
+                )
+
+
+def _metadata(network, decision):
+    """What a program needs beside the models, as texts; card.json tells the rest."""
+    found = {
+        "siamjax": __version__,
+        "network": network.fingerprint,
+        "images": json.dumps(["b", *network.inputs.shape]),
+    }
+    if decision is not None:
+        found |= {name: repr(float(getattr(decision, name))) for name in ("threshold", "slope", "even")}
+    return found
