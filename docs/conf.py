@@ -108,13 +108,14 @@ def _process_docstring(app, what, name, obj, options, lines):
 def _process_signature(app, what, name, obj, options, signature, returned):
     # What Flax adds to every module is not for users to give.
     if signature and what == "class":
-        signature = re.sub(r", parent: .*?, name: [^)]*(?=\))", "", signature)
+        signature = re.sub(r"(, )?parent: .*?, name: [^)]*(?=\))", "", signature)
     return signature, returned
 
 
 def _math(writer, node):
     block = isinstance(node, nodes.math_block)
-    writer.body.append(tex2mathml(node.astext(), as_block=block))
+    written = tex2mathml(node.astext(), as_block=block)
+    writer.body.append(f'<div class="formula">{written}</div>' if block else written)
     raise nodes.SkipNode
 
 
