@@ -49,6 +49,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # it fetches pages, which browsers refuse to pages from a disk
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",

@@ -53,17 +53,17 @@ def photographs_called(*names):
         PIL.Image.fromarray(image).save(name)
 
 
-def saved_network(folder, shape=(32, 32, 1)):
+def saved_network(folder, shape=(6, 6, 1)):
     """A network of two steps, with a threshold, as if `folder` were the run of a training."""
     x, y = images(24, shape=shape)
-    network = siamjax.fit(x[:64], y[:64], validation=(x[64:], y[64:]), encoder="conv4", embedding=8)
+    network = siamjax.fit(x[:64], y[:64], validation=(x[64:], y[64:]), encoder="mlp", embedding=8)
     network.save(folder)
     return network
 
 
 def of_readme():
     x, y = images()
-    a, b, same = pairs((32, 32, 3))
+    a, b, same = pairs()
     saved_network("runs/faces")
     photographs_called("ann.jpg", "bob.jpg", "who.jpg")
     embeddings = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -71,7 +71,7 @@ def of_readme():
 
 
 def of_index():
-    x, y = images()
+    x, y = images(shape=(12,))
     return dict(x=x, y=y, new=x)
 
 
@@ -79,12 +79,12 @@ def of_train():
     x, y = images(8, shape=(12,))
     x_other, y_other = images(8, shape=(12,), seed=1)
     a, b, same = pairs()
-    sketches, photos, same_2 = (images(32, 1, (32, 32, 1), seed)[0] for seed in (0, 1, 2))
+    sketches, photos, sketches_2, photos_2 = (images(32, 1, (6, 6, 1), seed)[0] for seed in range(4))
     photographs_called("ann.jpg", "bob.jpg", "sketch.png")
     logged = []
     return dict(
         x=x.astype(np.float32), y=y, new=x.astype(np.float32), x_other=x_other.astype(np.float32), y_other=y_other,
-        a=a, b=b, same=same, sketches=sketches, photos=photos, sketches_2=sketches, photos_2=photos, same_2=same,
+        a=a, b=b, same=same, sketches=sketches, photos=photos, sketches_2=sketches_2, photos_2=photos_2, same_2=same,
         new_sketches=sketches[:3], new_photos=photos[:5], nn=nn, optax=optax, names=[str(name) for name in y],
         wandb=types.SimpleNamespace(log=lambda metrics, step: logged.append(step)), np=np,
         mlflow=types.SimpleNamespace(log_metrics=lambda metrics, step: logged.append(step)), logged=logged,
@@ -96,7 +96,7 @@ def of_your_images():
     photographs_called("a.jpg", "b.jpg", "stranger.jpg")
     siamjax.Gallery.create("gallery", "runs/faces").enroll(["a.jpg"], ["ann"])
     export.export("runs/faces", "exported")
-    x, labels = images(20, shape=(32, 32, 1))
+    x, labels = images(20, shape=(6, 6, 1))
     embeddings = network.embed(x)
     known = labels < 12
     return dict(

@@ -86,6 +86,6 @@ def test_it_reads_on_a_phone_and_a_screen_and_finds_words_offline(site, browser)
             page.goto((site / f"{name}.html").as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} at {width}"
         page.goto((site / "search.html").as_uri() + "?q=lifted")
-        page.get_by_text("lifted_structure").first.wait_for()
+        page.locator("#search-results").get_by_text("lifted_structure").first.wait_for()
         assert not errors
         page.close()
