@@ -23,8 +23,8 @@ class BuildWithConfigs(build_py):
 def readme() -> str:
     """README.md as a package index shows it, where relative links lead nowhere.
 
-    They lead to $SIAMJAX_REPOSITORY at $SIAMJAX_REVISION, such as https://github.com/OWNER/siamjax and v0.1.0, which the
-    workflow that publishes sets. Without these, pictures are left out, and links are the words that they are on.
+    They lead to $SIAMJAX_REPOSITORY at $SIAMJAX_REVISION, such as https://github.com/OWNER/siamjax and v0.1.0, which
+    the workflow that publishes sets. Without these, pictures are left out, and links are the words that they are on.
     """
     text = pathlib.Path("README.md").read_text(encoding="utf-8")
     repository, revision = os.environ.get("SIAMJAX_REPOSITORY", ""), os.environ.get("SIAMJAX_REVISION", "main")

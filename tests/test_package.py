@@ -77,7 +77,7 @@ def command(installed, *arguments, cwd, **environment):
 
 @pytest.mark.parametrize("repository", ["", "https://example.org/siamjax"])
 def test_the_readme_of_a_package_index_has_no_relative_link(clone, tmp_path, repository):
-    program = f"from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel({str(tmp_path)!r}))"
+    program = f"from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel({str(tmp_path)!r})"
     environment = os.environ | {"SIAMJAX_REPOSITORY": repository, "SIAMJAX_REVISION": "v1"}
     subprocess.run([sys.executable, "-c", program], cwd=clone, env=environment, check=True, timeout=120)
     (written,) = tmp_path.glob("*.dist-info/METADATA")
@@ -87,7 +87,7 @@ def test_the_readme_of_a_package_index_has_no_relative_link(clone, tmp_path, rep
     assert "# siamjax" in text
     links = re.findall(r"\]\((\S+?)\)", text)
     if repository:
-        assert f"{repository}/blob/v1/docs/train.md" in links and f"{repository}/raw/v1/docs/images/answers.png" in links
+        assert {f"{repository}/blob/v1/docs/train.md", f"{repository}/raw/v1/docs/images/answers.png"} <= set(links)
     assert all(link.startswith("https://") for link in links) and bool(links) == bool(repository)
 
 
