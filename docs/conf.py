@@ -48,6 +48,7 @@ html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_sidebars = {"index": [], "results": []}  # they have no pages below them
 html_show_sourcelink = False
 html_show_search_summary = False  # it fetches pages, which browsers refuse to pages from a disk
 html_context = {"default_mode": "auto"}
@@ -101,7 +102,8 @@ def _process_docstring(app, what, name, obj, options, lines):
     formula = FORMULAS.get(package, {}).get(function)
     if formula:
         end = lines.index("") if "" in lines else len(lines)
-        lines[end:end] = ["", ".. math::", "", *(f"    {line}" for line in formula.strip().splitlines()), ""]
+        for part in reversed(formula.split(r"\qquad")):  # one below the other: phones are narrow
+            lines[end:end] = ["", f".. math:: {part.strip()}", ""]
     elif package == "losses" and inspect.isfunction(obj):
         logging.getLogger(__name__).warning("docs/formulas.toml has no formula for %s", name)
 
