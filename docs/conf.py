@@ -63,7 +63,8 @@ html_theme_options = {
 }
 copyright = "the siamjax authors, MIT licence"
 
-FORMULAS = tomllib.loads(pathlib.Path(__file__).with_name("formulas.toml").read_text())
+FORMULAS_FILE = pathlib.Path(__file__).with_name("formulas.toml")
+FORMULAS = tomllib.loads(FORMULAS_FILE.read_text())
 SECTIONS = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$")
 NAME = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
 
@@ -100,6 +101,7 @@ def _process_docstring(app, what, name, obj, options, lines):
     lines[:] = rest(lines)
     package, _, function = name.removeprefix("siamjax.").rpartition(".")
     formula = FORMULAS.get(package, {}).get(function)
+    app.env.note_dependency(str(FORMULAS_FILE))
     if formula:
         end = lines.index("") if "" in lines else len(lines)
         for part in reversed(formula.split(r"\qquad")):  # one below the other: phones are narrow

@@ -1,6 +1,7 @@
 """Every Python block of README and docs runs: those of a page one after the other, with the data that they name.
 
-Where a page says `x`, `paths` or "runs/faces", a function below makes it, as small as it can be; `fit` takes two steps.
+Where a page says `x`, `paths` or "runs/faces", a function below makes it, as small as it can be; `fit` takes two steps,
+and a multilayer perceptron where the page names no encoder.
 """
 
 import functools
@@ -56,7 +57,7 @@ def photographs_called(*names):
 def saved_network(folder, shape=(6, 6, 1)):
     """A network of two steps, with a threshold, as if `folder` were the run of a training."""
     x, y = images(24, shape=shape)
-    network = siamjax.fit(x[:64], y[:64], validation=(x[64:], y[64:]), encoder="mlp", embedding=8)
+    network = siamjax.fit(x[:64], y[:64], validation=(x[64:], y[64:]), embedding=8)
     network.save(folder)
     return network
 
@@ -131,9 +132,9 @@ def of_pretrained():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty folder; `fit` takes two steps, and `cross_validate` three folds."""
+    """An empty folder; `fit` takes two steps of a small network, and `cross_validate` three folds."""
     fit, cross_validate = siamjax.fit, siamjax.cross_validate
-    short = functools.partial(fit, steps=2)
+    short = functools.partial(fit, steps=2, encoder="mlp")
     for name in ("siamjax.fit", "siamjax.folds.fit"):
         monkeypatch.setattr(name, short)
     monkeypatch.setattr("siamjax.cross_validate", lambda x, y, folds: cross_validate(x, y, folds=3))
@@ -143,9 +144,9 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(place, monkeypatch):
-    """MobileNetV2 with two of its layers, and weights for it where those of ImageNet would be."""
+    """MobileNetV2 with one of its stages, and weights for it where those of ImageNet would be."""
     known = encoders.ARCHITECTURES["mobilenet_v2"]
-    make = functools.partial(_inverted.Inverted, stages=_inverted.MOBILENET_V2[:2])
+    make = functools.partial(_inverted.Inverted, stages=_inverted.MOBILENET_V2[:1])
     monkeypatch.setitem(encoders.ARCHITECTURES, "mobilenet_v2", known._replace(make=make))
     siamjax.fit(*images(), encoder="mobilenet_v2").save("small")
     (place / "weights").mkdir()
