@@ -22,7 +22,7 @@ def executed(tmp_path, monkeypatch):
         notebook = nbformat.read(NOTEBOOKS / name, 4)
         (given,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
         given.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-        nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+        nbclient.NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": tmp_path}}).execute()
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
         return "".join(output.text for output in outputs if output.get("name") == "stdout")
 
@@ -48,6 +48,7 @@ def test_losses_and_miners_in_ones_own_loop(executed):
     assert min(shares(printed, "softmax:") + shares(printed, "mined triplets:")) > 85
 
 
+@pytest.mark.slow
 def test_ones_own_photographs(executed, tmp_path):
     printed = executed("photographs.ipynb", STEPS=10)
     assert shares(printed, "auc")[0] > 70
