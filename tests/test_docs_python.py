@@ -178,7 +178,13 @@ def run(page, names):
     return names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LONG = ("train.md", "pretrained.md")  # half a minute each: every call of `fit` is compiled
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.name in LONG else (), id=page.name) for page in PAGES],
+)
 def test_the_blocks_of_a_page_run(page, place, request):
     if "mobilenet_v2" in "".join(BLOCK.findall(page.read_text())):
         request.getfixturevalue("published")
