@@ -78,11 +78,20 @@ def saved_network(folder, shape=(6, 6, 1)):
 
 def of_readme():
     x, y = images()
-    a, b, same = pairs()
     saved_network("runs/faces")
     photographs_called("ann.jpg", "bob.jpg", "who.jpg")
     embeddings = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
-    return dict(x=x, y=y, new=x, a=a, b=b, same=same, MyFlaxModule=OwnEncoder, embeddings=embeddings, labels=y[:16])
+    return dict(
+        x=x,
+        y=y,
+        new=x,
+        a=x,
+        b=np.roll(x, 1, axis=0),
+        same=y == np.roll(y, 1),
+        MyFlaxModule=OwnEncoder,
+        embeddings=embeddings,
+        labels=y[:16],
+    )
 
 
 def of_index():
