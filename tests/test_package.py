@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,22 @@ def command(installed, *arguments, cwd, **environment):
     environment.pop("XLA_FLAGS", None)
     program = [sys.executable, str(installed / "bin" / "siamjax"), *arguments]
     return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("repository", ["", "https://example.org/siamjax"])
+def test_the_readme_of_a_package_index_has_no_relative_link(clone, tmp_path, repository):
+    program = f"from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel({str(tmp_path)!r})"
+    environment = os.environ | {"SIAMJAX_REPOSITORY": repository, "SIAMJAX_REVISION": "v1"}
+    subprocess.run([sys.executable, "-c", program], cwd=clone, env=environment, check=True, timeout=120)
+    (written,) = tmp_path.glob("*.dist-info/METADATA")
+    metadata = importlib.metadata.PathDistribution(written.parent).metadata
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload() or metadata["Description"]
+    assert "# siamjax" in text
+    links = re.findall(r"\]\((\S+?)\)", text)
+    if repository:
+        assert {f"{repository}/blob/v1/docs/train.md", f"{repository}/raw/v1/docs/images/answers.png"} <= set(links)
+    assert all(link.startswith("https://") for link in links) and bool(links) == bool(repository)
 
 
 @pytest.mark.parametrize("way", ["-c", "script", "-m"])
