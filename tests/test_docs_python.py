@@ -144,7 +144,7 @@ def of_gallery():
 
 
 def of_omniglot():
-    return dict(images=images(2, 2, (28, 28, 1))[0], pairs=[[0, 1], [0, 2]])
+    return dict(images=images(2, 2, (56, 56, 1))[0], pairs=[[0, 1], [0, 2]])
 
 
 def of_pretrained():
