@@ -80,7 +80,6 @@ def of_readme():
     x, y = images()
     saved_network("runs/faces")
     photographs_called("ann.jpg", "bob.jpg", "who.jpg")
-    embeddings = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
     return dict(
         x=x,
         y=y,
@@ -89,8 +88,7 @@ def of_readme():
         b=np.roll(x, 1, axis=0),
         same=y == np.roll(y, 1),
         MyFlaxModule=OwnEncoder,
-        embeddings=embeddings,
-        labels=y[:16],
+        labels=y,
     )
 
 
