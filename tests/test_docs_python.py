@@ -118,6 +118,7 @@ def of_your_images():
     photographs_called("a.jpg", "b.jpg", "stranger.jpg")
     siamjax.Gallery.create("gallery", "runs/faces").enroll(["a.jpg"], ["ann"])
     export.export("runs/faces", "exported")
+    export.export("runs/faces", "models", "onnx")
     x, labels = images(20, shape=(6, 6, 1))
     embeddings = network.embed(x)
     known = labels < 12
