@@ -50,7 +50,7 @@ def main() -> None:
     for copies in sorted({0, trained.copies}):
         network = Network.load(options.run, copies=copies)
         decisions[copies] = drawn.decision(network, test, drawn.embed(network, test), pairs)
-        scores[copies] = histogram(network, images, trials)
+        scores[copies] = _histogram(network, images, trials)
     encoder = trained.variables["encoder"]
     variables = {**trained.variables, "encoder": encoder["params"]}
     shipped = Network(
@@ -66,21 +66,21 @@ def main() -> None:
     shipped.save(folder, precision="float16")
     what = "400 same and 7,600 different pairs of drawings, from the trials of Omniglot's 20 official one-shot runs"
     (folder / "scores.json").write_text(json.dumps({"pairs": what, "copies": scores}, indent=1) + "\n")
-    (folder / "card.md").write_text(card(options, config, json.loads((options.run / "results.json").read_text())))
+    (folder / "card.md").write_text(_card(options, config, json.loads((options.run / "results.json").read_text())))
     print(folder)
 
 
-def histogram(network, images, trials):
+def _histogram(network, images, trials):
     """Numbers of same and different pairs of the trials in equal bins of their score."""
     found = network.score_trials(network.embed(images), trials.query, trials.support)
     same = np.zeros(found.shape, bool)
     np.put_along_axis(same, trials.answer[..., None], True, axis=-1)
     edges = np.linspace(found.min(), found.max(), _BINS + 1)
     of_same, of_different = (np.histogram(found[kind], edges)[0].tolist() for kind in (same, ~same))
-    return {"edges": edges.round(4).tolist(), "same": of_same, "different": of_different}
+    return {"edges": edges.astype(np.float64).round(4).tolist(), "same": of_same, "different": of_different}
 
 
-def card(options, config, results):
+def _card(options, config, results):
     """What it was made from and how good it is, as Markdown."""
     name, side = options.name.replace("-", "_"), config.data.size
     lines = [

@@ -21,7 +21,6 @@ release = version = siamjax.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-templates_path = ["_templates"]
 highlight_language = "text"
 nitpicky = False  # Markdown links are strict without; types of other libraries have no pages here.
 
@@ -69,7 +68,7 @@ SECTIONS = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$")
 NAME = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
 
 
-def rest(lines: list[str]) -> list[str]:
+def as_restructured_text(lines: list[str]) -> list[str]:
     """The lines of a docstring, which is written as Markdown is, as reStructuredText.
 
     Names in backticks become references where they can, and code otherwise; indented paragraphs are code, too.
@@ -98,7 +97,7 @@ def _inline(line):
 
 
 def _process_docstring(app, what, name, obj, options, lines):
-    lines[:] = rest(lines)
+    lines[:] = as_restructured_text(lines)
     package, _, function = name.removeprefix("siamjax.").rpartition(".")
     formula = FORMULAS.get(package, {}).get(function)
     app.env.note_dependency(str(FORMULAS_FILE))

@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from siamjax import distances
+from siamjax import distances, parallel
 from siamjax.choices import choose
 from siamjax.encoders import koch_bias_init
 from siamjax.options import DISTANCES, DistanceName
@@ -278,7 +278,8 @@ class Aligned(nn.Module):
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         itself = a is b
         a, b = _checked_sets(a, b)
-        width = -(-(self.cells**2) // 16)  # blocks larger than a cache: matrix products gain more from their size
+        # On a CPU, blocks larger than a cache: matrix products gain more from their size.
+        width = -(-(self.cells**2) // (16 if parallel.on_cpu() else 4))
         if itself:  # The two ways are each other's transpose.
             there = functools.partial(self._there, product="npc,mpc->pnm", mean="pnm,np->nm")
             similarity = distances.blockwise(there, a, a, width)

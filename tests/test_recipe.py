@@ -19,7 +19,7 @@ SHORT = {
     "omniglot_original": (200, ("data.splits=choose",), 0.7),
     "omniglot_minimal": (200, (), 0.7),
     "omniglot_glyphs": (200, (), 0.7),
-    "koch_ranking": (60, ("data.splits=choose",), 0.2),
+    "koch_omniglot": (60, ("data.splits=choose", "train.teacher="), 0.2),
 }
 
 

@@ -61,7 +61,7 @@ def export(
 
     Args:
       network: what `Network.load` takes.
-      folder: created if needed; files of the same names are replaced.
+      folder: created if needed; an earlier export in it is replaced.
       format: "stablehlo" or "onnx".
 
     Returns:
@@ -90,6 +90,8 @@ def export(
     place = pathlib.Path(folder).expanduser()
     for name, content in (written | {_SUMS: sums.encode()}).items():
         files.write(place / name, content)
+    for name in set().union(*_FILES) - set(written):  # of an earlier export, in the other format
+        (place / name).unlink(missing_ok=True)
     return place
 
 
@@ -153,21 +155,26 @@ def _card(network, decision):
             "faces": network.inputs.faces,
             "made": "from the file, in this order, with Pillow: decoded (JPEG with Image.draft), rotated as EXIF says, "
             "8 bits, transparent parts white, cropped to the face if `faces`, as siamjax.data.faces does, grey or RGB, "
-            "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and "
-            "padded with black",
+            "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized, and "
+            "unless it is ink padded with black",
             "draft": ["RGB" if channels == 3 or network.inputs.faces else "L", [enough, enough]],
-            "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
+            "resize": {
+                "function": "Image.resize" if network.inputs.ink else "ImageOps.pad",
+                "filter_of_larger": "BOX",
+                "filter_of_others": "BILINEAR",
+            },
         },
-        "decision": decision and _told(decision),
+        "decision": decision and _decision_card(decision),
         "config": json.loads(network.settings.to_json()),
     }
 
 
-def _told(decision):
+def _decision_card(decision):
     return {
         "same": "score > threshold",
-        "probability": "1 / (1 + exp(-slope * (score - threshold)))",
+        "probability": "1 / (1 + exp(-slope * (score - even)))",
         "threshold": decision.threshold,
+        "even": decision.even,
         "slope": decision.slope,
         # For programs written for older versions, which had one slope below the threshold and one above.
         "below": decision.slope,

@@ -30,8 +30,10 @@ def models(network: Network, decision: Decision | None) -> tuple[dict[str, bytes
     Raises:
       ValueError: encoder or head has an operation without a counterpart in ONNX; or a model differs from the network.
     """
+    network = _in_float32(network)
     images = np.random.default_rng(0).integers(0, 256, (_IMAGES, *network.inputs.shape), np.uint8)
-    embeddings = network.embed(images)
+    with jax.default_matmul_precision("highest"):  # not TF32, where there is a GPU
+        embeddings = network.embed(images)
     batch, metadata = jax_export.symbolic_shape("b"), _metadata(network, decision)
     pair = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
 
@@ -50,25 +52,48 @@ def models(network: Network, decision: Decision | None) -> tuple[dict[str, bytes
     made["score.onnx"] = _made(network, "head", score, {"first": pair, "second": pair}, names, metadata)
     _compare(made["embed.onnx"], "encoder", {"images": images}, [embeddings])
     first, second = embeddings, np.roll(embeddings, 1, axis=0)
-    scores = network.score_pairs(embeddings, np.stack([np.arange(_IMAGES), np.arange(_IMAGES) - 1], 1) % _IMAGES)
+    with jax.default_matmul_precision("highest"):
+        scores = network.score_pairs(embeddings, np.stack([np.arange(_IMAGES), np.arange(_IMAGES) - 1], 1) % _IMAGES)
     expected = [scores] if decision is None else [scores, decision.probability(scores)]
     _compare(made["score.onnx"], "head", {"first": first, "second": second}, expected)
     return made, embeddings.shape[1]
 
 
+def _in_float32(network):
+    """The network with an encoder that computes in float32: ONNX Runtime has few operations in bfloat16."""
+    encoder, variables = network.model.encoder, network.variables
+    if getattr(encoder, "dtype", jnp.float32) == jnp.float32:
+        return network
+    model = network.model._replace(encoder=encoder.clone(dtype=jnp.float32))
+    params = {"encoder": variables["encoder"]["params"], "head": variables["head"]}
+    return Network(model, params, variables["encoder"]["batch_stats"], inputs=network.inputs, settings=network.settings)
+
+
 def _made(network, part, function, inputs, outputs, metadata):
     try:
         return _translate.model(function, network.variables[part], inputs, outputs, metadata)
-    except Unsupported as error:
+    except Exception as error:  # JAX, where a size depends on the number of images, or the checker of the package onnx.
+        kind = "" if isinstance(error, Unsupported) else f"{type(error).__name__}: "
         raise ValueError(
-            f"format='onnx': the {part} uses what siamjax does not translate to ONNX ({error}); export the network in "
-            "the format 'stablehlo'"
+            f"format='onnx': the {part} uses what siamjax does not translate to ONNX ({kind}{_line(error)}); export "
+            "the network in the format 'stablehlo'"
         ) from error
+
+
+def _line(error):
+    """The first line of an error's message."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _compare(content, part, inputs, expected):
     """Raises ValueError unless ONNX Runtime gives the numbers of the network, for a batch and for a single input."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    try:
+        session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of classes that it makes when it is imported
+        raise ValueError(
+            f"format='onnx': ONNX Runtime does not take the model of the {part} ({_line(error)}); export the network "
+            "in the format 'stablehlo'"
+        ) from error
     for count in (_IMAGES, 1):
         found: Any = session.run(None, {name: array[:count] for name, array in inputs.items()})
         for result, wanted in zip(found, expected, strict=True):
