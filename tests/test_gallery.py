@@ -534,7 +534,8 @@ def test_errors_are_one_line(run, filled, faces, tmp_path, capsys):
         (["list", str(tmp_path / "broken")], "gallery.json is damaged, or of another version"),
         (["remove", str(filled), "nobody"], "has no identity 'nobody'"),
         (["enroll", str(filled), str(tmp_path / "broken")], "has no images"),
-        (["enroll", str(filled), "--identity", "", image], "an identity needs a name"),
+        (["enroll", str(filled), "--identity", " ", image], "an identity needs a name"),
+        (["rename", str(filled), "person00", " "], "to=' ': an identity needs a name"),
     ):
         assert cli.main(command) == 2, command
         error = capsys.readouterr().err

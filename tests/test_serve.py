@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import importlib.util
 import io
 import json
@@ -26,10 +27,14 @@ from siamjax.network import Inputs
 
 pytest.importorskip("fastapi", reason="pip install 'siamjax[serve]'")
 pytest.importorskip("httpx2", reason="pip install 'siamjax[test]'")
+import reporting
 from serving import a_network, file, text
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from siamjax import serve
+from siamjax.serve._histogram import histogram_of
+from siamjax.serve._starting import Starting
 from siamjax.serve._types import Refusal
 from siamjax.serve._uploads import pixels
 
@@ -151,6 +156,17 @@ def test_identities_are_renamed_and_merged(client):
         assert client.post("/v1/rename", json=body).status_code == status
 
 
+def test_what_another_process_changed_is_known_at_the_next_change(client, warmed):
+    client.post("/v1/enroll", json={"identity": "ann", "images": [text(30)]})
+    other = Gallery(warmed[1], a_network())
+    other.rename("ann", "bob")
+    refused(client.delete("/v1/identities/ann"), 404, "/v1/identities")
+    other.rename("bob", "eve")
+    refused(client.post("/v1/rename", json={"identity": "bob", "to": "x"}), 404, "/v1/identities")
+    other.rename("eve", "zoë")
+    assert client.delete("/v1/identities/zoë").json() == {"identity": "zoë", "images": 1}
+
+
 def test_inputs_are_what_the_network_sees(client):
     (seen,) = client.post("/v1/inputs", json={"images": [text(90, side=48)]}).json()["images"]
     image = Image.open(io.BytesIO(base64.b64decode(seen)))
@@ -257,6 +273,57 @@ def test_a_failure_is_told_to_the_log_only(limited, network, monkeypatch, caplog
     monkeypatch.setattr(network, "embed", fail)
     refused(client.post("/v1/embed", json={"images": [text(1)]}), 500, "log")
     assert "/srv/secret/place is full" in caplog.text
+
+
+def test_a_program_that_cannot_be_compiled_is_told(limited, network, monkeypatch, caplog):
+    own = network.embed
+
+    def embed(images):
+        if len(images) == 8:
+            raise MemoryError("too large")
+        return own(images)
+
+    monkeypatch.setattr(network, "embed", embed)
+    client = limited()
+    while (health := client.get("/health")).json()["status"] == "warming up":
+        time.sleep(0.05)
+    assert health.status_code == 503 and health.json() == {"status": "failed"} and "too large" in caplog.text
+    assert client.post("/v1/embed", json={"images": [text(1)]}).status_code == 200
+
+
+def test_the_end_waits_for_a_service_that_is_being_made():
+    ended, asked = [], iter(["lifespan.startup", "lifespan.shutdown"])
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        yield
+        ended.append("service")
+
+    def make():
+        time.sleep(0.3)
+        return Starlette(lifespan=lifespan)
+
+    async def receive():
+        return {"type": next(asked)}
+
+    async def send(message):
+        ended.append(message["type"])
+
+    asyncio.run(Starting(make, lambda: None)({"type": "lifespan"}, receive, send))
+    assert ended == ["lifespan.startup.complete", "service", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("damage", ['"histogram":', '"edges":', '"same":['])
+def test_a_page_of_another_shape_has_no_histogram(tmp_path, damage):
+    run, network = reporting.a_run(tmp_path), a_network()
+    network.place, network.copies = str(run.folder), run.settings.evaluation.copies
+    found = histogram_of(network)
+    assert found is not None and sum(found.same) == 180
+    page = run.figures.report / "index.html"
+    before = page.read_text()
+    assert damage in before
+    page.write_text(before.replace(damage, damage.replace('":', 's":')))
+    assert histogram_of(network) is None
 
 
 def test_a_token_is_needed_for_everything_but_health(limited):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from siamjax import cli, heads
-from siamjax.gallery import Gallery, _index
+from siamjax.gallery import Gallery, UnknownIdentity, _index
 from siamjax.gallery._manifest import Manifest
 from siamjax.network import Network
 from siamjax.training.state import Model
@@ -109,7 +109,7 @@ def test_a_threshold_decides(tmp_path):
         ([[0, 0, 0]], ["a"], {}, r"vectors\[0\] is zero, so that it has no direction to compare; leave it out"),
         (np.zeros((0, 3)), [], {}, "there are no vectors to enroll"),
         (np.ones((2, 3)), ["a"], {}, "identities: found 1, expected one for each of 2 vectors"),
-        (np.ones((2, 3)), ["a", ""], {}, "an identity needs a name"),
+        (np.ones((2, 3)), ["a", " "], {}, r"identities\[1\]=' ': an identity needs a name"),
         (np.ones((2, 3)), ["a", "b"], {"names": ["x"]}, "names: found 1, expected one for each of 2 vectors"),
     ],
 )
@@ -122,6 +122,26 @@ def test_wrong_vectors_are_refused_and_change_nothing(tmp_path, vectors, identit
     assert "\n" not in str(error.value)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(gallery) == 1
+
+
+def test_a_new_name_is_told_as_it_is_stored_and_merges_only_two(tmp_path, capsys):
+    gallery = Gallery.of_vectors(tmp_path)
+    gallery.enroll_vectors(np.eye(4), ["ann", "ann", " bob", "zoë"])
+    others = Gallery(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("part-*")}
+
+    def renamed(identity, to):
+        assert cli.main(["rename", "--json", str(tmp_path), identity, to]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["identity"], found["renamed"], found["merged"]
+
+    assert renamed("ann", " ann ") == ("ann", 2, False)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("part-*")} == before
+    assert renamed("ann", "zoe\u0308") == ("zoë", 2, True)
+    assert renamed("zoë", "eve") == ("eve", 3, False)
+    with pytest.raises(UnknownIdentity, match="'ann'"):
+        others.rename("ann", "ann")  # It was there when this object read the folder.
+    assert Gallery(tmp_path).identities() == {"bob": 1, "eve": 3}
 
 
 def test_wrong_questions_are_refused(tmp_path):

@@ -69,7 +69,8 @@ def _positive(text):
 def _enroll(options):
     from siamjax.gallery import Gallery
 
-    paths, identities = images.find(options.paths, options.identity)
+    given = options.identity and options.identity.strip()  # As it is stored.
+    paths, identities = images.find(options.paths, given)
     gallery = Gallery(options.gallery, options.checkpoint, options.database)
     if options.identity is None:
         _warn_of_shared_names(gallery, paths, identities)
@@ -168,13 +169,11 @@ def _remove(options):
 def _rename(options):
     from siamjax.gallery import Gallery
 
-    gallery = Gallery(options.gallery, options.checkpoint)
-    merged = files.named(options.to) in gallery.identities()
-    renamed = gallery.rename(options.identity, options.to)
+    found = Gallery(options.gallery, options.checkpoint).rename(options.identity, options.to)
     if options.json:
-        return print(json.dumps({"identity": options.to, "renamed": renamed, "merged": merged}))
-    done = f"now of {options.to}, with those it had" if merged else f"renamed to {options.to}"
-    images.say(f"{options.gallery}: {renamed} images of {options.identity} {done}")
+        return print(json.dumps({"identity": found.identity, "renamed": found.images, "merged": found.merged}))
+    done = f"now of {found.identity}, with those it had" if found.merged else f"renamed to {found.identity}"
+    images.say(f"{options.gallery}: {found.images} images of {options.identity} {done}")
 
 
 def _list(options):

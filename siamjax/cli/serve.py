@@ -16,7 +16,7 @@ _SHIPPED = "omniglot-fast"
 
 def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands; `add` as in `siamjax.cli.GROUPS`."""
-    serve = add("serve", _serve, "answer over HTTP: embed, verify, identify, search, enroll; see docs/serve.md")
+    serve = add("serve", _serve, "answer over HTTP: embed, verify, identify, search, enroll, rename; see docs/serve.md")
     demo = add("demo", _demo, "try a network in the browser: draw, compare two images, fill a gallery")
     for command, without in ((serve, "none"), (demo, "a new one, deleted at the end")):
         command.add_argument("network", nargs="?", help=f"a CHECKPOINT; default: that of the gallery, or {_SHIPPED}")

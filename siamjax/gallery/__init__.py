@@ -2,6 +2,17 @@
 
 from siamjax.gallery._folder import identities
 from siamjax.gallery._gallery import Gallery
-from siamjax.gallery._types import Enrolled, Found, Identified, Match, Scorer, Store
+from siamjax.gallery._types import Enrolled, Found, Identified, Match, Renamed, Scorer, Store, UnknownIdentity
 
-__all__ = ["Enrolled", "Found", "Gallery", "Identified", "Match", "Scorer", "Store", "identities"]
+__all__ = [
+    "Enrolled",
+    "Found",
+    "Gallery",
+    "Identified",
+    "Match",
+    "Renamed",
+    "Scorer",
+    "Store",
+    "UnknownIdentity",
+    "identities",
+]

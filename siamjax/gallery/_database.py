@@ -162,7 +162,9 @@ class DatabaseStore:
             return 0
         renamed = self._table.count_rows(_of([identity]))
         if renamed:
-            self._table.update(where=_of([identity]), values={"identity": to})
+            self._table.update(where=_of([identity]), values={"identity": to})  # The index loses these rows.
+            with contextlib.suppress(RuntimeError):
+                self._update_index()
         return renamed
 
     def images(self, identities: Collection[str]) -> list[Enrolled]:

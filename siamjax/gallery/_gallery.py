@@ -14,8 +14,8 @@ from siamjax import files
 from siamjax.gallery import _manifest, _own
 from siamjax.gallery._folder import FolderStore, missing
 from siamjax.gallery._manifest import Manifest
-from siamjax.gallery._names import names_of
-from siamjax.gallery._types import Enrolled, Found, Identified, Match, Metric, Store
+from siamjax.gallery._names import name_of, names_of
+from siamjax.gallery._types import Enrolled, Found, Identified, Match, Metric, Renamed, Store, UnknownIdentity
 from siamjax.gallery._vectors import Vectors
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Gallery:
         Args:
           images: n files; or inputs of the network, an array [n, ...], see `Network.embed`, which are not shown in
             pictures.
-          identities: n names; two that differ only in how Unicode writes an accent are the same.
+          identities: n names; two that differ only in blanks around or how Unicode writes an accent are the same.
           skip_unreadable: leaves out files that cannot be read; otherwise the error names the first ten of them.
 
         Returns:
@@ -248,7 +248,7 @@ class Gallery:
         """Removes all images of an identity; returns their number.
 
         Raises:
-          ValueError: the identity is not in the gallery.
+          UnknownIdentity: a ValueError; the identity is not in the gallery.
         """
         with self._store.changing():
             removed = self._store.remove(files.named(identity))
@@ -256,28 +256,23 @@ class Gallery:
             raise self._unknown(identity)
         return removed
 
-    def rename(self, identity: str, to: object) -> int:
-        """Gives an identity another name; if that is one of the gallery's, the two are merged.
-
-        Args:
-          identity: whose images are renamed.
-          to: its new name.
-
-        Returns:
-          The number of images that were renamed.
+    def rename(self, identity: str, to: object) -> Renamed:
+        """Gives an identity the name `to`; if another one has it, the two are merged.
 
         Raises:
-          ValueError: the identity is not in the gallery; or `to` is empty.
+          UnknownIdentity: a ValueError; the identity is not in the gallery.
+          ValueError: `to` is empty.
         """
-        (name,) = names_of([to], 1, "identities")
+        before, name = files.named(identity), name_of(to, "to")
         with self._store.changing():
-            renamed = self._store.rename(files.named(identity), name)
+            there = len(self._store.images([name]))
+            renamed = there if name == before else self._store.rename(before, name)
         if not renamed:
             raise self._unknown(identity)
-        return renamed
+        return Renamed(name, renamed, merged=there > 0 and name != before)
 
     def _unknown(self, identity):
-        return ValueError(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")
+        return UnknownIdentity(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")
 
     def search(self, images: np.ndarray, k: int, by: "Network | None" = None) -> list[list[Match]]:
         """The `k` enrolled images most similar to each of `images` [n, ...], see `Network.embed`, best first.

@@ -70,6 +70,25 @@ class Identified:
     ranked: tuple[Match, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """What a change of a name did.
+
+    Attributes:
+      identity: its name now, as stored.
+      images: how many got it.
+      merged: whether another identity had that name already, so that the two are one now.
+    """
+
+    identity: str
+    images: int
+    merged: bool
+
+
+class UnknownIdentity(ValueError):
+    """The gallery has no such identity."""
+
+
 class Scorer(Protocol):
     """A network's head: scores of embeddings, higher for more similar."""
 

@@ -112,9 +112,9 @@ def histogram(run: Run) -> Json | None:
     try:
         verification = figures.verification
         found = _saved_answers(figures, _digest(figures, verification))
-    except ValueError:  # The figures are damaged, which stops nothing here.
+        return found and found["histogram"]
+    except (ValueError, KeyError, TypeError):  # Damaged figures, or a page of another version, stop nothing here.
         return None
-    return found and found["histogram"]
 
 
 def _digest(figures, verification):

@@ -92,10 +92,10 @@ def _add_operations(app: FastAPI, service: "Service") -> None:
 
 
 def _add_state(app, service, metrics):
-    @app.get("/health", description="Status 200 once the programs are compiled, 503 until then.")
+    @app.get("/health", description="Status 200 once the programs are compiled, 503 until then, or if one fails.")
     async def health(response: Response) -> types.Health:
-        response.status_code = 200 if service.is_warm else 503
-        return types.Health(status="ok" if service.is_warm else "warming up")
+        response.status_code = 200 if service.state == "ok" else 503
+        return types.Health(status=service.state)
 
     @app.get("/metrics", response_class=Response, description="Figures in Prometheus's text format.")
     async def figures() -> Response:
@@ -113,7 +113,7 @@ def _add_page(app, service):
 
     @app.get("/status", include_in_schema=False)  # Browsers log other statuses than 200, such as those of /health.
     async def status() -> types.Health:
-        return types.Health(status="ok" if service.is_warm else "warming up")
+        return types.Health(status=service.state)
 
 
 def _add_errors(app):

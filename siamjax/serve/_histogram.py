@@ -15,4 +15,7 @@ def histogram_of(network: Network) -> Histogram | None:
     from siamjax import report
 
     found = report.histogram(run)
-    return None if found is None else Histogram(pairs="the test pairs of its run", **found)
+    try:
+        return None if found is None else Histogram(pairs="the test pairs of its run", **found)
+    except (TypeError, ValueError):  # A page of another version may hold anything.
+        return None

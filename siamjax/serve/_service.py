@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
+import logging
 import math
 import os
 import pathlib
@@ -13,24 +15,24 @@ from typing import Any
 import numpy as np
 
 from siamjax import files, parallel
-from siamjax.gallery import Gallery, Match
+from siamjax.gallery import Gallery, Match, UnknownIdentity
 from siamjax.network import Network
 from siamjax.serve import _types as types
 from siamjax.serve import _uploads as uploads
 from siamjax.serve._histogram import histogram_of
 from siamjax.serve._metrics import Metrics
 from siamjax.serve._types import IMAGES, RANKED, Limits, Refusal
-from siamjax.serve._worker import Rows, Worker
+from siamjax.serve._worker import SIZES, Rows, Worker
 
 _DECODED = 1 + IMAGES  # images of the largest request
-_WARMED = (8, 1, 32)  # first what the pages ask for
+_WARMED = sorted(SIZES, key=lambda size: (size != 8, size))  # first what the pages ask for
 
 
 class Service:
     """A network, and perhaps a gallery, used by many requests at a time.
 
     Attributes:
-      is_warm: whether the programs are compiled.
+      state: "warming up" until the programs are compiled, then "ok"; or "failed", as the log says.
     """
 
     def __init__(self, network: Network, gallery: Gallery | None, limits: Limits, metrics: Metrics):
@@ -42,7 +44,7 @@ class Service:
         inputs = network.inputs
         if len(inputs.shape) != 3 or inputs.dtype != "uint8":
             raise ValueError(f"a service needs a network of images, this one takes {inputs}; use it from Python")
-        self._network, self._gallery, self._limits, self.is_warm = network, gallery, limits, False
+        self._network, self._gallery, self._limits, self.state = network, gallery, limits, "warming up"
         self._sides = (network, network) if network.towers == 1 else (network.tower(0), network.tower(1))
         try:
             self._decision = network.decision
@@ -52,8 +54,8 @@ class Service:
         self._readers = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "siamjax-reader")
         self._histogram = histogram_of(network)
         # One after another, so that what is asked meanwhile is computed in between.
-        for size in _WARMED:
-            self._worker.call(functools.partial(self._warm, size))
+        warming = [self._worker.call(functools.partial(self._warm, size)) for size in _WARMED]
+        warming[-1].add_done_callback(lambda _: self._warmed(warming))
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
@@ -68,7 +70,12 @@ class Service:
             self._scores(embeddings[:2])
         if self._gallery is not None and len(self._gallery) and self._decision is not None:
             self._gallery.identify(images, RANKED)
-        self.is_warm = size == _WARMED[-1]
+
+    def _warmed(self, done):
+        errors = [error for size in done if (error := size.exception())]
+        for error in errors:
+            logging.getLogger("siamjax.serve").error("a program could not be compiled", exc_info=error)
+        self.state = "failed" if errors else "ok"
 
     async def about(self) -> types.About:
         """The network, and whether there is a gallery."""
@@ -132,9 +139,7 @@ class Service:
 
     async def enroll(self, request: types.EnrollRequest) -> types.Changed:
         """Adds images of an identity to the gallery: all of them, or on an error none."""
-        gallery, name = self._needed(), files.named(request.identity).strip()
-        if not name:
-            raise Refusal(400, "identity: expected a name")
+        gallery, name = self._needed(), _name(request.identity, "identity")
         contents = [uploads.content(text, f"images[{number}]") for number, text in enumerate(request.images)]
         await self._pixels(request.images)  # Refused by their names in the request, if they are to be.
 
@@ -151,24 +156,16 @@ class Service:
     async def remove(self, identity: str) -> types.Changed:
         """Removes all images of an identity from the gallery."""
         gallery = self._needed()
-
-        def remove():
-            self._check_enrolled(files.named(identity))
-            return gallery.remove(identity)
-
-        return types.Changed(identity=files.named(identity), images=await self._call(remove))
+        with _known():
+            removed = await self._call(lambda: gallery.remove(identity))
+        return types.Changed(identity=files.named(identity), images=removed)
 
     async def rename(self, request: types.RenameRequest) -> types.Changed:
         """Renames an identity; if another one has the new name, the two are merged."""
-        gallery, name, to = self._needed(), files.named(request.identity), files.named(request.to).strip()
-        if not to:
-            raise Refusal(400, "to: expected a name")
-
-        def rename():
-            self._check_enrolled(name)
-            return gallery.rename(name, to)
-
-        return types.Changed(identity=to, images=await self._call(rename))
+        gallery, to = self._needed(), _name(request.to, "to")
+        with _known():
+            renamed = await self._call(lambda: gallery.rename(request.identity, to))
+        return types.Changed(identity=renamed.identity, images=renamed.images)
 
     async def identities(self) -> types.Identities:
         """All identities of the gallery, by name."""
@@ -208,10 +205,6 @@ class Service:
             raise Refusal(409, "this service has no gallery; start it with --gallery FOLDER")
         return self._gallery
 
-    def _check_enrolled(self, identity):
-        if identity not in self._needed().identities():
-            raise Refusal(404, "identity: expected one that /v1/identities lists")
-
     def _filled(self):
         if not len(gallery := self._needed()):
             raise Refusal(409, "the gallery is empty; enroll something first")
@@ -241,6 +234,22 @@ class Service:
             return await asyncio.wait_for(answer, self._limits.answer)
         except TimeoutError as error:
             raise Refusal(503, f"no answer within {self._limits.answer:g} s: the service is busy; try later") from error
+
+
+def _name(text, field):
+    """The name of an identity, as a gallery stores it."""
+    if not (name := files.named(text).strip()):
+        raise Refusal(400, f"{field}: expected a name")
+    return name
+
+
+@contextlib.contextmanager
+def _known():
+    """Refuses a change of an identity that the gallery does not have."""
+    try:
+        yield
+    except UnknownIdentity as error:
+        raise Refusal(404, "identity: expected one that /v1/identities lists") from error
 
 
 def _names(field, request):

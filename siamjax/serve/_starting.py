@@ -1,5 +1,6 @@
 """The page before there is a network: JAX is imported and the network loaded behind it."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -34,8 +35,10 @@ class Starting:
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        threading.Thread(target=self._load, name="siamjax-loader", daemon=True).start()
+        loader = threading.Thread(target=self._load, name="siamjax-loader", daemon=True)
+        loader.start()
         yield
+        await asyncio.to_thread(loader.join)  # JAX must not be left in the middle, nor the service without its end.
         if self._service is not None:
             async with self._service.router.lifespan_context(self._service):
                 pass  # Its threads started with it, and end here.

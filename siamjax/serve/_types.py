@@ -180,4 +180,4 @@ class About(BaseModel):
 class Health(BaseModel):
     """Whether the service answers at full speed."""
 
-    status: str = Field(description="ok, or warming up")
+    status: str = Field(description="ok; warming up; or failed, if a program could not be compiled")

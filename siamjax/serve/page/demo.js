@@ -3,7 +3,7 @@
 import * as compare from "./compare.js";
 import * as draw from "./draw.js";
 import * as gallery from "./gallery.js";
-import { ask, element, find, shown } from "./service.js";
+import { ask, element, find, reason, shown } from "./service.js";
 
 // Name of a tab -> what fills it, and for which networks.
 const TABS = {
@@ -32,10 +32,13 @@ async function loaded() {
 
 async function compiled() {
   find("waiting").textContent = "Its programs are being compiled: first answers take some seconds longer.";
-  while ((await (await fetch("status")).json()).status !== "ok") {
+  let status = "warming up";
+  while (status === "warming up") {
     await new Promise((resolve) => setTimeout(resolve, 500));
+    ({ status } = await (await fetch("status")).json());
   }
-  find("waiting").hidden = true;
+  find("waiting").textContent = "Some of its programs could not be compiled; the output of the service says why.";
+  find("waiting").hidden = status === "ok";
 }
 
 shown(async () => {
@@ -58,6 +61,10 @@ shown(async () => {
     open(next);
     next.focus();
   });
-  if (status !== "ok") shown(compiled);
+  if (status !== "ok") {
+    compiled().catch((error) => {  // Not by `shown`, which would hide the errors of others.
+      find("waiting").textContent = reason(error);
+    });
+  }
   await Promise.all(suiting.map(([, [start]]) => start(network)));
 });

@@ -40,14 +40,14 @@ export async function start(network) {
     input.setAttribute("list", "names");
     const save = element("button", { type: "submit", textContent: "Rename" });
     const form = element("form", {}, input, save, element("button", { type: "reset", textContent: "Cancel" }));
+    const name = () => input.value.trim().normalize("NFC");  // As the gallery stores it.
     input.addEventListener("input", () => {
-      const name = input.value.trim();
-      save.textContent = name !== identity && names.includes(name) ? "Merge" : "Rename";
+      save.textContent = name() !== identity && names.includes(name()) ? "Merge" : "Rename";
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       shown(async () => {
-        await ask("v1/rename", { identity, to: input.value });
+        if (name() !== identity) await ask("v1/rename", { identity, to: name() });
         await list();
       });
     });

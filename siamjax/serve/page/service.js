@@ -23,6 +23,10 @@ export const find = (name) => document.getElementById(name);
 
 export const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
 
+// What a user is told of an error.
+export const reason = (error) =>
+  error instanceof TypeError ? "The service does not answer. Is it still running?" : error.message;
+
 // Shows the message of an error until something succeeds.
 export async function shown(work) {
   const place = find("error");
@@ -31,7 +35,7 @@ export async function shown(work) {
     place.hidden = true;
     return result;
   } catch (error) {
-    place.textContent = error instanceof TypeError ? "The service does not answer. Is it still running?" : error.message;
+    place.textContent = reason(error);
     place.hidden = false;
     return undefined;
   }
