@@ -5,6 +5,9 @@
 Koch's encoder at 105×105 and weighted-L1 head; the rest is not his: all 30 background alphabets by all drawers, their
 quarter-turns as new ones, the one same pair ranked among many, and, for half of the loss, the similarities that the
 shipped network "omniglot-fast" finds, which saw the same alphabets. configs/koch_full.py is the published recipe.
+
+20-way one-shot: 91.75 % on the official runs, 78.1 % on random trials within the 20 evaluation alphabets (seed 0),
+after 161 minutes on one CPU core that other work shared; see docs/results.md.
 """
 
 from configs import default, omniglot_fast
@@ -30,5 +33,4 @@ def get_config():
     config.train.steps = 4000
     config.train.validate_every = 500
     config.train.keep = "last"
-    config.evaluation.copies = 8
     return config

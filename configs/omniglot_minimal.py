@@ -4,8 +4,8 @@
     python launch.py --config configs/omniglot_minimal.py --workdir runs/omniglot_minimal2 \\
         --config.data.splits=small2 --config.data.manual_dir=FOLDER
 
-20-way one-shot with small1: 95.75 % on the official runs, 88.1 % (another training: 88.2 %) on random trials within the
-20 evaluation alphabets; with small2, 88.4 % on random trials (seed 0).
+20-way one-shot with small1: 95.75 % on the official runs, 88.5 % on random trials within the 20 evaluation alphabets;
+with small2, 96.25 % and 88.6 % (seed 0). Ten minutes on one CPU core.
 """
 
 from configs import omniglot_fast
