@@ -151,7 +151,7 @@ def test_the_wheel_trains_and_evaluates_away_from_the_clone(installed, tmp_path)
 def test_the_wheel_knows_the_configurations_by_name(installed, tmp_path):
     listed = json.loads(command(installed, "configs", "--json", cwd=tmp_path).stdout)
     assert set(listed) == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"saved"}
-    assert listed["omniglot_fast"].startswith("One-shot Omniglot in eight minutes")
+    assert listed["omniglot_fast"].startswith("One-shot Omniglot in twenty minutes")
     done = command(installed, "train", "omniglot_fast", "--config.data.turns=9", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "data.turns=9" in done.stderr
     assert done.stderr.startswith("siamjax train: ") and not list(tmp_path.iterdir())
