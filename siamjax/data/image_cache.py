@@ -84,7 +84,7 @@ def prepare_images(
     """
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
     key = [3, how.size, how.channels, how.invert, how.skip_unreadable and how.pixels, fingerprints]
-    key += ["ink, stretched"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
+    key += ["ink"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 

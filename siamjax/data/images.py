@@ -86,8 +86,6 @@ def read(
 ) -> np.ndarray:
     """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
 
-    Ink is stretched to fill the square instead: a signature, three times as wide as high, would only fill a third.
-
     It is rotated according to its EXIF data; transparent parts become white; other types become 8 bits, see `upright`.
 
     Args:
@@ -116,7 +114,7 @@ def read(
         elif invert:
             image = ImageOps.invert(image)
         longest = max(image.size)
-        width, height = (size, size) if ink else (max(1, round(side / longest * size)) for side in image.size)
+        width, height = (max(1, round(side / longest * size)) for side in image.size)
         resized = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
     square = Image.new(resized.mode, (size, size))
     square.paste(resized, (round((size - width) / 2), round((size - height) / 2)))

@@ -155,14 +155,10 @@ def _card(network, decision):
             "faces": network.inputs.faces,
             "made": "from the file, in this order, with Pillow: decoded (JPEG with Image.draft), rotated as EXIF says, "
             "8 bits, transparent parts white, cropped to the face if `faces`, as siamjax.data.faces does, grey or RGB, "
-            "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized, and "
-            "unless it is ink padded with black",
+            "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and "
+            "padded with black",
             "draft": ["RGB" if channels == 3 or network.inputs.faces else "L", [enough, enough]],
-            "resize": {
-                "function": "Image.resize" if network.inputs.ink else "ImageOps.pad",
-                "filter_of_larger": "BOX",
-                "filter_of_others": "BILINEAR",
-            },
+            "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
         },
         "decision": decision and _decision_card(decision),
         "config": json.loads(network.settings.to_json()),

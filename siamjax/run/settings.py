@@ -80,7 +80,7 @@ def _data():
     data.data_dir = ""  # where prepared data is stored; "" is ~/tensorflow_datasets
     data.manual_dir = ""  # folder with the zip files of Omniglot, CFP, LFW or CEDAR, or their content; "" downloads
     data.faces = False  # for photographs of people: find the face, turn it upright and crop it; needs the extra faces
-    data.ink = False  # for scans: keep the ink, stretched to a square, without paper, margins and how dark it is
+    data.ink = False  # for scans: keep the ink, without paper, margins and how dark it is
     data.protocol = "fold"  # of data with folds of pairs; or "all", or "view1" of lfw: see siamjax.data.protocols
     data.stream = False  # whether training images (not glyphs) are read from disk at each step
     data.turns = 1  # 4: rotate each alphabet by a random multiple of 90° and treat it as a new one; 8: also mirror

@@ -40,12 +40,6 @@ def test_margins_are_cut_off_and_specks_do_not_count(tmp_path):
     assert found.any(axis=1)[[0, -1]].all() and found.any(axis=0)[[0, -1]].all()
 
 
-def test_ink_fills_the_square_in_width_and_height(tmp_path):
-    for repeats in (1, 3):
-        image = read(tmp_path, photographs.scan(3, 235).repeat(repeats, axis=1))
-        assert image.any(axis=1)[[0, -1]].all() and image.any(axis=0)[[0, -1]].all()
-
-
 def test_paler_ink_is_as_dark(tmp_path):
     scan = photographs.scan(3, 235)
     pale = (235 - 0.4 * (235.0 - scan)).clip(0, 255).astype(np.uint8)

@@ -225,5 +225,4 @@ def test_the_real_paper_tells_forgeries_from_genuine_signatures_until_only_ink_i
     ink = scans(ink=True)
     assert roc_auc_score(~genuine, [np.median(image) for image in ink]) == 0.5
     for number in (np.mean, np.max, lambda image: image[image > 0].mean(), lambda image: image.any(axis=1).argmax()):
-        # The share of ink in its box is 0.60: how thick and dense people write is theirs, not the paper's.
-        assert 0.37 < roc_auc_score(genuine, [number(image) for image in ink]) < 0.63
+        assert 0.42 < roc_auc_score(genuine, [number(image) for image in ink]) < 0.58
