@@ -38,7 +38,7 @@ class OwnEncoder(nn.Module):
 
 
 class SmallArchitecture(nn.Module):
-    """What stands for MobileNetV2: of its 1280 features, so that all that is said of these holds."""
+    """A small stand-in for MobileNetV2 with as many features, 1280, so that what the pages say of these holds."""
 
     dtype: Any = "float32"
     convolution: str = "auto"

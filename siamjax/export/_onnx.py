@@ -106,7 +106,7 @@ def _compare(content, part, inputs, expected):
 
 
 def _metadata(network, decision):
-    """What a program needs beside the models, as texts; card.json tells the rest."""
+    """The metadata that programs need to use the models, as texts; card.json has the rest."""
     found = {
         "siamjax": __version__,
         "network": network.fingerprint,

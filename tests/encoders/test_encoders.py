@@ -84,8 +84,8 @@ def test_local56_makes_the_map_of_local_from_images_of_twice_the_side_and_sees_t
     stripes = np.zeros((2, 56, 56, 1), np.float32)
     stripes[0, :, ::2] = stripes[1, ::2] = 1  # both are the same even grey at half the side
     variables = encoder.init(jax.random.key(1), stripes)
-    upright, lying = np.asarray(encoder.apply(variables, stripes)).reshape(2, 7, 7, 5)
-    assert np.abs(upright - lying)[2:5, 2:5].max() > 1e-3
+    vertical, horizontal = np.asarray(encoder.apply(variables, stripes)).reshape(2, 7, 7, 5)
+    assert np.abs(vertical - horizontal)[2:5, 2:5].max() > 1e-3
     with pytest.raises(ValueError, match="reduces images 8 times and needs at least 8×8 pixels, found 7×56"):
         encoder.init(jax.random.key(0), jnp.zeros((1, 7, 56, 1)))
 

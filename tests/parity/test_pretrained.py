@@ -12,7 +12,7 @@ try:
     import timm
     import torchvision
 except (ImportError, RuntimeError) as error:
-    # PyPI's torchvision is built for torch with CUDA, and does not load beside a torch for the CPU alone.
+    # PyPI's torchvision is built for torch with CUDA, and does not load with a CPU-only torch.
     pytest.skip(f"torchvision and timm cannot be imported: {error}", allow_module_level=True)
 safetensors = pytest.importorskip("safetensors.torch")
 
