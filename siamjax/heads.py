@@ -280,20 +280,20 @@ class Aligned(nn.Module):
         a, b = _checked_sets(a, b)
         # On a CPU, blocks larger than a cache: matrix products gain more from their size.
         width = -(-(self.cells**2) // (16 if parallel.on_cpu() else 4))
+        product, mean = "npc,mpc->pnm", "pnm,np->nm"
         if itself:  # The two ways are each other's transpose.
-            there = functools.partial(self._there, product="npc,mpc->pnm", mean="pnm,np->nm")
-            similarity = distances.blockwise(there, a, a, width)
-            return self._logits((similarity + similarity.T) / 2)
-        similarity = functools.partial(self._similarity, product="npc,mpc->pnm", mean="pnm,np->nm")
+            there = distances.blockwise(
+                lambda a, b: self._matched(self._map(a), self._map(b), product, mean), a, a, width
+            )
+            return self._logits((there + there.T) / 2)
+        similarity = functools.partial(self._similarity, product=product, mean=mean)
         return self._logits(distances.blockwise(similarity, a, b, width))
 
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
-        return (self._there(a, b, product, mean) + self._there(b, a, product, mean).T) / 2
-
-    def _there(self, a, b, product, mean):
-        """The mean of the best matches of the places of a in b, for the same pairs."""
-        return self._matched(self._map(a), self._map(b), product, mean)
+        a, b = self._map(a), self._map(b)
+        there, back = self._matched(a, b, product, mean), self._matched(b, a, product, mean)
+        return (there + back.T) / 2
 
     def _map(self, x):
         """[n, d] -> descriptors of length 1 [n, cells, cells, channels], and weights that sum to 1 [n, places]."""
