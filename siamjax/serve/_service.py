@@ -53,16 +53,27 @@ class Service:
         self._worker = Worker(metrics.batch)
         self._readers = concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "siamjax-reader")
         self._histogram = histogram_of(network)
-        # One after another, so that what is asked meanwhile is computed in between.
-        warming = [self._worker.call(functools.partial(self._warm, size)) for size in _WARMED]
-        warming[-1].add_done_callback(lambda _: self._warmed(warming))
+        self._worker.call(functools.partial(self._warm, _WARMED))
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
         self._worker.close()
         self._readers.shutdown()
 
-    def _warm(self, size):
+    def _warm(self, sizes):
+        """Compiles for the first of the sizes; for the others after what has been asked meanwhile."""
+        try:
+            self._compile(sizes[0])
+        except BaseException as error:
+            logging.getLogger("siamjax.serve").error("a program could not be compiled", exc_info=error)
+            self.state = "failed"
+            return
+        if len(sizes) == 1:
+            self.state = "ok"
+        else:
+            self._worker.call(functools.partial(self._warm, sizes[1:]))
+
+    def _compile(self, size):
         images = np.zeros((size, *self._network.inputs.shape), np.uint8)
         for side in dict.fromkeys(self._sides):
             embeddings = side.embed(images)
@@ -70,12 +81,6 @@ class Service:
             self._scores(embeddings[:2])
         if self._gallery is not None and len(self._gallery) and self._decision is not None:
             self._gallery.identify(images, RANKED)
-
-    def _warmed(self, done):
-        errors = [error for size in done if (error := size.exception())]
-        for error in errors:
-            logging.getLogger("siamjax.serve").error("a program could not be compiled", exc_info=error)
-        self.state = "failed" if errors else "ok"
 
     async def about(self) -> types.About:
         """The network, and whether there is a gallery."""
