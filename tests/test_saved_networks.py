@@ -69,6 +69,21 @@ def test_a_network_of_ink_reads_files_as_it_was_trained_also_when_saved(network,
     assert again.fingerprint == of_ink.fingerprint != network.fingerprint
 
 
+def test_a_network_of_wide_images_reads_files_as_wide_also_when_saved(network, drawing, tmp_path):
+    config = network.settings.copy_and_resolve_references()
+    config.data.width = 24
+    start = state.create(network.model, jax.random.key(0), (16, 24, 1), optax.identity())
+    wide = Network(
+        network.model, start.params, start.batch_stats, inputs=inputs_of(config), settings=config,
+        decisions={0: Decision(0.25, 2.0, 0.25)},
+    )  # fmt: skip
+    wide.save(tmp_path / "saved")
+    again = Network.load(tmp_path / "saved")
+    assert again.inputs.shape == (16, 24, 1)
+    np.testing.assert_array_equal(again.read([drawing]), wide.read([drawing]))
+    assert again.verify(drawing, drawing).distance == 0
+
+
 def test_a_saved_network_of_faces_crops_the_files_it_reads(network, tmp_path, monkeypatch):
     monkeypatch.setattr(detection, "detect", photographs.middle_face)
     config = network.settings.copy_and_resolve_references()

@@ -46,18 +46,18 @@ def prepare(place: str | os.PathLike, how: image_cache.Preparation, tell: Tell =
 
 
 def read_all(
-    place: str | os.PathLike, size: int, *, channels: int = 1, invert: bool = False
+    place: str | os.PathLike, size: int | tuple[int, int], *, channels: int = 1, invert: bool = False
 ) -> tuple[np.ndarray, list[str]]:
     """The images of a folder as arrays, for `siamjax.fit`; they are prepared once, in ~/tensorflow_datasets/siamjax.
 
     Args:
       place: a folder with one folder for each identity; or a CSV file with the columns path and identity.
-      size: side in pixels; images are fitted into a square.
+      size: height and width in pixels, or the side of a square; images are fitted into it.
       channels: 1 for grey, 3 for colour.
       invert: for dark ink on white paper: makes paper 0.
 
     Returns:
-      Images uint8 [n, size, size, channels], and the identity of each, n strings.
+      Images uint8 [n, height, width, channels], and the identity of each, n strings.
 
     Raises:
       FileNotFoundError, ValueError: see `prepare`.
@@ -86,8 +86,9 @@ def preparation(config: ConfigDict) -> image_cache.Preparation:
         raise ValueError("data.ink and data.faces are both True, but scans have no faces: set one of them to False")
     own = config.folder
     cache = pathlib.Path(config.data_dir) / "siamjax" if config.data_dir else _CACHE
+    size = (config.size, config.width) if config.width else config.size
     return image_cache.Preparation(
-        cache, config.size, own.channels, own.invert, own.skip_unreadable, own.pixels, config.ink, config.faces
+        cache, size, own.channels, own.invert, own.skip_unreadable, own.pixels, config.ink, config.faces
     )
 
 

@@ -146,7 +146,7 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     return {part: fixed(config, part, config.glyphs.test_alphabets) for part in ("validation", "test")}
 
 
-SOURCE = Source(_load, title=lambda config: "glyphs", evaluators=lambda config: EVALUATORS)
+SOURCE = Source(_load, title=lambda config: "glyphs", evaluators=lambda config: EVALUATORS, square=True)
 
 
 @functools.partial(jax.jit, static_argnums=4)

@@ -23,7 +23,7 @@ from siamjax.choices import choose
 from siamjax.data import faces
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File
-from siamjax.data.images import PIXELS, read, refusal
+from siamjax.data.images import PIXELS, read, refusal, sides
 from siamjax.data.types import Tell
 from siamjax.files import named, shown
 from siamjax.progress import Progress
@@ -43,7 +43,7 @@ class Preparation:
     """
 
     cache: str | os.PathLike
-    size: int
+    size: int | tuple[int, int]
     channels: int = 1
     invert: bool = False
     skip_unreadable: bool = False
@@ -54,7 +54,7 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Readable images [n, size, size, channels] in `images`, of the files in `files`; `invert`: whether ink is 255."""
+    """Readable images [n, height, width, channels] in `images`, of the files in `files`; `invert`: whether ink is 255."""
 
     images: Images
     files: tuple[File, ...]
@@ -103,7 +103,7 @@ def prepare_images(
         rows = _write(folder, len(paths), load, how.skip_unreadable, tell)
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
-    return Prepared(_stored(folder, (len(rows), how.size, how.size, how.channels)), files, how.invert or how.ink)
+    return Prepared(_stored(folder, (len(rows), *sides(how.size), how.channels)), files, how.invert or how.ink)
 
 
 def _stored(folder: pathlib.Path, shape: tuple[int, int, int, int]) -> Images:

@@ -1,4 +1,4 @@
-"""Image files as arrays: upright, in 8 bits, and resized to fit into a square."""
+"""Image files as arrays: upright, in 8 bits, and resized to fit into a rectangle."""
 
 import concurrent.futures
 import contextlib
@@ -76,7 +76,7 @@ def hint(missing: Collection[str]) -> str:
 
 def read(
     path: str | os.PathLike,
-    size: int,
+    size: int | tuple[int, int],
     channels: int,
     invert: bool = False,
     file: BinaryIO | None = None,
@@ -84,13 +84,13 @@ def read(
     ink: bool = False,
     faces: bool = False,
 ) -> np.ndarray:
-    """An image file as uint8 [size, size, channels]: the whole image, in its aspect ratio, centred on black.
+    """An image file as uint8 [height, width, channels]: the whole image, in its aspect ratio, centred on black.
 
     It is rotated according to its EXIF data; transparent parts become white; other types become 8 bits, see `upright`.
 
     Args:
       path: the file, of any kind in `endings`, by its content.
-      size: side in pixels.
+      size: height and width in pixels; or the side of a square.
       channels: 1 for grey, 3 for colour.
       invert: for dark ink on white paper, so that paper is black like the border.
       file: its content, if it is open already.
@@ -104,28 +104,35 @@ def read(
       ModuleNotFoundError: `faces`, and the extra `faces` is not installed.
       ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
+    rows, columns = sides(size)
     enough = least(size, ink, faces)
     mode = "L" if channels == 1 else "RGB"
     with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
         if faces:
-            image = _face(path, image, size).convert(mode)  # Faces are found in grey images less often.
+            image = _face(path, image, min(rows, columns)).convert(mode)  # Faces are found in grey images less often.
         if ink:
             image = _ink(path, image, enough).convert(mode)
         elif invert:
             image = ImageOps.invert(image)
-        longest = max(image.size)
-        width, height = (max(1, round(side / longest * size)) for side in image.size)
-        resized = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
-    square = Image.new(resized.mode, (size, size))
-    square.paste(resized, (round((size - width) / 2), round((size - height) / 2)))
-    return np.asarray(square, np.uint8).reshape(size, size, channels)
+        scale = min(columns / image.width, rows / image.height)
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        resized = image.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    whole = Image.new(resized.mode, (columns, rows))
+    whole.paste(resized, (round((columns - width) / 2), round((rows - height) / 2)))
+    return np.asarray(whole, np.uint8).reshape(rows, columns, channels)
 
 
-def least(size: int, ink: bool, faces: bool) -> int:
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of images of this size, see `read`."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def least(size: int | tuple[int, int], ink: bool, faces: bool) -> int:
     """Pixels per side that an image is decoded at, if it has as many: enough for a crop of it, too; see `read`."""
+    longest = max(sides(size))
     if faces:
-        return max(_FACES * size, _SEARCHED)
-    return max(2 * size, _INK) if ink else 2 * size
+        return max(_FACES * longest, _SEARCHED)
+    return max(2 * longest, _INK) if ink else 2 * longest
 
 
 def _ink(path, image, most):
@@ -146,13 +153,13 @@ def _face(path, image, size):
 
 def read_all(
     paths: Sequence[str | os.PathLike[str]],
-    size: int,
+    size: int | tuple[int, int],
     channels: int,
     invert: bool = False,
     ink: bool = False,
     faces: bool = False,
 ) -> np.ndarray:
-    """n image files, read in parallel: uint8 [n, size, size, channels]; n may be 0. For the rest, see `read`."""
+    """n image files, read in parallel: uint8 [n, height, width, channels]; n may be 0. For the rest, see `read`."""
 
     def read_one(path):
         if not os.path.isfile(path):
@@ -161,7 +168,7 @@ def read_all(
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(read_one, paths))
-    return np.stack(pixels) if pixels else np.zeros((0, size, size, channels), np.uint8)
+    return np.stack(pixels) if pixels else np.zeros((0, *sides(size), channels), np.uint8)
 
 
 def refusal(unreadable: list[str], count: int, skip: str) -> str:

@@ -113,5 +113,10 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
 
 
 SOURCE = Source(
-    _load, title=lambda config: "mnist", evaluators=lambda config: glyphs.EVALUATORS, ways=(10,), trains=False
+    _load,
+    title=lambda config: "mnist",
+    evaluators=lambda config: glyphs.EVALUATORS,
+    ways=(10,),
+    square=True,
+    trains=False,
 )

@@ -171,4 +171,5 @@ SOURCE = Source(
     evaluators=_evaluators,
     skipped=_skipped,
     overlap=_overlap,
+    square=True,
 )

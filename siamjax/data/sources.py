@@ -31,9 +31,14 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
       The data sets by part, see `Source.load`.
 
     Raises:
-      ValueError: the source is unknown, or cannot be trained on; see also its own function.
+      ValueError: the source is unknown, or cannot be trained on, or its images are square; see also its own function.
     """
     source = choose("data.name", config.name, SOURCES)
     if train and not source.trains:
         raise ValueError(f"data.name={config.name!r} is evaluation-only: use it with siamjax evaluate")
+    if config.width and (source.square or config.turns > 1):
+        raise ValueError(
+            f"data.width={config.width}: data.name={config.name!r} with data.turns={config.turns} needs square images: "
+            "set data.width=0"
+        )
     return source.load(config, train)

@@ -273,7 +273,7 @@ class Network:
         shape, invert = self.inputs.shape, self.inputs.invert
         if len(shape) != 3 or self.inputs.dtype != "uint8":
             raise ValueError(f"this network takes {self.inputs}, not image files; pass arrays to `embed`")
-        return image_files.read_all(paths, shape[0], shape[2], invert, self.inputs.ink, self.inputs.faces)
+        return image_files.read_all(paths, shape[:2], shape[2], invert, self.inputs.ink, self.inputs.faces)
 
     def embed(self, images: npt.ArrayLike | Images, description: str = "") -> np.ndarray:
         """Embeds images.

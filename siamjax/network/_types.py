@@ -78,9 +78,9 @@ def inputs_of(config: ConfigDict) -> Inputs:
     source = SOURCES[config.data.name]
     if source.inputs is not None:
         return Inputs(*source.inputs(config.data))
-    size = config.data.size
+    height, width = config.data.size, config.data.width or config.data.size
     return Inputs(
-        (size, size, source.channels(config.data)),
+        (height, width, source.channels(config.data)),
         source.invert(config.data),
         ink=source.ink(config.data),
         faces=source.faces(config.data),

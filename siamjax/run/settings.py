@@ -75,7 +75,8 @@ def default() -> ConfigDict:
 def _data():
     data = ConfigDict()
     data.name = "glyphs"  # synthetic, needs no files; or another of `siamjax.data.SOURCES`
-    data.size = 28  # side of the images in pixels; the originals of Omniglot have 105
+    data.size = 28  # height of the images in pixels, and their width; the originals of Omniglot have 105
+    data.width = 0  # their width, if another, of files: 160 for signatures; 0: as the height
     data.splits = "lake"  # of omniglot: "lake", "choose", "background", "koch", "small1", "small2", "longtail"
     data.data_dir = ""  # where prepared data is stored; "" is ~/tensorflow_datasets
     data.manual_dir = ""  # folder with the zip files of Omniglot, CFP, LFW or CEDAR, or their content; "" downloads
@@ -190,6 +191,7 @@ RANGES = {
     "seed": "[0, 9223372036854775808)",  # JAX takes 63 bits
     "*.seed": "[0, 9223372036854775808)",
     "data.size": "[1, inf)",
+    "data.width": "[0, inf)",
     "data.glyphs.joined": "[0, inf)",
     "data.glyphs.share": "[0, 1)",
     "data.folder.pixels": "[1, inf)",

@@ -57,6 +57,19 @@ def test_the_whole_image_is_kept_in_its_aspect_ratio(tmp_path):
     np.testing.assert_array_equal(white[..., 0], got)
 
 
+def test_images_fill_a_wide_or_high_rectangle_as_far_as_their_aspect_ratio_allows(tmp_path):
+    """A signature in a square would have a fraction of its pixels."""
+    wide = save(tmp_path / "wide.png", np.full((10, 40), 200, np.uint8))
+    np.testing.assert_array_equal(images.read(wide, (5, 20), 1), np.full((5, 20, 1), 200))
+    got = images.read(wide, (20, 30), 3)
+    assert got.shape == (20, 30, 3)
+    np.testing.assert_array_equal(got[6:14], 200)
+    assert got[:6].max() == got[14:].max() == 0
+    high = save(tmp_path / "high.png", np.full((40, 10), 200, np.uint8))
+    got = images.read(high, (20, 30), 1)[..., 0]
+    assert got[:, 12:17].min() == 200 and got[:, :12].max() == got[:, 17:].max() == 0
+
+
 def test_images_of_every_kind_become_the_same_pixels(tmp_path):
     grey = np.kron(picture(3, (8, 8)) & 0xF0, np.ones((2, 2), np.uint8))
     image, colour = Image.fromarray(grey), np.stack([grey, 255 - grey, grey // 2], axis=2)

@@ -74,6 +74,14 @@ def test_mnist_is_not_trained_on():
         data.load(settings("mnist"))
 
 
+def test_square_images_have_no_width_of_their_own():
+    for name, turns in (("omniglot", 1), ("glyphs", 1), ("folder", 4)):
+        config = settings(name)
+        config.width, config.turns = 40, turns
+        with pytest.raises(ValueError, match=f"data.width=40: .*'{name}' with data.turns={turns} needs square images"):
+            data.load(config)
+
+
 def test_a_source_can_be_added_from_outside(monkeypatch):
     number = np.arange(4, dtype=np.int32)
     dots = Dataset(np.zeros((4, 2, 2, 1), np.uint8), number // 2, number // 4, number % 2, ("dots",))
