@@ -51,10 +51,9 @@ def saved(folder, encoder, head, size, embedding, channels=1, **options):
         spread = 1 / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
         return np.asarray(random.normal(0, spread, leaf.shape), leaf.dtype)
 
-    params, statistics = (
-        jax.tree.map(drawn, start.params),
-        jax.tree.map(lambda leaf: abs(drawn(leaf)), start.batch_stats),
-    )
+    params = jax.tree.map(drawn, start.params)
+    # Variances near 0 would magnify the rounding of each of fifty layers.
+    statistics = jax.tree.map(lambda leaf: 0.3 + abs(drawn(leaf)), start.batch_stats)
     decided = {0: Decision(0.2, 3.0, 0.2)}
     network = Network(model, params, statistics, inputs=inputs, decisions=decided, settings=config)
     network.save(folder)
