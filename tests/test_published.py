@@ -130,6 +130,7 @@ def test_layers_that_are_not_frozen_start_from_the_weights_and_move(weights, dat
     network = siamjax.fit(*data, **QUICK, weights=moved_away, workdir=tmp_path / "run")
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), published(network)["params"], start["params"])
     assert 0 < max(jax.tree.leaves(moved)) < 0.05
+    assert equal(published(network)["batch_stats"], start["batch_stats"])
     moved_away.unlink()  # The run has its own.
     np.testing.assert_array_equal(Network.load(tmp_path / "run").embed(data[0]), network.embed(data[0]))
 

@@ -54,7 +54,7 @@ class Preparation:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Readable images [n, height, width, channels] in `images`, of the files in `files`; `invert`: whether ink is 255."""
+    """Readable images [n, h, w, channels] in `images`, of the files in `files`; `invert`: whether ink is 255."""
 
     images: Images
     files: tuple[File, ...]

@@ -32,7 +32,8 @@ class Source:
       invert: whether image files are inverted to look like these: dark ink on white paper becomes ink 255 on paper 0.
       ink: whether images are scans of which only the ink is kept, see `images.read`; then `invert` is True, too.
       faces: whether images are photographs of which only the face is kept, see `faces.aligned`.
-      inputs: shape of an input, `invert`, and type, "uint8" or "float32"; None for images uint8 of `data.size` and `data.width`.
+      inputs: shape of an input, `invert`, and type, "uint8" or "float32"; None for images uint8 of
+        `data.size` and `data.width`.
       form: settings for the shape of an input and its type, in this order, which a run takes from the data where they
         are empty; () if the other settings tell both.
       path: the file or folder that tells this data from other data of the same source; "" where the settings do.

@@ -34,7 +34,8 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
     if encoder is None:
         with settings.keyed("encoder"):
             given = {name: own[name] for name in names}
-            made = encoders.make(**given, axis_name=parallel.AXIS, options=dict(own.get(own.name, {})))
+            options = dict(own.get(own.name, {}))
+            made = encoders.make(**given, published=bool(own.weights), axis_name=parallel.AXIS, options=options)
     else:
         made = encoders.own(encoder)
     if own.towers == 2:

@@ -88,13 +88,13 @@ def test_images_are_normalised_inside(tiny):
     assert np.abs(kept["intermediates"]["backbone"]["conv_stem"]["__call__"][0]).max() < 1e-6
 
 
-def test_frozen_layers_get_no_gradient_and_keep_their_statistics(tiny):
+def test_frozen_layers_get_no_gradient_and_published_ones_keep_their_statistics(tiny):
     images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
     variables = jax.jit(encoders.make("tiny", width=32, embedding=8).init)(jax.random.key(1), images)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def trained(frozen):
-        encoder = encoders.make("tiny", width=32, embedding=8, frozen=frozen)
+    def trained(kind):
+        encoder = encoders.make("tiny", width=32, embedding=8, **{kind: True} if kind else {})
 
         def loss(params):
             given = {**variables, "params": params}
@@ -103,12 +103,12 @@ def test_frozen_layers_get_no_gradient_and_keep_their_statistics(tiny):
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    for frozen in (True, False):
-        grads, updated = trained(frozen)
+    for kind in ("frozen", "published", ""):
+        grads, updated = trained(kind)
         moved = [bool(np.any(leaf)) for leaf in jax.tree.leaves(grads["backbone"]["conv_stem"])]
-        assert moved == [not frozen] and np.any(grads["last"]["kernel"])
+        assert moved == [kind != "frozen"] and np.any(grads["last"]["kernel"])
         same = jax.tree.map(lambda a, b: bool(np.all(a == b)), updated["batch_stats"], variables["batch_stats"])
-        assert all(jax.tree.leaves(same)) == frozen
+        assert all(jax.tree.leaves(same)) == (kind != "")
 
 
 def test_bfloat16_is_near_float32(tiny):
