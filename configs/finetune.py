@@ -22,6 +22,7 @@ def get_config():
     config.encoder.embedding = 256
     config.loss.ntxent.temperature = 0.1
     config.optimizer.adamw.learning_rate = 1e-3
+    config.optimizer.adamw.pretrained_share = 0.1
     config.train.steps = 200
     config.train.validate_every = 50
     config.evaluation.copies = 4
