@@ -1,7 +1,6 @@
 """Scanned ink: what was written, without what it was written on."""
 
 import numpy as np
-import scipy.ndimage
 
 _LIGHT = 0.1  # of the longest side: a window that holds paper wherever it is
 _CONTRAST = 0.06  # of paper and ink; noise of paper alone divides into two shades of a third of that
@@ -25,6 +24,8 @@ def written(grey: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: there is no ink, or it is lighter than the paper.
     """
+    import scipy.ndimage  # Slow to import, and of use for scans alone.
+
     window = 3 + 2 * round(_LIGHT * max(grey.shape) / 2)
     light = scipy.ndimage.maximum_filter(scipy.ndimage.uniform_filter(grey, 3), window)
     light = scipy.ndimage.uniform_filter(light.astype(np.float32), window)
@@ -57,6 +58,8 @@ def threshold(grey: np.ndarray) -> int:
 
 
 def _without_specks(ink: np.ndarray) -> np.ndarray:
+    import scipy.ndimage
+
     spots = np.zeros(ink.shape, np.int32)
     scipy.ndimage.label(ink, np.ones((3, 3)), output=spots)
     sizes = np.bincount(spots.ravel())
