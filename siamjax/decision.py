@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from siamjax.familiar import Familiar
+
 
 @dataclasses.dataclass(frozen=True)
 class FalseAccepts:
@@ -49,27 +51,42 @@ class FalseAccepts:
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """How scores become answers: same where score > `threshold`; and the probability of "same",
-    1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`.
+    1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`, but no less than `least` and no more
+    than `most`: what was fitted to seven pairs cannot be surer than that the eighth would be as all of them.
 
     As fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
     answers. Both are fitted on equally many same and different pairs: where same pairs are rarer, the probability is
-    too high.
+    too high. `familiar` tells images of the kind that they were fitted to from others; it is None where inputs are not
+    images, and in what older versions stored.
     """
 
     threshold: float
     slope: float
     even: float
     false_accepts: FalseAccepts | None = dataclasses.field(default=None, repr=False)
+    least: float = 0.0
+    most: float = 1.0
+    familiar: Familiar | None = dataclasses.field(default=None, repr=False)
 
     def same(self, scores: npt.ArrayLike) -> np.ndarray:
         """Whether each score means "same": scores float [n] -> bool [n]."""
         return np.asarray(scores, np.float64) > self.threshold
 
     def probability(self, scores: npt.ArrayLike) -> np.ndarray:
-        """The probability of "same": scores float [n] -> float64 [n], 0..1."""
+        """The probability of "same": scores float [n] -> float64 [n], `least` to `most`."""
         logits = self.slope * (np.asarray(scores, np.float64) - self.even)
         with np.errstate(invalid="ignore"):  # NaN in, NaN out.
-            return np.exp(-np.logaddexp(0, -logits))  # Importing SciPy's `expit` takes a quarter of a second.
+            likely = np.exp(-np.logaddexp(0, -logits))  # Importing SciPy's `expit` takes a quarter of a second.
+        return np.clip(likely, self.least, self.most)
+
+    def knows(self, images: np.ndarray) -> np.ndarray:
+        """Whether each of images uint8 [n, h, w, c] is of the kind that this was fitted to, see `Familiar`: bool [n].
+
+        True where that is not known. Of another kind, answers and probabilities mean nothing.
+        """
+        if self.familiar is None or images.dtype != np.uint8 or images.ndim != 4:
+            return np.ones(len(images), bool)
+        return self.familiar.knows(images)
 
     def moved(self, threshold: float | None = None, far: float | None = None) -> "Decision":
         """A copy with another `threshold`, or with the one for the false accept rate `far` of single pairs, 0..1.
@@ -113,7 +130,11 @@ class Decision:
                 raise ValueError(f"{name}={saved[name]!r} must be a finite number")
         if saved["slope"] < 0:
             raise ValueError(f"slope={saved['slope']} must not be negative")
-        return cls(**{**saved, "false_accepts": accepts})
+        least, most = saved.get("least", 0.0), saved.get("most", 1.0)  # Older versions had no bounds.
+        if not 0 <= least <= 0.5 <= most <= 1:
+            raise ValueError(f"least={least} and most={most} must be in 0 to 0.5, and in 0.5 to 1")
+        familiar = saved.get("familiar")
+        return cls(**{**saved, "false_accepts": accepts, "familiar": familiar and Familiar.read(familiar)})
 
 
 def _check_accepts(accepts):

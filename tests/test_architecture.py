@@ -10,8 +10,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the bottom up; a module belongs to the longest name that fits. It may import from its own floor and from below.
 FLOORS = (
-    ("choices", "decision", "digests", "extras", "files", "host", "progress", "rendezvous", "streams", "types"),
-    ("parallel",),
+    ("choices", "digests", "extras", "familiar", "files", "host", "progress", "rendezvous", "streams", "types"),
+    ("decision", "parallel"),
     ("distances", "labels", "rows"),
     ("augment", "encoders", "heads", "losses", "mining", "optimizer", "options"),
     ("data",),

@@ -241,12 +241,14 @@ def test_who_is_enrolled_is_recognised_until_removed(visit, plain, width, scheme
     playwright.expect(answer).to_have_text("Unknown")
     assert page.locator("#identities img").count() == 2 and page.evaluate("window.harmed") is None
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    give(page, "#who", file(32, side=60))
     for to, button in (("bob", "Rename"), ("ann", "Merge")):
         page.get_by_role("button", name="Rename <img").or_(page.get_by_role("button", name="Rename bob")).click()
         page.get_by_label("New name of").fill(to)
         page.get_by_role("button", name=button, exact=True).click()
         playwright.expect(page.get_by_label("New name of")).to_have_count(0)
         playwright.expect(page.locator("#identities")).to_contain_text(to)
+        playwright.expect(answer).to_have_text(to)  # Not by a name that nobody has any more.
     playwright.expect(page.locator("#identities li")).to_have_count(1)
     assert "2 images" in page.locator("#identities").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -262,7 +264,22 @@ def test_a_file_that_is_no_image_is_told_and_the_page_lives_on(visit, plain):
     page = visit(plain, expected=["400"])
     give(page, "#first", b"no image", "notes.txt", "text/plain")
     page.get_by_role("alert").wait_for()
-    assert "cannot be read as an image" in page.get_by_role("alert").inner_text()
-    give(page, "#first", file(50))
-    page.locator("#first .seen").wait_for()
+    assert "notes.txt cannot be read as an image" in page.get_by_role("alert").inner_text()
+    for place in ("#first", "#second"):
+        give(page, place, file(50))
+    page.locator("#verdict").wait_for()
     assert not page.get_by_role("alert").is_visible()
+    # The answer was about the image that is no longer there.
+    give(page, "#second", b"no image", "notes.txt", "text/plain")
+    page.get_by_role("alert").wait_for()
+    assert not page.locator("#verdict").is_visible() and page.locator("#second .seen").count() == 0
+
+
+def test_an_image_of_another_kind_is_said_to_be_one(visit, omniglot):
+    page = visit(omniglot)
+    page.get_by_role("tab", name="Compare").click()
+    for place in ("#first", "#second"):
+        give(page, place, file(120, side=60))
+    page.locator("#verdict").wait_for()
+    assert "These images are unlike those" in page.locator("#strange").inner_text()
+    assert "dark ink on light paper" in page.locator("#strange").inner_text()

@@ -117,6 +117,10 @@ def _identify(options):
     for part in images.read("identify", gallery.network, images.find(options.images)[0]):
         readable = [image for _, image, _ in part if image is not None]
         identified = iter(gallery.identify(np.stack(readable), options.k) if readable else [])
+        familiar = iter(gallery.network.decision.knows(np.stack(readable)) if readable else [])
+        for path, _, error in part:
+            if error is None and not next(familiar):
+                images.strange("identify", f"{path} is")
         answers = [(path, None if error else next(identified), error) for path, _, error in part]
         rows += [_answer(*answer) for answer in answers]
         if not options.json:

@@ -35,6 +35,14 @@ def say(message: str) -> None:
     print(files.shown(message))
 
 
+def strange(command: str, which: str) -> None:
+    """Warns that images are of another kind than the decision was fitted to; `which` is "a.jpg is", say."""
+    note(
+        f"siamjax {command}: {which} unlike the images that this network was fitted to (by brightness, contrast or "
+        "detail): its answer means nothing there"
+    )
+
+
 def _listed():
     """The paths on standard input: one per line, or each with a NUL byte behind, as `find -print0` writes them."""
     text = sys.stdin.buffer.read()

@@ -135,6 +135,8 @@ def _verify(options):
     network = Network.load(options.checkpoint, **decision.arguments(options))
     decision.note(options, network)
     answer = network.verify(options.first, options.second)
+    if not answer.familiar:
+        images.strange("verify", f"{options.first} or {options.second} is")
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:
@@ -158,7 +160,10 @@ def _pairs(options):
     decision.note(options, network)
     paths, numbers = np.unique([*map(str, pairs.first), *map(str, pairs.second)], return_inverse=True)
     numbers = numbers.reshape(2, -1).T.astype(np.int32)
-    embeddings = network.embed_pairs(network.read(paths.tolist()), numbers, "embedding")
+    pixels = network.read(paths.tolist())
+    embeddings = network.embed_pairs(pixels, numbers, "embedding")
+    if strange := int(np.sum(~network.decision.knows(pixels))):
+        images.strange("pairs", f"{strange} of {len(paths)} images are")
     scores = network.score_pairs(embeddings, numbers)
     accepted, same = network.decision.same(scores), np.asarray(pairs.same, bool)
     counts = {

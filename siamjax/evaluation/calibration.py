@@ -40,7 +40,8 @@ def fit(
     Platt: Probabilistic Outputs for Support Vector Machines (1999): logistic regression on the score. Its targets are
     not 1 and 0 but (n + 1) / (n + 2) and 1 / (n + 2), where n is the number of same or different pairs: the more pairs,
     the more extreme the targets. Many pairs of few identities carry less information than as many independent pairs,
-    and more than one pair per identity, so n is the geometric mean of the number of pairs and that of identities.
+    and more than one pair per identity, so n is the geometric mean of the number of pairs and that of identities. The
+    targets also bound the probabilities: a score further out than all fitted ones is no surer.
 
     Args:
       scores: float [n], higher for more similar.
@@ -61,8 +62,9 @@ def fit(
     n = counts if identities is None else np.sqrt(counts * np.minimum(counts, identities))
     accepts = _false_accepts(scores[unique][~same[unique]], identities)
     threshold = fit_threshold(scores, same)
-    slope = _slope(scores - threshold, same, ((n + 1) / (n + 2))[same.astype(int)])
-    return Decision(threshold, slope, threshold, accepts)
+    different_target, same_target = (n + 1) / (n + 2)
+    slope = _slope(scores - threshold, same, np.where(same, same_target, different_target))
+    return Decision(threshold, slope, threshold, accepts, float(1 - different_target), float(same_target))
 
 
 def log_loss(probability: np.ndarray, same: np.ndarray) -> float:

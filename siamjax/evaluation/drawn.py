@@ -1,5 +1,6 @@
 """Draws trials and pairs for evaluation. Training does so first, to refuse data that is too small before it starts."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -9,9 +10,11 @@ from siamjax import parallel
 from siamjax.data import Dataset
 from siamjax.decision import Decision
 from siamjax.evaluation import calibration, one_shot, verification
+from siamjax.familiar import Familiar
 from siamjax.network import Network
 from siamjax.training.state import State
 
+_LOOKED_AT = 2000  # images that tell what is familiar, at most
 _REMEDY = (
     "Give identities a second image, or add identities; with your own images, lower data.folder.folds for more "
     "identities per part, or change data.folder.fold or data.folder.seed for other ones"
@@ -87,7 +90,7 @@ def embed(network: Network, dataset: Dataset, description: str = "") -> np.ndarr
 def decision(
     network: Network, dataset: Dataset, embeddings: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> Decision:
-    """Fits the decision to pairs of a data set.
+    """Fits the decision to pairs of a data set, and to the kind of its images.
 
     Args:
       network: scores the pairs.
@@ -101,7 +104,11 @@ def decision(
     if embeddings.ndim == 3 and label is not None:
         # Of two towers: with its sides changed, a pair is another one, so that an image counts as two.
         numbers, label = 2 * numbers + np.arange(2), np.repeat(label, 2)
-    return calibration.fit(scores, same, numbers, label)
+    fitted = calibration.fit(scores, same, numbers, label)
+    if len(dataset.images.shape) != 4 or dataset.images.dtype != np.uint8:
+        return fitted
+    some = np.unique(np.linspace(0, len(dataset.images) - 1, _LOOKED_AT).astype(int))
+    return dataclasses.replace(fitted, familiar=Familiar.of(dataset.images[some]))
 
 
 def accuracy_of(

@@ -168,10 +168,12 @@ def _card(network, decision):
 def _decision_card(decision):
     return {
         "same": "score > threshold",
-        "probability": "1 / (1 + exp(-slope * (score - even)))",
+        "probability": "min(max(1 / (1 + exp(-slope * (score - even))), least), most)",
         "threshold": decision.threshold,
         "even": decision.even,
         "slope": decision.slope,
+        "least": decision.least,
+        "most": decision.most,
         # For programs written for older versions, which had one slope below the threshold and one above.
         "below": decision.slope,
         "above": decision.slope,

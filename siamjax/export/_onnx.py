@@ -44,7 +44,8 @@ def models(network: Network, decision: Decision | None) -> tuple[dict[str, bytes
         scores: Any = network.model.head.apply({"params": params}, first, second)
         if decision is None:
             return (scores,)
-        return scores, jax.nn.sigmoid(decision.slope * (scores - decision.even))
+        likely = jax.nn.sigmoid(decision.slope * (scores - decision.even))
+        return scores, jnp.clip(likely, decision.least, decision.most)
 
     given = {"images": jax.ShapeDtypeStruct((*batch, *network.inputs.shape), jnp.uint8)}
     made = {"embed.onnx": _made(network, "encoder", embed, given, ["embeddings"], metadata)}
@@ -113,5 +114,7 @@ def _metadata(network, decision):
         "images": json.dumps(["b", *network.inputs.shape]),
     }
     if decision is not None:
-        found |= {name: repr(float(getattr(decision, name))) for name in ("threshold", "slope", "even")}
+        found |= {
+            name: repr(float(getattr(decision, name))) for name in ("threshold", "slope", "even", "least", "most")
+        }
     return found

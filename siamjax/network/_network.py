@@ -384,7 +384,8 @@ class Network:
         With two towers, the first image is of the first side, and the second of the second.
         """
         decision, pairs = self.decision, np.array([[0, 1]], np.int32)
-        embeddings = self.embed_pairs(self.read([first, second]), pairs)
+        images = self.read([first, second])
+        embeddings = self.embed_pairs(images, pairs)
         score = float(self.score_pairs(embeddings, pairs)[0])
         if self.towers == 2:
             embeddings = embeddings[[0, 1], [0, 1]]
@@ -394,4 +395,5 @@ class Network:
             threshold=decision.threshold,
             distance=float(np.linalg.norm(embeddings[0] - embeddings[1])),
             probability=float(decision.probability(score)),
+            familiar=bool(decision.knows(images).all()),
         )

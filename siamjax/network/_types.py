@@ -64,6 +64,8 @@ class Answer:
       threshold: of the network's decision.
       distance: Euclidean distance of the two embeddings.
       probability: calibrated probability of "same", 0..1.
+      familiar: whether both images are of the kind that the decision was fitted to, see `Decision.knows`; if not, the
+        answer means nothing.
     """
 
     same: bool
@@ -71,6 +73,7 @@ class Answer:
     threshold: float
     distance: float
     probability: float
+    familiar: bool = True
 
 
 def inputs_of(config: ConfigDict) -> Inputs:

@@ -87,7 +87,7 @@ def answers(
         points["image"] = np.searchsorted(numbers, near.numbers).tolist()
     probability = decision.probability(scores)
     return {
-        "decision": {name: getattr(decision, name) for name in ("threshold", "slope", "even")},
+        "decision": {name: getattr(decision, name) for name in ("threshold", "slope", "even", "least", "most")},
         "pairs": {"same": int(same.sum()), "different": int((~same).sum())},
         "data": {"images": len(dataset), "identities": len(np.unique(dataset.label))},
         **_table(scores, same, decision.threshold),

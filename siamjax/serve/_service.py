@@ -124,17 +124,25 @@ class Service:
             types.PairAnswer(**dict(zip(names, row, strict=True)))
             for row in zip(*(column.tolist() for column in columns), strict=True)
         ]
-        return types.Verified(answers=answers, threshold=self._decision.threshold)
+        familiar = self._decision.knows(pixels).tolist()
+        return types.Verified(answers=answers, threshold=self._decision.threshold, familiar=familiar)
 
     async def identify(self, request: types.RankRequest) -> types.Identified:
         """Who is in each image? Ranked identities, or unknown."""
         gallery = self._filled()
         if self._decision is None:
             raise self._undecided()
-        found = await self._map(self._identify, await self._pixels(request.images))
-        answers = [(each.identity, each.ranked[: request.k]) for each in found]
-        ranked = [(identity, [_ranked(gallery, match) for match in best]) for identity, best in answers]
-        return types.Identified(answers=[types.Who(identity=name, ranked=best) for name, best in ranked])
+        pixels = await self._pixels(request.images)
+        found = await self._map(self._identify, pixels)
+        answers = [
+            types.Who(
+                identity=each.identity,
+                ranked=[_ranked(gallery, match) for match in each.ranked[: request.k]],
+                familiar=familiar,
+            )
+            for each, familiar in zip(found, self._decision.knows(pixels).tolist(), strict=True)
+        ]
+        return types.Identified(answers=answers)
 
     async def search(self, request: types.RankRequest) -> types.Searched:
         """The enrolled images that are most similar to each image."""

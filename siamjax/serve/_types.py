@@ -93,6 +93,9 @@ class Embeddings(BaseModel):
     network: str = Field(description="fingerprint of the network; embeddings of others cannot be compared")
 
 
+_FAMILIAR = "whether it is of the kind of images that the network was fitted to; if not, the answer means nothing"
+
+
 class PairAnswer(BaseModel):
     """Whether two images show the same identity."""
 
@@ -107,6 +110,7 @@ class Verified(BaseModel):
 
     answers: list[PairAnswer]
     threshold: float
+    familiar: list[bool] = Field(description=f"of the image, then of the references: {_FAMILIAR}")
 
 
 class Ranked(BaseModel):
@@ -123,6 +127,7 @@ class Who(BaseModel):
 
     identity: str | None = Field(description="null: unknown, no score is above the threshold")
     ranked: list[Ranked] = Field(description="the best match of each identity, best first")
+    familiar: bool = Field(description=_FAMILIAR)
 
 
 class Identified(BaseModel):
@@ -171,7 +176,7 @@ class About(BaseModel):
     shape: list[int] = Field(description="of an image: height, width, channels")
     ink: bool = Field(description="whether it was trained on dark ink on light paper")
     threshold: float | None = Field(description="null: it cannot verify or identify")
-    slope: float | None = Field(description="probability = 1 / (1 + exp(-slope * (score - even)))")
+    slope: float | None = Field(description="probability = 1 / (1 + exp(-slope * (score - even))), within bounds")
     even: float | None
     histogram: Histogram | None = Field(description="null: no test has stored the scores of its pairs")
     gallery: bool

@@ -65,7 +65,7 @@ def test_calibration_stays_finite_if_scores_separate_all_pairs():
     same = np.arange(20) >= 10
     decision = calibration.fit(np.arange(20.0), same)
     probability = decision.probability(np.arange(20.0))
-    assert np.all(np.diff(probability) > 0) and 0.001 < probability[0] < 0.2 and 0.8 < probability[-1] < 0.999
+    assert np.all(np.diff(probability) >= 0) and 0.001 < probability[0] < 0.2 and 0.8 < probability[-1] < 0.999
     np.testing.assert_array_equal(decision.same(np.arange(20.0)), same)
 
 
@@ -92,6 +92,18 @@ def test_calibration_on_a_few_people_is_not_overconfident_on_others(seed):
     probability = few.probability(scores)
     assert np.mean(probability[~same] >= 0.99) < 1e-3 and np.mean(probability[same] > 0.5) > 0.8
     assert few.slope < 0.8 * as_if_independent.slope
+
+
+def test_a_few_pairs_allow_no_extreme_probability_however_far_out_a_score_is():
+    """Two identities with 25 different pairs: no sooner than one in nine, as of seven that were all different."""
+    label = np.repeat([0, 1], 5)
+    pairs = np.stack(np.triu_indices(10, 1), axis=1)
+    same = label[pairs[:, 0]] == label[pairs[:, 1]]
+    decision = calibration.fit(np.where(same, 1.0, -1.0), same, pairs, label)
+    found = decision.probability([-1e9, 0.0, 1e9])
+    n = np.sqrt([25 * 2, 20 * 2])
+    np.testing.assert_allclose(found, [1 / (n[0] + 2), 0.5, (n[1] + 1) / (n[1] + 2)])
+    assert np.isnan(decision.probability([np.nan])).all()
 
 
 def test_a_pair_drawn_twice_counts_once():

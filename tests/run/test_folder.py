@@ -101,6 +101,8 @@ ACCEPTS = {"pairs": 9, "identities": 3, "accepted": [0, 1], "threshold": [0.9, 0
         ({"threshold": float("nan")}, "threshold=nan must be a finite number"),
         ({"even": "0.5"}, "even='0.5' must be a finite number"),
         ({"slope": -1.0}, "slope=-1.0 must not be negative"),
+        ({"least": 0.6}, "least=0.6 and most=1.0 must be in 0 to 0.5, and in 0.5 to 1"),
+        ({"familiar": {"low": [0.1, 0.5], "high": [0.2, 0.4]}}, "a range, low < high, of each number"),
         ({"false_accepts": {**ACCEPTS, "accepted": [1, 0]}}, "increasing numbers of accepted pairs"),
         ({"false_accepts": {**ACCEPTS, "threshold": [0.9]}}, "a finite threshold for each number"),
     ],

@@ -20,7 +20,8 @@ function countsOf(table, row, pairs) {
 
 /** The probability of "same" of a score, as calibrated. */
 function probabilityOf(decision, score) {
-  return 1 / (1 + Math.exp(-decision.slope * (score - decision.even)));
+  const likely = 1 / (1 + Math.exp(-decision.slope * (score - decision.even)));
+  return Math.min(Math.max(likely, decision.least), decision.most);
 }
 
 /** Whether a pair [first, second, same, score] is right, and what a wrong one is called. */

@@ -1,7 +1,7 @@
 // Two images: the same, or not? With the score among those of the network's own test, and a threshold to move.
 
 import { drop } from "./drop.js";
-import { ask, find, percent } from "./service.js";
+import { ask, find, percent, warn } from "./service.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const AROUND = 6; // on the axis: scores whose probabilities are within 1 / (1 + exp(∓6))
@@ -75,16 +75,21 @@ export function start(network) {
 
   async function compare() {
     if (!given.first || !given.second) return;
-    const { answers } = await ask("v1/verify", { image: given.first, references: [given.second] });
+    const { answers, familiar } = await ask("v1/verify", { image: given.first, references: [given.second] });
     [given.answer] = answers;
+    warn("strange", familiar, network.ink);
     find("compared").hidden = false;
     show();
   }
 
   for (const name of ["first", "second"]) {
-    drop(find(name), `Drop the ${name} image here`, (content) => {
+    const cleared = () => {
+      given[name] = undefined;
+      find("compared").hidden = true;
+    };
+    drop(find(name), `Drop the ${name} image here`, ([content]) => {
       given[name] = content;
       return compare();
-    });
+    }, { cleared });
   }
 }

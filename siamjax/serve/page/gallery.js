@@ -1,16 +1,17 @@
 // Identities: enrolled, recognised, renamed, merged, removed.
 
 import { drop } from "./drop.js";
-import { ask, element, find, line, shown } from "./service.js";
+import { ask, element, find, line, shown, warn } from "./service.js";
 
 export async function start(network) {
-  let count = 0, names = [];
+  let count = 0, names = [], asked;
 
   async function list() {
     const { identities } = await ask("v1/identities");
     count = identities.length;
     names = identities.map(({ identity }) => identity);
     find("names").replaceChildren(...names.map((value) => element("option", { value })));
+    find("name").placeholder = `identity ${count + 1}`;
     find("enrolled").textContent = count ? `Enrolled: ${count}` : "Nobody is enrolled yet";
     find("identities").replaceChildren(...identities.map(card));
   }
@@ -19,7 +20,7 @@ export async function start(network) {
     const remove = element("button", { type: "button", textContent: "Remove", ariaLabel: `Remove ${identity}` });
     remove.addEventListener("click", () => shown(async () => {
       await ask(`v1/identities/${encodeURIComponent(identity)}`, undefined, "DELETE");
-      await list();
+      await changed();
     }));
     const rename = element("button", { type: "button", textContent: "Rename", ariaLabel: `Rename ${identity}` });
     const controls = element("div", { className: "controls" }, rename, remove);
@@ -48,36 +49,49 @@ export async function start(network) {
       event.preventDefault();
       shown(async () => {
         if (name() !== identity) await ask("v1/rename", { identity, to: name() });
-        await list();
+        await changed();
       });
     });
     return form;
   }
 
-  async function enrol(content) {
-    const name = find("name").value.trim() || `identity ${count + 1}`;
-    await ask("v1/enroll", { identity: name, images: [content] });
+  async function enrol(images) {
+    const name = find("name").value.trim() || find("name").placeholder;
+    await ask("v1/enroll", { identity: name, images });
     find("name").value = "";
+    await changed();
+  }
+
+  // The gallery is another one: so is, perhaps, the answer.
+  async function changed() {
     await list();
+    cleared();
+    if (asked && count) await who(asked);
+  }
+
+  function cleared() {
+    find("answer").textContent = "";
+    find("matches").replaceChildren();
+    find("stranger").hidden = true;
   }
 
   // Without a threshold, the network finds the most similar images, and decides nothing.
-  async function who(content) {
-    find("answer").textContent = "";
-    find("matches").replaceChildren();
+  async function who(images) {
+    asked = images;
     let ranked;
     if (network.threshold === null) {
-      ({ matches: [ranked] } = await ask("v1/search", { images: [content], k: 5 }));
+      ({ matches: [ranked] } = await ask("v1/search", { images, k: 5 }));
     } else {
-      const { answers: [answer] } = await ask("v1/identify", { images: [content], k: 5 });
+      const { answers: [answer] } = await ask("v1/identify", { images, k: 5 });
       find("answer").textContent = answer.identity ?? "Unknown";
+      warn("stranger", [answer.familiar], network.ink);
       ranked = answer.ranked;
     }
     find("matches").replaceChildren(...ranked.map((match, place) =>
       line(match.thumbnail, match.identity, match, place === 0)));
   }
 
-  drop(find("who"), "Drop an image of someone here", who);
-  drop(find("new"), "Drop an image of an identity here", enrol);
+  drop(find("who"), "Drop an image here", who, { cleared });
+  drop(find("new"), "Drop images of one identity here", enrol, { several: true });
   await list();
 }

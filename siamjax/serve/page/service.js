@@ -41,6 +41,15 @@ export async function shown(work) {
   }
 }
 
+// Warns of images of another kind than the network knows; `familiar` says of each image whether it is of that kind.
+export function warn(name, familiar, inked) {
+  const strange = familiar.filter((known) => !known).length, place = find(name);
+  const which = familiar.length === 1 ? "This image is" : strange === 1 ? "One of these images is" : "These images are";
+  const kind = inked ? " It knows drawings in dark ink on light paper." : "";
+  place.textContent = `${which} unlike those that the network was fitted to: its answer means nothing.${kind}`;
+  place.hidden = !strange;
+}
+
 // A line of a ranking: a picture (or none), a name, and a probability (or a score).
 export function line(picture, name, match, best) {
   const image = picture ? element("img", { src: picture, alt: "" }) : element("span", { className: "blank" });

@@ -1,0 +1,75 @@
+"""Are images like those that a network was fitted to? By a few numbers of their pixels, without the network."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_WIDER, _FEW = 0.5, 10  # at each end, a range is widened by (_WIDER + _FEW / number of images) of itself
+_LEAST = 0.03  # but by this at least
+_DEVIATION = 1  # which of the numbers is the standard deviation
+
+
+@dataclasses.dataclass(frozen=True)
+class Familiar:
+    """Ranges of the numbers of `statistics` among the images that a decision was fitted to.
+
+    A photograph is no drawing, and says nothing to a network of drawings; its answers would still look sure. Images
+    outside a range are certainly of another kind; not all images inside are of the same.
+
+    Attributes:
+      low, high: of each number.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> "Familiar":
+        """The ranges of images uint8 [n, h, w, c], n ≥ 1, and half as much again at each end, or more of few images.
+
+        A standard deviation of less than half of the lowest is that of an empty image, and not of the kind.
+        """
+        found = statistics(images)
+        low, high = found.min(0), found.max(0)
+        wider = np.maximum((_WIDER + _FEW / len(found)) * (high - low), _LEAST)
+        least = low - wider
+        least[_DEVIATION] = max(least[_DEVIATION], low[_DEVIATION] / 2)
+        return cls(tuple(least.tolist()), tuple((high + wider).tolist()))
+
+    @classmethod
+    def read(cls, saved: dict[str, Sequence[Any]]) -> "Familiar":
+        """Reads what `dataclasses.asdict` made of it.
+
+        Raises:
+          ValueError, KeyError, TypeError: it is damaged.
+        """
+        low, high = (np.asarray(saved[name], np.float64) for name in ("low", "high"))
+        if low.ndim != 1 or low.shape != high.shape or not np.all(low < high):
+            raise ValueError("familiar must hold a range, low < high, of each number")
+        return cls(tuple(low.tolist()), tuple(high.tolist()))
+
+    def knows(self, images: np.ndarray) -> np.ndarray:
+        """Whether each of images uint8 [n, h, w, c] is in all ranges: bool [n]."""
+        found = statistics(images)
+        return np.all((found >= np.array(self.low)) & (found <= np.array(self.high)), axis=1)
+
+
+def statistics(images: np.ndarray) -> np.ndarray:
+    """Numbers of images uint8 [n, h, w, c], float64 [n, 5], each 0..1.
+
+    The mean; the standard deviation; the share of values that are neither dark nor bright; the mean step from a pixel
+    to the one below and to the right; and how far the channels of a pixel differ.
+    """
+    values = np.asarray(images, np.float32) / 255
+    places = tuple(range(1, values.ndim))
+    steps = [np.abs(np.diff(values, axis=axis)).mean(places) if values.shape[axis] > 1 else 0 for axis in (1, 2)]
+    found = [
+        values.mean(places),
+        values.std(places),
+        ((values > 0.25) & (values < 0.75)).mean(places),
+        sum(steps) / 2 + np.zeros(len(values)),
+        np.ptp(values, axis=3).mean((1, 2)),
+    ]
+    return np.stack(found, axis=1).astype(np.float64)
