@@ -58,7 +58,7 @@ export function start(network) {
     const { score, probability } = given.answer, threshold = Number(slider.value);
     const same = score > threshold;
     find("verdict").textContent = same ? "Same" : "Different";
-    find("verdict").className = `verdict ${same ? "right" : "wrong"}`;
+    find("verdict").className = given.familiar ? `verdict ${same ? "right" : "wrong"}` : "verdict";
     find("probability").textContent = `Probability of the same: ${percent(probability)}; score ${score.toFixed(3)}`;
     find("threshold-shown").textContent = threshold.toFixed(3);
     for (const [each, at] of [[line, threshold], [mark, score]]) {
@@ -77,6 +77,7 @@ export function start(network) {
     if (!given.first || !given.second) return;
     const { answers, familiar } = await ask("v1/verify", { image: given.first, references: [given.second] });
     [given.answer] = answers;
+    given.familiar = familiar.every(Boolean);
     warn("strange", familiar, network.ink);
     find("compared").hidden = false;
     show();
