@@ -153,7 +153,7 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
     else:
         # A graph leads to the cells.
         cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(keys)))))
-        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, code_size(dimension), 8)
+        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, _code_size(dimension), 8)
         index.nprobe = 64
         chosen = np.random.default_rng(0).permutation(len(keys))[: max(40 * cells, 20_000)]
         index.train(vectors[np.sort(chosen)])
@@ -162,7 +162,7 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
     return index
 
 
-def code_size(dimension: int) -> int:
+def _code_size(dimension: int) -> int:
     """Bytes of a compressed vector: one for four components, or for a few more."""
     return next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
 

@@ -26,7 +26,9 @@ def pixels(file: bytes, name: str, inputs: Inputs, most: int) -> np.ndarray:
     """An image file as the network takes it, uint8 [h, w, c]; raises Refusal if it is none, or above `most` pixels."""
     try:
         height, width, channels = inputs.shape
-        return images.read(name, (height, width), channels, inputs.invert, io.BytesIO(file), most, inputs.ink, inputs.faces)
+        return images.read(
+            name, (height, width), channels, inputs.invert, io.BytesIO(file), most, inputs.ink, inputs.faces
+        )
     except ValueError as error:
         raise Refusal(400, str(error)) from error
 
