@@ -419,6 +419,24 @@ def test_a_large_database_is_searched_by_its_index(tmp_path, monkeypatch):
     assert store._table.index_stats(index.name).num_unindexed_rows <= 2
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_database_that_grows_one_by_one_stays_in_few_pieces(tmp_path, monkeypatch, indexed):
+    """Each change adds a file to the table, which every query then opens."""
+    pytest.importorskip("lancedb")
+    if indexed:
+        monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
+        monkeypatch.setattr(DatabaseStore, "_PIECES", (8, 8))
+    embeddings, images = drawn(330)
+    store = opened(tmp_path / "lance", COSINE, DatabaseStore)
+    add(store, embeddings[:310], images[:310])
+    for number in range(310, 330):
+        add(store, embeddings[[number]], [images[number]])
+    assert store._table.stats()["fragment_stats"]["num_fragments"] <= 9
+    folder = opened(tmp_path / "folder")
+    add(folder, embeddings, images)
+    assert paths(store.best(embeddings[300:], 5)) == paths(folder.best(embeddings[300:], 5))
+
+
 def test_a_table_of_an_older_version_is_read_and_replaced_at_the_first_change(tmp_path, monkeypatch):
     lancedb = pytest.importorskip("lancedb")
     import pyarrow

@@ -30,6 +30,7 @@ class DatabaseStore:
     _INDEXED = 100_000  # images from which on an index of the table is searched: its embeddings, in cells
     _TRAINING = 256  # different embeddings that the index needs, at least
     _PROBES = 32  # cells whose embeddings are compared with a query
+    _PIECES = 8, 32  # that a table may have without and with an index; each change adds one, and slows down queries
 
     def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer | None, metric: Metric | None):
         """Opens the table in the database that `manifest` names.
@@ -261,22 +262,26 @@ class DatabaseStore:
         self._table = self._database.create_table(self._name, reader, mode="overwrite", on_bad_vectors="null")
 
     def _update_index(self):
-        """Makes an index once there are enough images, and extends it by those that were added since.
+        """Makes an index once there are enough images, and extends it by those that were added since; joins pieces.
 
         Cells of whole embeddings, and no shorter codes for them: those take most of a minute to train for 100,000
         images, and the simple ones lose everything where a few embeddings are much longer than the others.
         """
         from lancedb.index import BTree, IvfFlat
 
-        if len(self) < self._INDEXED or (different := self._table.count_rows("NOT copy")) < self._TRAINING:
-            return
         index = next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
-        if index is None or index.index_type != "IvfFlat":  # An older siamjax made others.
+        different = self._table.count_rows("NOT copy") if len(self) >= self._INDEXED else 0
+        if different >= self._TRAINING and (
+            index is None or index.index_type != "IvfFlat"
+        ):  # An older siamjax made others.
             cells = round(np.sqrt(different))
             config = IvfFlat(distance_type=self._metric, num_partitions=cells, max_iterations=16, sample_rate=64)
             self._table.create_index("vector", config=config)
             self._table.create_index("key", config=BTree())
-        elif self._table.index_stats(index.name).num_unindexed_rows > self._INDEXED // 10:
+            return
+        later = self._table.index_stats(index.name).num_unindexed_rows if index else 0
+        pieces = self._table.stats()["fragment_stats"]["num_small_fragments"]
+        if later > self._INDEXED // 10 or pieces > self._PIECES[index is not None]:
             self._table.optimize()
 
 

@@ -148,8 +148,7 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
     if kind == "flat":
         index = faiss.IndexFlatL2(dimension)
     elif kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dimension, 32)
-        index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
+        index = _graph(faiss, dimension, metric)
     else:
         # A graph leads to the cells.
         cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(keys)))))
@@ -159,6 +158,20 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
         index.train(vectors[np.sort(chosen)])
     index = faiss.IndexIDMap2(index)
     index.add_with_ids(vectors, keys)
+    return index
+
+
+def _graph(faiss, dimension, metric):
+    """A graph that is made quickly, and searched the more widely for it.
+
+    Vectors of length 1 are stored in half precision, which halves what is read; others may be out of its range.
+    """
+    if metric == "cosine":
+        index = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_fp16, 32)
+        index.train(np.zeros((1, dimension), np.float32))  # Half precision has nothing to learn.
+    else:
+        index = faiss.IndexHNSWFlat(dimension, 32)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 32, 256
     return index
 
 
