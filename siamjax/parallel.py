@@ -325,12 +325,16 @@ def map_chunks(
     arguments = replicate(arguments)
     parts = []
     for start in range(0, count, chunk):
-        rows = np.arange(start, min(start + chunk, count))  # Not a slice: `items` may be read on access.
-        part = padded(jax.tree.map(lambda x, rows=rows: np.asarray(x[rows]), items), chunk)
+        part = padded(jax.tree.map(lambda x, start=start: _rows(x, start, min(start + chunk, count)), items), chunk)
         parts.append(first(_chunk_program(function)(arguments, replicate(part)))[: count - start])
         if bar is not None:
             bar.advance(len(parts[-1]))
     return np.concatenate(parts)
+
+
+def _rows(items, start, end):
+    """Items `start` to `end`, on the host: of an array a view; others may be read on access, and take numbers."""
+    return items[start:end] if isinstance(items, np.ndarray) else np.asarray(items[np.arange(start, end)])
 
 
 @functools.lru_cache(maxsize=32)

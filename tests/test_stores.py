@@ -298,6 +298,22 @@ def test_all_images_are_scored_if_the_head_is_not_a_metric(tmp_path, small):
     assert [int(image.path) for image in best.images] == np.argsort(distance)[:4].tolist()
 
 
+@pytest.mark.parametrize("head", [COSINE, EUCLIDEAN, ("l1", None)])
+def test_nothing_is_compiled_while_a_gallery_grows(tmp_path, head, caplog):
+    embeddings, images = drawn(600)
+    store = opened(tmp_path, head)
+    add(store, embeddings[:1], images[:1])
+    store.best(embeddings[:1], 3)
+    with jax.log_compiles():
+        for start, end in ((1, 2), (2, 3), (3, 250), (250, 260), (260, 500), (500, 515), (515, 600)):
+            add(store, embeddings[start:end], images[start:end])
+            (best,) = store.best(embeddings[end - 1 : end], 3)
+            assert best.images[0] == images[end - 1] and len(best.images) == min(end, 3)
+        assert not [record.message for record in caplog.records if "compil" in record.message.lower()]
+        jax.jit(lambda x: x + end)(1)
+    assert any("compil" in record.message.lower() for record in caplog.records)
+
+
 def test_a_damaged_index_is_found_and_made_again_once_it_is_deleted(tmp_path, small):
     store = opened(tmp_path)
     embeddings, images = drawn(401)
@@ -401,6 +417,24 @@ def test_a_large_database_is_searched_by_its_index(tmp_path, monkeypatch):
     with store.changing():
         assert store.rename("i0", "one") == 3
     assert store._table.index_stats(index.name).num_unindexed_rows <= 2
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_database_that_grows_one_by_one_stays_in_few_pieces(tmp_path, monkeypatch, indexed):
+    """Each change adds a file to the table, which every query then opens."""
+    pytest.importorskip("lancedb")
+    if indexed:
+        monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
+        monkeypatch.setattr(DatabaseStore, "_PIECES", (8, 8))
+    embeddings, images = drawn(330)
+    store = opened(tmp_path / "lance", COSINE, DatabaseStore)
+    add(store, embeddings[:310], images[:310])
+    for number in range(310, 330):
+        add(store, embeddings[[number]], [images[number]])
+    assert store._table.stats()["fragment_stats"]["num_fragments"] <= 9
+    folder = opened(tmp_path / "folder")
+    add(folder, embeddings, images)
+    assert paths(store.best(embeddings[300:], 5)) == paths(folder.best(embeddings[300:], 5))
 
 
 def test_a_table_of_an_older_version_is_read_and_replaced_at_the_first_change(tmp_path, monkeypatch):

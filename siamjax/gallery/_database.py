@@ -12,7 +12,7 @@ import numpy as np
 
 from siamjax import extras, files
 from siamjax.gallery import _manifest, _own
-from siamjax.gallery._index import CANDIDATES, code_size, keys, score_each
+from siamjax.gallery._index import CANDIDATES, keys, score_each
 from siamjax.gallery._manifest import Manifest
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
 
@@ -27,8 +27,10 @@ class DatabaseStore:
     have it share a `key`, and all but one are a `copy`, with no `vector`.
     """
 
-    _INDEXED = 100_000  # images from which on an index of the table (IVF-PQ) is searched
+    _INDEXED = 100_000  # images from which on an index of the table is searched: its embeddings, in cells
     _TRAINING = 256  # different embeddings that the index needs, at least
+    _PROBES = 32  # cells whose embeddings are compared with a query
+    _PIECES = 8, 32  # that a table may have without and with an index; each change adds one, and slows down queries
 
     def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer | None, metric: Metric | None):
         """Opens the table in the database that `manifest` names.
@@ -55,6 +57,7 @@ class DatabaseStore:
         self._metric: Metric = metric
         self._database: Any
         self._table: Any = None
+        self._copied = -1, False  # a version of the table, and whether images shared embeddings in it
         self._name = f"gallery_{manifest.fingerprint[:16]}"
         with self._reaching():
             self._database = lancedb.connect(manifest.database, read_consistency_interval=datetime.timedelta(0))
@@ -184,7 +187,7 @@ class DatabaseStore:
     def _best(self, query, count):
         assert self._scorer is not None
         search = self._table.search(query).distance_type(self._metric).limit(CANDIDATES * count)
-        found = search.nprobes(64).refine_factor(4).to_arrow()
+        found = search.nprobes(self._PROBES).to_arrow()
         vectors = np.stack(found["vector"].to_numpy())
         scores = score_each(self._scorer, query[None], vectors[None])[0]
         order = np.argsort(-scores, kind="stable")[:count]
@@ -197,7 +200,7 @@ class DatabaseStore:
                 f"the database {self._manifest.database} is damaged: the embedding of {files.shown(wrong.path)} is not "
                 "the one that was enrolled; restore it from a backup"
             )
-        copied = self._keys_where("copy", [hashes[number] for number in order if hashes[number] is not None])
+        copied = self._with_copies([hashes[number] for number in order if hashes[number] is not None])
         numbers, images = [], []
         for number in order:
             images.append(candidates[number])
@@ -206,6 +209,13 @@ class DatabaseStore:
                 images += [Enrolled(**row) for row in copies.select(list(COLUMNS)).to_arrow().to_pylist()]
             numbers += [number] * (len(images) - len(numbers))
         return Found(scores[numbers[:count]], images[:count])
+
+    def _with_copies(self, hashes):
+        """The set of those keys `hashes` that several images share; asks once per version whether any do."""
+        version = self._table.version
+        if version != self._copied[0]:
+            self._copied = version, "copy" in self._table.schema.names and self._table.count_rows("copy") > 0
+        return self._keys_where("copy", hashes) if self._copied[1] else set()
 
     def _keys_where(self, condition, hashes):
         """The set of those keys `hashes` that occur in rows for which the SQL `condition` holds."""
@@ -252,16 +262,26 @@ class DatabaseStore:
         self._table = self._database.create_table(self._name, reader, mode="overwrite", on_bad_vectors="null")
 
     def _update_index(self):
-        from lancedb.index import BTree, IvfPq
+        """Makes an index once there are enough images, and extends it by those that were added since; joins pieces.
 
-        if len(self) < self._INDEXED or self._table.count_rows("NOT copy") < self._TRAINING:
-            return
+        Cells of whole embeddings, and no shorter codes for them: those take most of a minute to train for 100,000
+        images, and the simple ones lose everything where a few embeddings are much longer than the others.
+        """
+        from lancedb.index import BTree, IvfFlat
+
         index = next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
-        if index is None:
-            size = code_size(self._table.schema.field("vector").type.list_size)
-            self._table.create_index("vector", config=IvfPq(distance_type=self._metric, num_sub_vectors=size))
+        different = self._table.count_rows("NOT copy") if len(self) >= self._INDEXED else 0
+        if different >= self._TRAINING and (
+            index is None or index.index_type != "IvfFlat"
+        ):  # An older siamjax made others.
+            cells = round(np.sqrt(different))
+            config = IvfFlat(distance_type=self._metric, num_partitions=cells, max_iterations=16, sample_rate=64)
+            self._table.create_index("vector", config=config)
             self._table.create_index("key", config=BTree())
-        elif self._table.index_stats(index.name).num_unindexed_rows > self._INDEXED // 10:
+            return
+        later = self._table.index_stats(index.name).num_unindexed_rows if index else 0
+        pieces = self._table.stats()["fragment_stats"]["num_small_fragments"]
+        if later > self._INDEXED // 10 or pieces > self._PIECES[index is not None]:
             self._table.optimize()
 
 

@@ -148,12 +148,11 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
     if kind == "flat":
         index = faiss.IndexFlatL2(dimension)
     elif kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dimension, 32)
-        index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
+        index = _graph(faiss, dimension, metric)
     else:
         # A graph leads to the cells.
         cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(keys)))))
-        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, code_size(dimension), 8)
+        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, _code_size(dimension), 8)
         index.nprobe = 64
         chosen = np.random.default_rng(0).permutation(len(keys))[: max(40 * cells, 20_000)]
         index.train(vectors[np.sort(chosen)])
@@ -162,7 +161,21 @@ def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, k
     return index
 
 
-def code_size(dimension: int) -> int:
+def _graph(faiss, dimension, metric):
+    """A graph that is made quickly, and searched the more widely for it.
+
+    Vectors of length 1 are stored in half precision, which halves what is read; others may be out of its range.
+    """
+    if metric == "cosine":
+        index = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_fp16, 32)
+        index.train(np.zeros((1, dimension), np.float32))  # Half precision has nothing to learn.
+    else:
+        index = faiss.IndexHNSWFlat(dimension, 32)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 32, 256
+    return index
+
+
+def _code_size(dimension: int) -> int:
     """Bytes of a compressed vector: one for four components, or for a few more."""
     return next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
 

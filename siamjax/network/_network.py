@@ -22,7 +22,7 @@ from siamjax.decision import Decision
 from siamjax.encoders import Towers
 from siamjax.network._file import FILE, portable, write
 from siamjax.network._places import stored
-from siamjax.network._programs import checked_numbers, copy_program, programs
+from siamjax.network._programs import checked_numbers, copy_program, filled_up, programs
 from siamjax.network._types import Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
 from siamjax.run import Run, parts
@@ -351,8 +351,8 @@ class Network:
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
             arguments = self.variables["head"], parallel.padded(block)
-            of_block = parallel.map_chunks(self._programs["all"], arguments, gallery, _BLOCK)
-            scores[start : start + _BLOCK] = of_block[:, : len(block)].T
+            of_block = parallel.map_chunks(self._programs["all"], arguments, filled_up(gallery, len(block)), _BLOCK)
+            scores[start : start + _BLOCK] = of_block[: len(gallery), : len(block)].T
         return scores
 
     def score_trials(self, embeddings: np.ndarray, query: np.ndarray, support: np.ndarray) -> np.ndarray:
