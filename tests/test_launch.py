@@ -167,7 +167,7 @@ def test_a_different_configuration_does_not_overwrite_a_run(finished):
     workdir, _ = finished
     code, _, errors = finish(launch("--workdir", workdir, "--config.seed=5"))
     assert code == 1
-    assert "seed was 0, now 5" in errors and "--workdir" in errors and "Traceback" not in errors
+    assert "seed was 0, now 5" in errors and "a new workdir" in errors and "Traceback" not in errors
     assert f"--config.train.start={workdir}" in errors
 
 
@@ -216,8 +216,8 @@ def test_killed_runs_resume_bit_identically(finished, tmp_path):
         (["--config.trian.steps=3"], ["config.trian.steps", '"train"']),
         (["--config.train.steps=many"], ["config.train.steps=many"]),
         (["--config", "configs/absent.py"], ["configs/absent.py not found", "configs/quickstart.py"]),
-        (["--workdir=WORKDIR/file/run"], ["--workdir", "file is a file; choose another folder"]),
-        (["--workdir=WORKDIR/broken"], ["broken/config.json is damaged", "another --workdir"]),
+        (["--workdir=WORKDIR/file/run"], ["workdir=", "file is a file; choose another folder"]),
+        (["--workdir=WORKDIR/broken"], ["broken/config.json is damaged", "another workdir"]),
         (["--config=WORKDIR/bad.py"], ["ZeroDivisionError: division by zero", "bad.py"]),
         (["--config.optimizer.adamw.learning_rate=nan"], ["learning_rate=nan must be in (0, inf)"]),
         (["--workdri=x"], ["workdri", "workdir"]),

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from siamjax import files
 from siamjax.cli import configs
 
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
@@ -163,7 +164,7 @@ def _default_file(call, workdir):
     try:
         run.settings  # noqa: B018  A fault of the file is told here in one line; the flag below would print a traceback.
     except (ValueError, OSError) as error:
-        _fail(call, _line(error))
+        _fail(call, _line(files.explained(error)))
     return f"{configs.folder() / 'saved.py'}:{workdir}"
 
 
@@ -200,7 +201,8 @@ def _main(call, _):
         expected = isinstance(error, (ValueError, OSError, FloatingPointError, ImportError, parallel.DeviceError))
         if flags.FLAGS.verbosity > 0 or not expected:
             traceback.print_exc()
-        _leave(call, call.failure, _line(parallel.explain(error)))
+        told = files.explained(error) if isinstance(error, OSError) else parallel.explain(error)
+        _leave(call, call.failure, _line(told))
 
 
 def _typed(call):

@@ -173,6 +173,7 @@ class Gallery:
             a gallery of vectors.
         """
         network, names = self.network, names_of(identities, len(images), "images")
+        _manifest.check_writable(self.folder)  # Before images are embedded, which takes long.
         if not isinstance(images[0], str | bytes | os.PathLike):
             embeddings = network.embed(np.asarray(images), "enrolling" if len(images) > 500 else "")
             with self._store.changing():

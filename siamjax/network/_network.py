@@ -145,11 +145,11 @@ class Network:
         """Writes the network to `folder`/network.safetensors, which `load` reads.
 
         Args:
-          folder: created if needed; a network in it is replaced.
+          folder: a new or empty one, or one with a saved network, which is replaced.
           precision: of the weights; float16 moves an embedding by about a thousandth of its length.
 
         Raises:
-          ValueError: the network has no `settings`, which `load` needs.
+          ValueError: `folder` has other files; or the network has no `settings`, which `load` needs.
         """
         if self.settings is None:
             raise ValueError(
