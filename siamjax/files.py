@@ -122,7 +122,7 @@ def _is_special(path):
     """Whether a path is a device, a pipe, or the output of this process by its name, such as /dev/stdout."""
     if str(path).startswith(("/dev/", "/proc/")):
         return True
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def opened(path: str | os.PathLike) -> io.BufferedReader:
@@ -197,10 +197,10 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
     Spaces around values are dropped and empty rows are skipped; values missing at the end of a row are "".
 
     Raises:
-      ValueError: a column of `needed` is missing, or the header names one twice; a row, named by its line, has more
-        values than columns or is not valid CSV.
+      ValueError: it is no text; a column of `needed` is missing, or the header names one twice; a row, named by its
+        line, has more values than columns or is not valid CSV.
     """
-    rows = _rows(path)
+    rows = _rows(path, expected)
     _, head = next(rows, ("", []))
     missing = [name for name in needed if name not in head]
     if missing:
@@ -220,9 +220,12 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
         yield where, dict(zip(head, values, strict=False))
 
 
-def _rows(path):
+def _rows(path, expected):
     """(place, values) of each row of a CSV file that has a value."""
-    with io.TextIOWrapper(opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    content = opened(path)
+    with io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        if b"\0" in content.peek(1024):  # As in images, spreadsheets and UTF-16.
+            raise ValueError(f"{shown(path)} is not a CSV file in UTF-8; expected one with the columns {expected}")
         reader = csv.reader(file, strict=True, skipinitialspace=True)
         while True:
             where = f"{shown(path)}, line {reader.line_num + 1}"
