@@ -447,13 +447,15 @@ def test_a_stopped_service_answers_what_it_has_begun():
         assert process.stdout.read() == "ended\n" and process.stderr.read() == ""
 
 
-def test_an_interrupt_while_the_network_is_loaded_is_one_line():
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_an_interrupt_while_the_network_is_loaded_is_one_line(seconds):
     """As of all commands; once a service is ready, it is how it is ended."""
     command = [sys.executable, "-m", "siamjax", "demo", "--no-open", "--port", "0"]
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(__file__))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         assert process.stdout.readline().startswith("siamjax demo: http://127.0.0.1:")
+        time.sleep(seconds)  # Before and after the page is served.
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
         assert process.stderr.read() == "siamjax demo: interrupted\n"

@@ -83,10 +83,10 @@ def run(
     Raises:
       KeyboardInterrupt: by an interrupt before it is ready, at once.
     """
-    server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LAST)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LAST
     )
-    server.is_ready = is_ready
+    server = _Server(config, is_ready)
     # Its own handlers, before it sets them; and after, when uvicorn raises the signals again that it was ended by.
     previous = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -95,14 +95,20 @@ def run(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if server.is_interrupted:
+        raise KeyboardInterrupt
 
 
 class _Server(uvicorn.Server):
     """Ends at once, as any command does, by an interrupt while the service still starts."""
 
-    is_ready: Callable[[], bool]
+    def __init__(self, config: uvicorn.Config, is_ready: Callable[[], bool]):
+        super().__init__(config)
+        self._is_ready, self.is_interrupted = is_ready, False
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
-        if sig == signal.SIGINT and not self.is_ready():
-            raise KeyboardInterrupt
-        super().handle_exit(sig, frame)
+        if sig != signal.SIGINT or self._is_ready():
+            return super().handle_exit(sig, frame)
+        self.is_interrupted = self.should_exit = self.force_exit = True
+        if self.started:
+            raise KeyboardInterrupt  # Open connections are not waited for.
