@@ -31,12 +31,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     Raises:
       FileNotFoundError: `workdir` has no checkpoint.
-      ValueError: the configuration does not fit the checkpoint or the data.
+      ValueError: the configuration does not fit the checkpoint or the data, or `workdir` is not writable.
     """
     run = Run(workdir)
     settings.check(config)
     settings.check_processes(config)
     parallel.from_main(run.check_trained)
+    parallel.from_main(run.check_writable)
     datasets = parallel.main_first(lambda: data.load(config.data, train=False))
     data.check_processes(datasets)
     with settings.keyed("encoder"):

@@ -1,6 +1,8 @@
 """User files: written completely or not at all, read as tables, and named in messages."""
 
+import contextlib
 import csv
+import errno
 import io
 import os
 import pathlib
@@ -33,11 +35,19 @@ def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
     Raises:
       OSError: it cannot be written (the disk is full, ...); names the file, and leaves nothing half-written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     if _is_special(path):
         with path.open("wb") as file:
             file.write(content)
         return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content, private)
+    except OSError as error:
+        raise type(error)(explained(type(error)(error.errno, error.strerror, str(path)))) from error
+
+
+def _replace(path, content, private):
     # Of its own name, so that two writers of one file do not write into one another's.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -47,18 +57,72 @@ def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        with contextlib.suppress(OSError):  # Where none could be made, none can be removed.
+            partial.unlink()
         raise
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raises the OSError that `write` would raise, where that is known before there is a content: no work is lost."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{shown(path)} is a folder; name a file")
+    if not _is_special(path) and (reason := obstacle(path.parent)):
+        raise PermissionError(f"{shown(path)} cannot be written: {reason}; choose another folder")
+
+
+def obstacle(folder: pathlib.Path) -> str:
+    """Why no file can be made in `folder`, whether it is there or still to be made; "" if nothing is in the way."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not os.path.isdir(nearest):
+        return f"{shown(nearest)} is a file"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{shown(nearest)} is not writable"
+
+
+def check_empty(folder: pathlib.Path, purpose: str) -> None:
+    """Refuses a folder whose files those of `purpose`, such as "an export", would be mixed with.
+
+    Raises:
+      PermissionError: nothing can be written there.
+      ValueError: it is not empty.
+    """
+    if reason := obstacle(folder):
+        raise PermissionError(f"{shown(folder)} cannot be written: {reason}; choose another folder")
+    found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    if found:
+        some = f"{shown(found[0])!r}{', ...' if len(found) > 1 else ''}"
+        raise ValueError(f"{shown(folder)} has other files in it ({some}); name a new or empty folder for {purpose}")
+
+
+# What the system says -> what it means for the user of a file.
+_MEANINGS = {
+    errno.ENOENT: "{} not found",
+    errno.EEXIST: "{} exists already; choose another name",
+    errno.EISDIR: "{} is a folder; name a file",
+    errno.ENOTDIR: "{} is no folder, or below a file; name a folder",
+    errno.EACCES: "{} may not be used by this user (permission denied); change its permissions, or choose another",
+    errno.EPERM: "{} may not be changed by this user; choose another folder",
+    errno.EROFS: "{} is not writable (the file system is read-only); choose another folder",
+    errno.ENOSPC: "{} cannot be written (No space left on device); free some, or choose another folder",
+    errno.ENAMETOOLONG: "{} is too long as a name; choose a shorter one",
+}
+
+
+def explained(error: BaseException) -> str:
+    """The message of an error; where it is the system's own ("[Errno 30] ..."), in words that say what to do."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    if error.filename is None:
+        return error.strerror or str(error)
+    meaning = _MEANINGS.get(error.errno, f"{{}} cannot be read or written ({error.strerror})")
+    return meaning.format(shown(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename))
 
 
 def _is_special(path):
     """Whether a path is a device, a pipe, or the output of this process by its name, such as /dev/stdout."""
     if str(path).startswith(("/dev/", "/proc/")):
         return True
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def opened(path: str | os.PathLike) -> io.BufferedReader:
@@ -71,8 +135,8 @@ def opened(path: str | os.PathLike) -> io.BufferedReader:
     # O_NONBLOCK: a pipe would be waited for.
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{shown(path)} not found") from error
+    except OSError as error:
+        raise type(error)(explained(error)) from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise ValueError(f"{shown(path)} is not a regular file, but a folder, a pipe or a device; name a file")
@@ -133,10 +197,10 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
     Spaces around values are dropped and empty rows are skipped; values missing at the end of a row are "".
 
     Raises:
-      ValueError: a column of `needed` is missing, or the header names one twice; a row, named by its line, has more
-        values than columns or is not valid CSV.
+      ValueError: it is no text; a column of `needed` is missing, or the header names one twice; a row, named by its
+        line, has more values than columns or is not valid CSV.
     """
-    rows = _rows(path)
+    rows = _rows(path, expected)
     _, head = next(rows, ("", []))
     missing = [name for name in needed if name not in head]
     if missing:
@@ -156,9 +220,12 @@ def table(path: pathlib.Path, needed: tuple[str, ...], expected: str) -> Iterato
         yield where, dict(zip(head, values, strict=False))
 
 
-def _rows(path):
+def _rows(path, expected):
     """(place, values) of each row of a CSV file that has a value."""
-    with io.TextIOWrapper(opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    content = opened(path)
+    with io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        if b"\0" in content.peek(1024):  # As in images, spreadsheets and UTF-16.
+            raise ValueError(f"{shown(path)} is not a CSV file in UTF-8; expected one with the columns {expected}")
         reader = csv.reader(file, strict=True, skipinitialspace=True)
         while True:
             where = f"{shown(path)}, line {reader.line_num + 1}"

@@ -107,9 +107,9 @@ def fit(
     """
     if isinstance(x, Pairs) != (y is None):
         raise ValueError("fit takes inputs and a label for each, fit(x, y), or Pairs alone, fit(Pairs(a, b, same))")
-    _check_whole(0, chunk=chunk, seed=seed)
-    _check_whole(1, steps=steps, embedding=embedding)
-    _check_whole(2, identities=identities, per_identity=per_identity, pairs=pairs)
+    check_whole(0, chunk=chunk, seed=seed)
+    check_whole(1, steps=steps, embedding=embedding)
+    check_whole(2, identities=identities, per_identity=per_identity, pairs=pairs)
     train = arrays.of_pairs(x) if isinstance(x, Pairs) else arrays.dataset(x, () if y is None else y)
     held_out = None if validation is None else _held_out(validation, train)
     loss = loss or ("ntxent" if train.pairs is None else "contrastive")
@@ -145,7 +145,7 @@ def fit(
     return network_of(*trained.judged(), decisions={0: decision})
 
 
-def _check_whole(least, **numbers):
+def check_whole(least: int, **numbers: Any) -> None:
     """Raises ValueError for a number, by name, that is not whole or less than `least`."""
     for name, value in numbers.items():
         if not isinstance(value, int | np.integer) or value < least:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from siamjax.data import arrays, splits
 from siamjax.data.dataset import part_of
 from siamjax.evaluation import verification
-from siamjax.fitting import fit
+from siamjax.fitting import check_whole, fit
 
 
 def cross_validate(
@@ -29,7 +29,7 @@ def cross_validate(
     Args:
       x, y: inputs and labels, as `fit` takes them.
       folds: 3 or more; every part needs two identities with two inputs each.
-      test_pairs: pairs to verify in each fold, half of them same pairs.
+      test_pairs: pairs to verify in each fold, 2 or more, half of them same pairs.
       seed: of split, pairs and training.
       **arguments: of `fit`, except `validation` and `workdir`.
 
@@ -41,6 +41,8 @@ def cross_validate(
     """
     for name in arguments.keys() & {"validation", "workdir"}:
         raise ValueError(f"{name}: every fold has its own; leave it out")
+    check_whole(3, folds=folds)
+    check_whole(2, test_pairs=test_pairs)
     whole, rows = arrays.dataset(x, y), []
     for fold in range(folds):
         numbers = splits.split(whole.label, folds=folds, fold=fold, by="identity", seed=seed)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from siamjax import cli
+from siamjax.cli import overrides
 from siamjax.gallery import Gallery
 from siamjax.run import Run
 from siamjax.run.parts import make_model
@@ -215,11 +216,15 @@ def test_commands_import_only_what_they_need(gallery, run, faces):
     "arguments,words",
     [
         (["train"], "name a configuration (siamjax configs lists them)"),
-        (["train", "quikstart"], "quikstart not found; choose one of default, faces"),
+        (
+            ["train", "quikstart"],
+            "quikstart not found; name a run folder, a file of your own, or one of default, faces",
+        ),
+        (["evaluate", "runs/nosuch"], "evaluate: runs/nosuch not found; name a run folder"),
         (["train", "FOLDER"], "is a folder, but no run folder: it has no config.json"),
         (["evaluate", "quikstart"], "quikstart not found"),
         (["evaluate", "quickstart"], "quickstart has no checkpoint"),
-        (["train", "quickstart", "--config.train.stepz=2"], "siamjax train --help explains"),
+        (["train", "quickstart", "--config.train.stepz=2"], "--config.train.stepz is not a setting; did you mean"),
         (["train", "--config=", "--workdir=new"], "not found"),
         (["train", "--workdir=new", "quickstart"], "unexpected argument 'quickstart'"),
     ],
@@ -230,6 +235,22 @@ def test_a_training_that_cannot_start_is_one_line(arguments, words, tmp_path):
     assert done.returncode == 2 and words in done.stderr
     assert done.stderr.startswith(f"siamjax {arguments[0]}: ") and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argument,told",
+    [
+        ("--config.trian.steps=3", "--config.trian.steps is not a setting; did you mean --config.train.steps?"),
+        ("--config.wholly.other=3", "--config.wholly.other is not a setting; siamjax/run/settings.py lists all"),
+        ("--config.train=3", "--config.train is a group of settings; set one of them, such as --config.train.start="),
+        ("--config.train.steps", "--config.train.steps has no value: expected a whole number"),
+        ("--config.encoder.frozen=maybe", "--config.encoder.frozen=maybe: expected True or False"),
+        ("--config.optimizer.adamw.learning_rate=1e-3x", "learning_rate=1e-3x: expected a number, such as"),
+    ],
+)
+def test_a_setting_that_cannot_be_taken_is_told_in_words(argument, told):
+    known = ["--config.train.steps=0x10", "--config.data.folder.path=a=b", "--config.train.teacher_share=1"]
+    assert overrides.fault(known) == "" and told in overrides.fault([*known, argument])
 
 
 def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):

@@ -265,6 +265,14 @@ def test_folds_are_verified_on_identities_that_were_not_trained_on():
     assert figures["accuracy"].shape == (3,) and figures["accuracy"].mean() > 0.65 and figures["auc"].mean() > 0.75
 
 
+@pytest.mark.parametrize(
+    ("folds", "told"), [(1, "folds=1 must be a whole number, at least 3"), (9, "folds=9 parts need")]
+)
+def test_folds_that_cannot_be_made_are_refused_by_their_own_name(folds, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
+        siamjax.cross_validate(*people(8, 0), folds=folds)
+
+
 X, Y = people(8, 0)
 PAIRS = siamjax.Pairs(X[:32], X[32:], np.arange(32) % 2)
 

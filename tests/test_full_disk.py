@@ -1,4 +1,4 @@
-"""A disk that is really full: a small in-memory file system, on systems that allow mounting one."""
+"""A disk that is really full, or read-only: a small in-memory file system, on systems that allow mounting one."""
 
 import os
 import subprocess
@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from configs import default
-from siamjax import files
+from siamjax import cli, files
 from siamjax.data import folder, image_cache
+from siamjax.evaluate import evaluate
+from siamjax.gallery import Gallery
 from siamjax.train import train
 
 
@@ -32,7 +34,7 @@ def small_disk(tmp_path):
 def test_a_file_that_does_not_fit_does_not_damage_the_old_one(small_disk):
     path = small_disk / "gallery.json"
     files.write(path, b"old")
-    with pytest.raises(OSError, match=r"No space left on device: '.*gallery.json'"):
+    with pytest.raises(OSError, match=r"gallery.json cannot be written \(No space left on device\)"):
         files.write(path, os.urandom(2**20))
     assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["gallery.json"]
 
@@ -62,3 +64,26 @@ def test_a_run_resumes_once_the_disk_has_room(small_disk):
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     train(config, small_disk / "run")
     assert (small_disk / "run" / "results.json").exists()
+
+
+def test_a_place_that_is_read_only_is_refused_in_words_before_any_work(small_disk, capsys):
+    Gallery.of_vectors(small_disk / "people").enroll_vectors(np.eye(2), ["ann", "bob"])
+    (small_disk / "run" / "checkpoints").mkdir(parents=True)
+    Image.new("L", (20, 20)).save(small_disk / "a.png")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    place = str(small_disk / "people")
+    for arguments in (
+        ["rename", place, "ann", "eve"],
+        ["remove", place, "ann"],
+        ["enroll", str(small_disk / "new"), "--checkpoint", "omniglot-fast", str(small_disk / "a.png")],
+        ["export", "omniglot-fast", "-o", str(small_disk / "exported")],
+        ["embed", "nothing is loaded", "nothing is read", "-o", str(small_disk / "e.npz")],
+        ["pairs", "nothing is loaded", "nothing is read", "-o", str(small_disk / "e.csv")],
+    ):
+        assert cli.main(arguments) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"siamjax {arguments[0]}: {small_disk}") and len(told.splitlines()) == 1
+        assert "is not writable; choose another folder" in told and "Errno" not in told and "partial" not in told
+    with pytest.raises(ValueError, match="run: .*run is not writable; choose another folder"):
+        evaluate(default.get_config(), small_disk / "run")
+    assert Gallery(place).identities() == {"ann": 1, "bob": 1}

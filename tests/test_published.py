@@ -99,7 +99,7 @@ def test_an_architecture_is_a_network_without_training(weights, data, tmp_path, 
     assert json.loads(capsys.readouterr().out)[0]["probability"] is None
     # Nobody fitted a threshold, and none is invented.
     assert cli.main(["verify", "tiny", *map(str, paths[:2])]) == 2
-    assert "tiny has no threshold for copies=0; train it with validation=" in capsys.readouterr().err
+    assert "tiny has no threshold, above which two inputs are the same" in capsys.readouterr().err
 
     network.save(tmp_path / "saved")
     saved = Network.load(tmp_path / "saved")

@@ -118,6 +118,36 @@ def test_a_saved_network_is_the_same_network(network, drawing, tmp_path, precisi
     assert Network.load(tmp_path / "moved").decision == moved.decision
 
 
+def test_files_of_others_are_not_mixed_with_what_is_saved_or_exported(network, tmp_path, capsys):
+    (tmp_path / "people" / "ann").mkdir(parents=True)
+    (tmp_path / "people" / "SHA256SUMS").write_text("0  a.zip\n")
+    place = str(tmp_path / "people")
+    assert cli.main(["export", "omniglot-fast", "-o", place]) == 2
+    told = capsys.readouterr().err
+    assert f"{place} has other files in it ('SHA256SUMS', ...); name a new or empty folder for an export" in told
+    with pytest.raises(ValueError, match="people has other files in it .*folder for a saved network"):
+        network.save(place)
+    (tmp_path / "ten.py").touch()
+    with pytest.raises(OSError, match="ten.py is a file; choose another folder"):
+        network.save(tmp_path / "ten.py")
+    assert len(list((tmp_path / "people").iterdir())) == 2
+    for _ in range(2):  # What was saved or exported is replaced, also among notes that were put there since.
+        network.save(tmp_path / "saved")
+        (tmp_path / "saved" / "notes.txt").touch()
+
+
+def test_an_export_is_replaced_and_lists_what_it_wrote(tmp_path, capsys):
+    export("omniglot-fast", tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").touch()
+    (tmp_path / "out" / "head.stablehlo").unlink()  # As if it had been killed.
+    assert cli.main(["export", "omniglot-fast", "-o", str(tmp_path / "out")]) == 0
+    names = {"encoder.stablehlo", "head.stablehlo", "weights.safetensors", "card.json", "SHA256SUMS"}
+    listed = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == sorted(str(tmp_path / "out" / name) for name in names)
+    check(tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
 def test_a_damaged_file_is_named(network, tmp_path):
     network.save(tmp_path)
     content = (tmp_path / "network.safetensors").read_bytes()

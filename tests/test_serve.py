@@ -152,8 +152,12 @@ def test_identities_are_renamed_and_merged(client):
     (only,) = client.get("/v1/identities").json()["identities"]
     assert (only["identity"], only["images"]) == ("bob", 2)
     assert client.post("/v1/identify", json={"images": [text(31)]}).json()["answers"][0]["identity"] == "bob"
-    for body, status in (({"identity": "ann", "to": "x"}, 404), ({"identity": "bob", "to": " "}, 400)):
-        assert client.post("/v1/rename", json=body).status_code == status
+    for name, to, status, word in (
+        ("ann", "x", 404, "expected"),
+        ("bob", " ", 400, "name"),
+        ("bob", "bob ", 400, "an"),
+    ):
+        refused(client.post("/v1/rename", json={"identity": name, "to": to}), status, word)
 
 
 def test_what_another_process_changed_is_known_at_the_next_change(client, warmed):
@@ -199,12 +203,17 @@ def on_paper(folder):
     [
         ("embed", {"images": ["no base64!"]}, 400, ["images[0]", "base64"]),
         ("embed", {"images": [base64.b64encode(b"no image").decode()]}, 400, ["images[0]", "image"]),
-        ("embed", {"images": []}, 422, ["images", "at least 1"]),
-        ("embed", {"images": ["aaaa"] * 33}, 422, ["images", "at most 32"]),
+        ("embed", {"images": []}, 422, ["images: expected at least 1, found 0"]),
+        ("embed", {"images": ["aaaa"] * 33}, 422, ["images: expected at most 32, found 33"]),
         ("embed", {"image": "aaaa"}, 422, ["images", "required"]),
-        ("embed", [], 422, ["body"]),
+        ("embed", [], 422, ["the body: expected a JSON object"]),
+        ("embed", {"images": ["aaaa", 3]}, 422, ["images[1]: expected a text"]),
+        ("embed", {"images": ["aaaa"], "size": 3}, 422, ["size: there is no such field"]),
+        ("embed", {"images": [""]}, 400, ["images[0] cannot be read as an image: it is empty"]),
         ("verify", {"image": text(1), "references": [text(1), "?"]}, 400, ["references[1]", "base64"]),
-        ("identify", {"images": [text(1)], "k": 0}, 422, ["k", "greater"]),
+        ("identify", {"images": [text(1)], "k": 0}, 422, ["k: expected at least 1"]),
+        ("search", {"images": [text(1)], "k": 2.5}, 422, ["k: expected a whole number"]),
+        ("rename", {"identity": "ann", "to": ""}, 422, ["to: expected a name"]),
         ("identify", {"images": [text(1)]}, 409, ["empty", "enroll"]),
         ("enroll", {"images": [text(1)], "identity": "  "}, 400, ["identity", "name"]),
         ("enroll", {"images": [text(1), "aaaa"], "identity": "ann"}, 400, ["images[1]"]),
@@ -214,6 +223,15 @@ def on_paper(folder):
 def test_errors_say_what_was_expected(client, path, body, status, words):
     refused(client.post(f"/v1/{path}", json=body), status, *words)
     assert client.get("/v1/identities").json() == {"identities": []}
+
+
+@pytest.mark.parametrize(
+    "body,where", [(b"{'images'", "at character 1"), (b"", "the body"), (b'{"a": "\xff"}', "body")]
+)
+def test_a_body_that_is_no_json_is_told(client, body, where):
+    answer = client.post("/v1/embed", content=body, headers={"content-type": "application/json"})
+    refused(answer, answer.status_code, where, "expected a JSON object")
+    assert answer.status_code in (400, 422)
 
 
 def test_a_service_says_what_it_lacks(limited):
@@ -240,7 +258,10 @@ def test_images_and_bodies_have_limits(limited):
 def test_what_takes_too_long_is_refused(limited, network, monkeypatch):
     client = limited(answer=0.05)
     monkeypatch.setattr(network, "embed", lambda images: time.sleep(0.3))
-    refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s")
+    refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s", "still starting", "/health")
+    while client.get("/health").status_code != 200:
+        time.sleep(0.05)
+    refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s", "busy; try later")
 
 
 def test_a_body_that_trickles_in_is_refused(limited):
@@ -424,3 +445,17 @@ def test_a_stopped_service_answers_what_it_has_begun():
             assert len(answer.result()["embeddings"]) == 1
         assert process.wait(timeout=30) == 0
         assert process.stdout.read() == "ended\n" and process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_an_interrupt_while_the_network_is_loaded_is_one_line(seconds):
+    """As of all commands; once a service is ready, it is how it is ended."""
+    command = [sys.executable, "-m", "siamjax", "demo", "--no-open", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(__file__))}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        assert process.stdout.readline().startswith("siamjax demo: http://127.0.0.1:")
+        time.sleep(seconds)  # Before and after the page is served.
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == "siamjax demo: interrupted\n"

@@ -135,7 +135,8 @@ def test_a_new_name_is_told_as_it_is_stored_and_merges_only_two(tmp_path, capsys
         found = json.loads(capsys.readouterr().out)
         return found["identity"], found["renamed"], found["merged"]
 
-    assert renamed("ann", " ann ") == ("ann", 2, False)
+    assert cli.main(["rename", str(tmp_path), "ann", " ann "]) == 2
+    assert "to=' ann ' is the name that this identity has already; give it another one" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in tmp_path.glob("part-*")} == before
     assert renamed("ann", "zoe\u0308") == ("zoë", 2, True)
     assert renamed("zoë", "eve") == ("eve", 3, False)

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, as shells report it.
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or "there is not enough memory"
+        reason = " ".join(files.explained(error).split()) or "there is not enough memory"
         print(f"siamjax {options.command}: {files.shown(reason)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

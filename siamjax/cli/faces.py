@@ -30,8 +30,7 @@ def _crop(options):
         raise ValueError(f"--size={options.size} must be 1 or more")
     if not place.is_dir():
         raise FileNotFoundError(f"{files.shown(place)} not found, or not a folder")
-    if output.is_dir() and any(output.iterdir()):
-        raise ValueError(f"--output={files.shown(output)} has files already; name a new or empty folder")
+    files.check_empty(output, "the faces")
     paths = [file.path for file in finding.find(place, images.note)]
     targets = _targets([path.relative_to(place.expanduser()) for path in paths], output)
     unreadable = 0

@@ -147,6 +147,8 @@ def _print_answers(answers):
 def _search(options):
     from siamjax.gallery import Gallery
 
+    if options.output:
+        files.check_writable(pathlib.Path(options.output))
     gallery = Gallery(options.gallery, options.checkpoint)
     (matches,) = gallery.search(gallery.network.read([options.image]), options.k)
     if options.output:

@@ -60,7 +60,7 @@ def read(command: str, network: "Network", paths: list[str]) -> Iterator[list[tu
         try:
             return path, network.read([path])[0], None
         except (ValueError, OSError) as error:
-            return path, None, " ".join(str(error).split())
+            return path, None, " ".join(files.explained(error).split())
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), _AT_ONCE):

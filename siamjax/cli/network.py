@@ -51,7 +51,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     export.add_argument("checkpoint")
     export.add_argument("--format", choices=["stablehlo", "onnx"], default="stablehlo", help="(default stablehlo)")
-    export.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    export.add_argument("-o", "--output", required=True, metavar="FOLDER", help="new or empty, or of an earlier export")
 
 
 def _embed(options):
@@ -59,6 +59,7 @@ def _embed(options):
 
     from siamjax.network import Network
 
+    files.check_writable(pathlib.Path(options.output))
     network = Network.load(options.checkpoint)
     paths, embeddings, unreadable = [], [], 0
     for part in images.read("embed", network, images.find(options.paths)[0]):
@@ -155,6 +156,8 @@ def _pairs(options):
     from siamjax.evaluation import verification
     from siamjax.network import Network
 
+    if options.output:
+        files.check_writable(pathlib.Path(options.output))
     pairs = pair_list.read(options.list, options.images)
     network = Network.load(options.checkpoint, **decision.arguments(options))
     decision.note(options, network)
@@ -199,9 +202,9 @@ def _write_scores(output, pairs, scores, decision):
 
 
 def _export(options):
-    from siamjax.export import export
+    from siamjax.export import export, exported
 
-    written = sorted(export(options.checkpoint, options.output, options.format).iterdir())
+    written = exported(export(options.checkpoint, options.output, options.format))
     if options.json:
         return print(json.dumps({str(path): path.stat().st_size for path in written}))
     for path in written:

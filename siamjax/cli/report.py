@@ -22,6 +22,8 @@ def _report(options):
     if len(options.runs) > 1 and not options.output:
         raise ValueError(f"{len(options.runs)} runs to compare: name the file to write, such as -o comparison.html")
     contents, output = [], options.output
+    if output:
+        files.check_writable(pathlib.Path(output))
     for place in options.runs:
         figures = Figures(pathlib.Path(place).expanduser())
         is_part = figures.folder.absolute().parent.name == "evaluations" and not Run(place).is_started

@@ -62,7 +62,8 @@ def _run(options, host, place, **arguments):
         if options.command == "demo":  # Its page comes first, and the network behind it.
             serve.run_while_loading(make, listening, started)
         else:
-            serve.run(make(), listening, started)
+            app = make()
+            serve.run(app, listening, started, app.state.is_ready)
 
 
 def _opened(options, place):

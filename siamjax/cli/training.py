@@ -15,7 +15,8 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from siamjax.cli import configs
+from siamjax import files
+from siamjax.cli import configs, overrides
 
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train (and then evaluate), or evaluate only")
 _WORKDIR = flags.DEFINE_string("workdir", None, "run folder; default: runs/NAME for configs/NAME.py")
@@ -96,8 +97,11 @@ def _placed(call, mode, arguments):
         if not pathlib.Path(place, "config.json").is_file():
             _fail(call, f"{place} is a folder, but no run folder: it has no config.json")
         return [f"--workdir={place}", *flags_]
+    file = place.partition(":")[0]
+    if file not in configs.names() and not pathlib.Path(file).is_file():
+        known = ", ".join(configs.names())
+        _fail(call, f"{place} not found; name a run folder, a file of your own, or one of {known}")
     if mode == "evaluate" and workdir is None:
-        _file(call, place)
         return [f"--workdir={_workdir_of(place)}", *flags_]
     return [f"--config={place}", *flags_]
 
@@ -143,6 +147,8 @@ def _parse(call, argv):
         if not isinstance(_CONFIG.value, ConfigDict):
             raise TypeError("get_config() of the file given as --config must return a ConfigDict")
     except Exception as error:  # Whatever a configuration file raises.
+        if told := overrides.fault(others):
+            _fail(call, f"{told} ({call.command} --help explains)")
         settings = [argument for argument in others if argument.startswith("--config.")]
         if config is not None:
             settings.insert(0, f"--config={config}")
@@ -163,7 +169,7 @@ def _default_file(call, workdir):
     try:
         run.settings  # noqa: B018  A fault of the file is told here in one line; the flag below would print a traceback.
     except (ValueError, OSError) as error:
-        _fail(call, _line(error))
+        _fail(call, _line(files.explained(error)))
     return f"{configs.folder() / 'saved.py'}:{workdir}"
 
 
@@ -200,7 +206,8 @@ def _main(call, _):
         expected = isinstance(error, (ValueError, OSError, FloatingPointError, ImportError, parallel.DeviceError))
         if flags.FLAGS.verbosity > 0 or not expected:
             traceback.print_exc()
-        _leave(call, call.failure, _line(parallel.explain(error)))
+        told = files.explained(error) if isinstance(error, OSError) else parallel.explain(error)
+        _leave(call, call.failure, _line(told))
 
 
 def _typed(call):
@@ -211,8 +218,19 @@ def _typed(call):
 def _interrupted(call, *_):
     """Leaves at once: an exception raised in a function that JAX calls from C++ would be printed there and lost."""
     shown = "\n\x1b[?25h" if sys.stderr.isatty() else ""  # The terminal has printed ^C, and the bar hides the cursor.
-    os.write(2, f"{shown}{call.name}: interrupted; the same command resumes from the latest checkpoint\n".encode())
+    os.write(2, f"{shown}{call.name}: interrupted{_how_to_resume()}\n".encode())
     os._exit(130)
+
+
+def _how_to_resume():
+    """What the same command does after an interrupt; "" if it only evaluates, or if flags are still being read."""
+    if not flags.FLAGS.is_parsed() or _MODE.value != "train":
+        return ""
+    # As `Run.has_checkpoint` finds them; its module may be half imported at this moment.
+    found = pathlib.Path(str(_WORKDIR.value), "checkpoints").expanduser().glob("*/*")
+    if any(path.name.isdigit() for path in found):
+        return "; the same command resumes from the latest checkpoint"
+    return " before the first checkpoint; the same command starts from the beginning"
 
 
 def _fail(call, message):

@@ -36,13 +36,15 @@ def find(place: str | os.PathLike, tell: Tell = print) -> list[File]:
 
     Raises:
       FileNotFoundError: `place`, or a file that it lists, is missing.
-      ValueError: `place` has no images, or the table lacks a column or a value.
+      ValueError: `place` has no images, or is one, or the table lacks a column or a value.
     """
     place = pathlib.Path(place).expanduser()
     lines = []
     if place.is_dir():
         files, lines = _of_folder(place)
         lines += _shared(files)
+    elif place.suffix.lower() in images.endings() and place.is_file():
+        raise ValueError(f"{shown(place)} is an image; expected a folder of images, or a CSV file")
     elif place.is_file():
         files = _of_table(place)
     else:

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import functools
 import os
+import re
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -208,6 +209,8 @@ def upright(
         file = file or stack.enter_context(files.opened(path))
         try:
             bytes_ = file.seek(0, os.SEEK_END)
+            if not bytes_:
+                raise ValueError("it is empty")
             if bytes_ > 8 * pixels:
                 raise ValueError(f"it has {bytes_:,} bytes; expected at most {8 * pixels:,}")
             if bytes_ > _BIG:
@@ -216,11 +219,23 @@ def upright(
             stack.enter_context(_reserved(_drafted(image, mode, least, pixels)))
             image = _converted(image, mode)
         except Exception as error:  # Whatever a damaged file makes Pillow's decoders raise.
-            unknown = isinstance(error, UnidentifiedImageError)
-            about = shown(error) or type(error).__name__
-            reason = hint({os.path.splitext(path)[1].lower()}) if unknown else f": {about}"
-            raise ValueError(f"{shown(path)} cannot be read as an image{reason}") from error
+            raise ValueError(f"{shown(path)} cannot be read as an image{_reason(error, path, pixels)}") from error
         yield image
+
+
+def _reason(error: Exception, path: str | os.PathLike, pixels: int) -> str:
+    """Why an image cannot be read, as the end of an error message."""
+    if isinstance(error, UnidentifiedImageError):
+        return hint({os.path.splitext(path)[1].lower()}) or ": it is no image of a known format"
+    found = re.search(r"\d+", str(error))
+    if isinstance(error, Image.DecompressionBombError) and found:  # Pillow's own limit, which our users do not know.
+        most = min(pixels, 2 * (Image.MAX_IMAGE_PIXELS or pixels))
+        return f": {_too_large(int(found[0]), most)}"
+    return f": {shown(error) or type(error).__name__}"
+
+
+def _too_large(count: int, most: int) -> str:
+    return f"it has {count:,} pixels, expected at most {most:,}: make it smaller"
 
 
 def _opened(file: BinaryIO) -> Image.Image:
@@ -241,7 +256,7 @@ def _drafted(image: Image.Image, mode: str, least: int, pixels: int) -> int:
     if not count:
         raise ValueError("it has no pixels")
     if count > pixels:
-        raise ValueError(f"it has {count:,} pixels, expected at most {pixels:,}: make it smaller")
+        raise ValueError(_too_large(count, pixels))
     if any(tile[0] == "fits_gzip" for tile in getattr(image, "tile", ())):
         raise ValueError("it is compressed FITS, whose size is not known beforehand: decompress it")
     return count

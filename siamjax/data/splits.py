@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 from ml_collections import ConfigDict
 
+_LEAST = 3  # parts: one each for training, validation and test
+
 
 def split(
     names: np.ndarray, *, folds: int, fold: int, by: Literal["identity", "group"], seed: int
@@ -28,14 +30,11 @@ def split(
       ValueError: there are fewer than two identities (or one group) per part.
     """
     distinct = np.unique(names)
-    least = folds if by == "group" else 2 * folds
-    if folds < 3 or not 0 <= fold < folds:
-        raise ValueError(f"folds={folds} must be 3 or more, and fold={fold} from 0 to one less")
-    if len(distinct) < least:
-        raise ValueError(
-            f"{len(distinct)} {'groups' if by == 'group' else 'identities'} cannot be split into folds="
-            f"{folds} parts; {least} are needed: add some, or set fewer parts"
-        )
+    if folds < _LEAST:
+        raise ValueError(f"folds={folds} must be {_LEAST} or more: for training, validation and test")
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold={fold} must be 0 to {folds - 1}, one less than folds={folds}")
+    _check_enough(len(distinct), folds, by)
     order = np.random.default_rng(seed).permutation(len(distinct))
     part = (np.argsort(order) * folds // len(distinct) - fold) % folds
     of_image = part[np.searchsorted(distinct, names)]
@@ -46,9 +45,26 @@ def split(
     }
 
 
+def _check_enough(count, folds, by):
+    """Refuses parts with too few of `count` identities, or groups, to be judged on."""
+    each, one, many, reason = 1, "group", "groups", ","
+    if by == "identity":
+        each, one, many, reason = 2, "identity", "identities", ", as it takes two to tell same from different,"
+    if count >= each * folds:
+        return
+    if (most := count // each) >= _LEAST:
+        remedy = f"or set at most folds={most}"
+    else:
+        remedy = f"at least {each * _LEAST} for folds={_LEAST}, the fewest parts"
+    raise ValueError(
+        f"folds={folds} parts need {each * folds} {many}, {each} in each{reason} and the data has {count} "
+        f"{one if count == 1 else many}: add {many}, {remedy}"
+    )
+
+
 def split_by(own: ConfigDict, names: np.ndarray) -> dict[str, np.ndarray]:
     """`split`, as set by `own`, the `data.folder` part of a configuration."""
     try:
         return split(names, folds=own.folds, fold=own.fold, by=own.by, seed=own.seed)
     except ValueError as error:
-        raise ValueError(f"data.folder: {error}") from error
+        raise ValueError(f"data.folder.{error}") from error

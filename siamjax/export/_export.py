@@ -61,7 +61,7 @@ def export(
 
     Args:
       network: what `Network.load` takes.
-      folder: created if needed; an earlier export in it is replaced.
+      folder: a new or empty one, or one with an earlier export, which is replaced.
       format: "stablehlo" or "onnx".
 
     Returns:
@@ -69,10 +69,13 @@ def export(
 
     Raises:
       FileNotFoundError, ValueError: see `Network.load` and `Network.decision`; or, as "onnx", the network has
-        operations without a counterpart, which the message names.
+        operations without a counterpart, which the message names; or `folder` has other files in it.
+      OSError: `folder` cannot be written.
       ImportError: the extra `onnx` is not installed.
     """
     made = choose("format", format, {"stablehlo": _stablehlo, "onnx": _onnx})
+    place = pathlib.Path(folder).expanduser()
+    earlier = _earlier(place)
     loaded = Network.load(network, copies=0, convolution="direct")
     if len(loaded.inputs.shape) != 3 or loaded.inputs.dtype != "uint8":
         raise ValueError(f"{network}: only networks of images uint8 [n, h, w, c] can be exported")
@@ -87,12 +90,29 @@ def export(
     card["embeddings"] = {"shape": ["b", components], "dtype": "float32"}
     written["card.json"] = json.dumps(card, indent=2).encode()
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in written.items())
-    place = pathlib.Path(folder).expanduser()
-    for name, content in (written | {_SUMS: sums.encode()}).items():
+    # The digests come first: by them, what a killed export left is known for one, and is replaced.
+    for name, content in ({_SUMS: sums.encode()} | written).items():
         files.write(place / name, content)
-    for name in set().union(*_FILES) - set(written):  # of an earlier export, in the other format
+    for name in earlier - set(written):  # in the other format
         (place / name).unlink(missing_ok=True)
     return place
+
+
+def _earlier(place):
+    """The names of the files of an earlier export in a folder; none in a new or empty one, and ValueError in others."""
+    try:
+        earlier = set(_sums(place))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        files.check_empty(place, "an export")
+        return set()
+    files.check_writable(place / _SUMS)
+    return earlier
+
+
+def exported(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """The files that `export` wrote to `folder`, sorted; raises as `check` does, but reads none of the others."""
+    place = pathlib.Path(folder).expanduser()
+    return sorted(place / name for name in (*_sums(place), _SUMS))
 
 
 def _stablehlo(network, decision):
@@ -133,13 +153,18 @@ def check(folder: str | os.PathLike[str]) -> None:
       ValueError: a file is damaged; the message names it.
     """
     place = pathlib.Path(folder).expanduser()
+    for name, digest in _sums(place).items():
+        if hashlib.sha256((place / name).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{place / name} differs from its digest in {_SUMS}; export the network again")
+
+
+def _sums(place):
+    """Name -> digest of the files of the export in a folder."""
     lines = [line.split("  ") for line in (place / _SUMS).read_bytes().decode(errors="replace").splitlines()]
     if any(len(line) != 2 for line in lines) or {line[1] for line in lines} not in _FILES:
         either = " or ".join(", ".join(sorted(names)) for names in _FILES)
         raise ValueError(f"{place / _SUMS} is damaged: expected a digest of each of {either}")
-    for digest, name in lines:
-        if hashlib.sha256((place / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{place / name} differs from its digest in {_SUMS}; export the network again")
+    return {name: digest for digest, name in lines}
 
 
 def _card(network, decision):

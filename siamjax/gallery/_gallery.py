@@ -173,6 +173,7 @@ class Gallery:
             a gallery of vectors.
         """
         network, names = self.network, names_of(identities, len(images), "images")
+        _manifest.check_writable(self.folder)  # Before images are embedded, which takes long.
         if not isinstance(images[0], str | bytes | os.PathLike):
             embeddings = network.embed(np.asarray(images), "enrolling" if len(images) > 500 else "")
             with self._store.changing():
@@ -261,15 +262,17 @@ class Gallery:
 
         Raises:
           UnknownIdentity: a ValueError; the identity is not in the gallery.
-          ValueError: `to` is empty.
+          ValueError: `to` is empty, or the name that the identity has already.
         """
         before, name = files.named(identity), name_of(to, "to")
         with self._store.changing():
             there = len(self._store.images([name]))
-            renamed = there if name == before else self._store.rename(before, name)
+            if there and name == before:
+                raise ValueError(f"to={to!r} is the name that this identity has already; give it another one")
+            renamed = self._store.rename(before, name)
         if not renamed:
             raise self._unknown(identity)
-        return Renamed(name, renamed, merged=there > 0 and name != before)
+        return Renamed(name, renamed, merged=there > 0)
 
     def _unknown(self, identity):
         return UnknownIdentity(f"{self.folder} has no identity {identity!r}; `siamjax list` shows those that it has")

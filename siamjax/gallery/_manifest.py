@@ -177,9 +177,15 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def check_writable(folder: pathlib.Path) -> None:
+    """Raises OSError if the gallery in `folder` cannot be changed."""
+    files.check_writable(folder / _FILE)
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other writers out of `folder`, which is created if need be."""
+    """Keeps other writers out of `folder`, which is created if need be; raises OSError if it cannot be written."""
+    check_writable(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with filelock.FileLock(folder / _own.LOCK, mode=0o600):
         yield

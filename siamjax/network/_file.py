@@ -71,7 +71,12 @@ def write(
     decisions: Mapping[int, Decision],
     precision: npt.DTypeLike,
 ) -> None:
-    """Writes a network, whose `variables` are as in `Network`, to a file that `read` and `filled` read."""
+    """Writes a network, whose `variables` are as in `Network`, to a file that `read` and `filled` read.
+
+    Raises ValueError if its folder has other files in it, and none of this name.
+    """
+    if not path.is_file():
+        files.check_empty(path.parent, "a saved network")
     encoder = variables["encoder"]
     tree = {
         "params": {"encoder": encoder["params"], "head": variables["head"]},

@@ -145,11 +145,11 @@ class Network:
         """Writes the network to `folder`/network.safetensors, which `load` reads.
 
         Args:
-          folder: created if needed; a network in it is replaced.
+          folder: a new or empty one, or one with a saved network, which is replaced.
           precision: of the weights; float16 moves an embedding by about a thousandth of its length.
 
         Raises:
-          ValueError: the network has no `settings`, which `load` needs.
+          ValueError: `folder` has other files; or the network has no `settings`, which `load` needs.
         """
         if self.settings is None:
             raise ValueError(
@@ -207,8 +207,13 @@ class Network:
             of_files = Run(name).is_started and config is not None and not config.data.arrays.digest
             if of_files and config is not None and self.copies in (0, config.evaluation.copies):
                 remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
-            remedy = ", or ".join(remedies) or "train it with validation=, identities of your own; or search, by scores"
-            raise ValueError(f"{name} has no threshold for copies={self.copies}; {remedy}")
+            if not remedies:
+                raise ValueError(
+                    f"{name} has no threshold, above which two inputs are the same: it is measured on identities that "
+                    "are not trained on. Train with some of yours held out, siamjax.fit(x, y, validation=(held_out_x, "
+                    "held_out_y)), or use what needs none: embed, score_pairs, and Gallery.search"
+                )
+            raise ValueError(f"{name} has no threshold for copies={self.copies}; {', or '.join(remedies)}")
         return self._decision
 
     def probability(self, scores: npt.ArrayLike) -> np.ndarray:

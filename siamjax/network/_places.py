@@ -54,7 +54,7 @@ def stored(place: str | os.PathLike[str], weights: str | os.PathLike[str] | None
         raise FileNotFoundError(
             f"{place} not found: it is neither a folder, nor one of the networks that come with siamjax "
             f"({', '.join(shipped())}), nor an architecture with published weights ({', '.join(ARCHITECTURES)}); pass "
-            "a run folder (--workdir of the training)"
+            "a run folder (workdir of the training)"
         )
     config, arrays, decisions = read(file)
     return Stored(config, lambda: decisions, lambda model, shape: filled(model, shape, arrays, file), found)

@@ -104,7 +104,7 @@ class Figures:
 
 
 class Run:
-    """The folder of a training (`--workdir`).
+    """The folder of a training (the workdir).
 
     Attributes:
       folder: its path.
@@ -146,8 +146,8 @@ class Run:
           ValueError: the file is damaged.
         """
         if not self.is_started:
-            raise FileNotFoundError(f"{self._config} not found; pass the folder of a run (--workdir of the training)")
-        return _read(self._config, "restore it from a copy, or use another --workdir")
+            raise FileNotFoundError(f"{self._config} not found; pass the folder of a run (workdir of the training)")
+        return _read(self._config, "restore it from a copy, or use another workdir")
 
     @functools.cached_property
     def settings(self) -> ConfigDict:
@@ -163,19 +163,20 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{self._config}: {error}") from error
 
+    def check_writable(self) -> None:
+        """Raises ValueError if no file can be written in the folder."""
+        if reason := files.obstacle(self.folder):
+            raise ValueError(f"workdir={self.folder}: {reason}; choose another folder")
+
     def check_resumable(self, config: ConfigDict) -> None:
         """Refuses a folder that is not writable, or that contains a run with other settings.
 
         Raises:
           ValueError: the message names the settings that differ, and the remedy.
         """
-        parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            reason = "is not writable" if parent.is_dir() else "is a file"
-            raise ValueError(f"--workdir {self.folder}: {parent} {reason}; choose another folder")
+        self.check_writable()
         if not self.is_started:
-            self._check_new()
-            return
+            return self._check_new()
         source = SOURCES[self.settings.data.name]
         # Streaming gives the same numbers.
         ignored = ("data.stream", *source.places)
@@ -189,7 +190,7 @@ class Run:
             values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
             raise ValueError(
                 f"{self._config} has other settings: {values}. Resume with the same values; to evaluate with "
-                f"others: siamjax evaluate {self.folder}; to train with others, use a new --workdir, and start from "
+                f"others: siamjax evaluate {self.folder}; to train with others, use a new workdir, and start from "
                 f"these weights with --config.train.start={self.folder}"
             )
 
@@ -200,7 +201,7 @@ class Run:
         if found is not None:
             raise ValueError(
                 f"{found} exists, but {self._config} does not: restore that file from a copy if this is a run's folder "
-                "(after an evaluation, results_config.json is one); otherwise use a new --workdir"
+                "(after an evaluation, results_config.json is one); otherwise use a new workdir"
             )
 
     @contextlib.contextmanager
@@ -218,8 +219,7 @@ class Run:
                 lock.acquire()
             except filelock.Timeout as error:
                 raise ValueError(
-                    f"--workdir {self.folder}: another training runs in this folder; wait for its end, or use a new "
-                    "--workdir"
+                    f"workdir={self.folder}: another training runs in this folder; wait for its end, or choose another"
                 ) from error
 
         parallel.from_main(acquire)
@@ -254,7 +254,7 @@ class Run:
                 raise ValueError(
                     f"{self._identities}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} "
                     "first): identities were added or removed since, which changed the split, or other ones were "
-                    "chosen (data.protocol, data.folder.fold). Restore the data, or use a new --workdir; a network is "
+                    "chosen (data.protocol, data.folder.fold). Restore the data, or use a new workdir; a network is "
                     "judged on identities that it has not seen"
                 )
 
@@ -277,9 +277,7 @@ class Run:
     def check_trained(self) -> None:
         """Raises FileNotFoundError if the run has no folder of checkpoints."""
         if not self.checkpoints.is_dir():
-            raise FileNotFoundError(
-                f"{self.folder} has no checkpoint; train first, or pass another folder with --workdir"
-            )
+            raise FileNotFoundError(f"{self.folder} has no checkpoint; train first, or pass another workdir")
 
     def restore(self, model: Model, shape: tuple[int, ...]) -> tuple[State, Json]:
         """Reads the checkpoint to evaluate: the best or the last, see `train.keep`.
@@ -304,7 +302,7 @@ class Run:
         checkpoints.close()
         if restored is None:
             raise FileNotFoundError(
-                f"{self.folder} has no checkpoint yet; resume training with --workdir {self.folder}"
+                f"{self.folder} has no checkpoint yet; resume training: siamjax train {self.folder}"
             )
         return restored
 

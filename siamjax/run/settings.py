@@ -354,7 +354,7 @@ def check_processes(config: ConfigDict) -> None:
         values = "; ".join(f"{change.key} is {change.before} there, {change.after} here" for change in changed)
         raise ValueError(
             f"process 0 runs a different configuration: {values}. Start all processes with the same --config, or with "
-            "a --workdir that all can read"
+            "a workdir that all can read"
         )
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from siamjax import __version__
+from siamjax.serve import _invalid
 from siamjax.serve import _types as types
 from siamjax.serve._guard import Guard
 from siamjax.serve._metrics import Metrics
@@ -35,6 +36,8 @@ def application(
     limits: Limits | None = None,
 ) -> FastAPI:
     """A service as an ASGI application; its threads start with it, and end at its shutdown.
+
+    `application(...).state.is_ready()` says whether its programs are compiled.
 
     Args:
       network: of images; warmed up at the start.
@@ -65,6 +68,7 @@ def application(
         lifespan=lifespan,
         responses=_ERROR,
     )
+    app.state.is_ready = lambda: service.state != "warming up"
     _add_operations(app, service)
     _add_state(app, service, metrics)
     if page:
@@ -123,13 +127,13 @@ def _add_errors(app):
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        places = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()[:5]]
-        return _error(422, "; ".join(f"{place}: {message}" for place, message in places))
+        return _error(422, _invalid.told(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        known = "expected an address and a method that /openapi.json lists"
-        return _error(error.status_code, known if error.status_code in (404, 405) else str(error.detail))
+        known = {400: f"the body: {_invalid.BODY}"}  # FastAPI's way of saying that it is no text at all.
+        known |= dict.fromkeys((404, 405), "expected an address and a method that /openapi.json lists")
+        return _error(error.status_code, known.get(error.status_code, str(error.detail)))
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:

@@ -5,9 +5,11 @@ import os
 import pathlib
 import signal
 import socket
+import types
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from siamjax import files
 from siamjax.serve._guard import App
@@ -59,30 +61,54 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run_while_loading(make: Callable[[], App], listening: socket.socket, started: Callable[[], object]) -> None:
+def run_while_loading(make: Callable[[], FastAPI], listening: socket.socket, started: Callable[[], object]) -> None:
     """The same as `run`, except that the page is served before the service is made; raises what `make` raises."""
     app = Starting(make, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    run(app, listening, started)
+    run(app, listening, started, app.is_ready)
     if app.error is not None:
         raise app.error
 
 
-def run(app: App, listening: socket.socket, started: Callable[[], object]) -> None:
+def run(
+    app: App, listening: socket.socket, started: Callable[[], object], is_ready: Callable[[], bool] = lambda: True
+) -> None:
     """Serves until SIGTERM or an interrupt; requests in work are answered, for at most 30 s.
 
     Args:
       app: the service.
       listening: a socket that listens.
       started: called before the first request is answered.
+      is_ready: whether the service has started in full; see `application`.
+
+    Raises:
+      KeyboardInterrupt: by an interrupt before it is ready, at once.
     """
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LAST)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_LAST
     )
-    # uvicorn raises the signals again that it was ended by, for these handlers.
-    previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = _Server(config, is_ready)
+    # Its own handlers, before it sets them; and after, when uvicorn raises the signals again that it was ended by.
+    previous = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         started()
         server.run([listening])
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if server.is_interrupted:
+        raise KeyboardInterrupt
+
+
+class _Server(uvicorn.Server):
+    """Ends at once, as any command does, by an interrupt while the service still starts."""
+
+    def __init__(self, config: uvicorn.Config, is_ready: Callable[[], bool]):
+        super().__init__(config)
+        self._is_ready, self.is_interrupted = is_ready, False
+
+    def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
+        if sig != signal.SIGINT or self._is_ready():
+            return super().handle_exit(sig, frame)
+        self.is_interrupted = self.should_exit = self.force_exit = True
+        if self.started:
+            raise KeyboardInterrupt  # Open connections are not waited for.

@@ -176,6 +176,8 @@ class Service:
     async def rename(self, request: types.RenameRequest) -> types.Changed:
         """Renames an identity; if another one has the new name, the two are merged."""
         gallery, to = self._needed(), _name(request.to, "to")
+        if to == files.named(request.identity):
+            raise Refusal(400, "to: expected another name than that of the identity")
         with _known():
             renamed = await self._call(lambda: gallery.rename(request.identity, to))
         return types.Changed(identity=renamed.identity, images=renamed.images)
@@ -246,7 +248,10 @@ class Service:
         try:
             return await asyncio.wait_for(answer, self._limits.answer)
         except TimeoutError as error:
-            raise Refusal(503, f"no answer within {self._limits.answer:g} s: the service is busy; try later") from error
+            reason = "the service is busy; try later"
+            if self.state == "warming up":
+                reason = "the service is still starting, and compiles its programs; try again once /health answers ok"
+            raise Refusal(503, f"no answer within {self._limits.answer:g} s: {reason}") from error
 
 
 def _name(text, field):

@@ -33,6 +33,10 @@ class Starting:
             return await _lifespan(self._running, receive, send)
         await (self._service or self._page)(scope, receive, send)
 
+    def is_ready(self) -> bool:
+        """Whether the service is made, and has compiled its programs."""
+        return self._service is not None and self._service.state.is_ready()
+
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         loader = threading.Thread(target=self._load, name="siamjax-loader", daemon=True)

@@ -121,7 +121,7 @@ class Checkpoints:
         damaged |= others
         if damaged and latest is best is None:
             first = next(iter(damaged.values()))
-            raise ValueError(f"{first}; no other checkpoint can be read: restore a copy, or train in a new --workdir")
+            raise ValueError(f"{first}; no other checkpoint can be read: restore a copy, or train in a new workdir")
         for (which, step), error in damaged.items():
             tell(f"{error}: moved to {self._set_aside(which, step)}")
         if latest is not None:

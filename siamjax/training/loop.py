@@ -132,6 +132,6 @@ def _fetch(metrics, step):
     if not all(math.isfinite(value) for value in values.values()):
         raise FloatingPointError(
             f"training diverged: loss {values['loss']}, gradient norm {values['gradient_norm']} at step {step}. "
-            "Lower the optimizer's learning_rate, or set encoder.dtype=float32, and train in a new --workdir"
+            "Lower the optimizer's learning_rate, or set encoder.dtype=float32, and train in a new workdir"
         )
     return values

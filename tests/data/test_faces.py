@@ -123,7 +123,7 @@ def test_crop_keeps_folders_and_names_and_counts_what_has_no_face(tmp_path, half
     with Image.open(output / "ann" / "2.png") as crop:
         assert crop.size == (24, 24) and np.asarray(crop).min() >= 199
     assert cli.main(["crop", str(place), "-o", str(output)]) == 2
-    assert "has files already; name a new or empty folder" in capsys.readouterr().err
+    assert "name a new or empty folder for the faces" in capsys.readouterr().err
 
 
 def test_without_the_extra_the_error_says_what_to_install(tmp_path, no_extra, capsys):

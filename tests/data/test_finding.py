@@ -78,6 +78,15 @@ def test_an_incomplete_table_is_refused(tmp_path, text, message):
         finding.find(tmp_path / "images.csv")
 
 
+def test_an_image_and_a_spreadsheet_are_no_list_of_images(tmp_path):
+    save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a.png is an image; expected a folder of images, or a CSV file$"):
+        finding.find(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "people.xlsx")
+    with pytest.raises(ValueError, match=r"people.xlsx is not a CSV file in UTF-8; expected one with the columns path"):
+        finding.find(tmp_path / "people.xlsx")
+
+
 def test_places_without_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has no images; expected a folder for each identity"):
         finding.find(tmp_path)

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from siamjax import data
@@ -107,8 +108,28 @@ def test_no_identity_is_in_two_parts_and_every_one_is_tested_once(tmp_path):
     parts = splits.split(sites, folds=4, fold=0, by="group", seed=0)
     sites = [{prepared.files[n].group for n in numbers} for numbers in parts.values()]
     assert sorted(map(len, sites)) == [1, 1, 2] and len(set.union(*sites)) == 4
-    with pytest.raises(ValueError, match="11 identities cannot be split into folds=6 parts; 12 are"):
-        splits.split(names, folds=6, fold=0, by="identity", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "told"),
+    [
+        (11, dict(folds=6), "^folds=6 parts need 12 identities, 2 in each, .* has 11 identities: .* at most folds=5$"),
+        (
+            1,
+            dict(),
+            "^folds=5 parts need 10 identities, .* has 1 identity: add identities, at least 6 for folds=3, the",
+        ),
+        (2, dict(by="group"), "^folds=5 parts need 5 groups, 1 in each, and the data has 2 groups: .* at least 3 for"),
+        (20, dict(folds=1), "^folds=1 must be 3 or more: for training, validation and test$"),
+        (20, dict(fold=5), "^fold=5 must be 0 to 4, one less than folds=5$"),
+    ],
+)
+def test_a_split_that_cannot_be_made_says_why_and_names_the_setting(count, given, told):
+    arguments = dict(folds=5, fold=0, by="identity", seed=0) | given
+    with pytest.raises(ValueError, match=told):
+        splits.split(np.arange(count), **arguments)
+    with pytest.raises(ValueError, match=told.replace("^", r"^data\.folder\.")):
+        splits.split_by(ConfigDict(arguments), np.arange(count))
 
 
 def test_a_broken_link_and_a_pipe_cannot_be_read(tmp_path):

@@ -1,6 +1,7 @@
 """Image files as arrays: resizing, rotation, scaling of each number type, and the errors."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -215,6 +216,26 @@ def test_heic_and_avif_are_read_if_pillow_can(tmp_path):
     heif.save(tmp_path / "a.heic", quality=95)
     np.testing.assert_allclose(images.read(tmp_path / "a.heic", 16, 1)[..., 0].astype(int), _GREY, atol=8)
     assert ".heic" in images.endings()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"", "it is empty"), (b"to do: photos", "it is no image of a known format")]
+)
+def test_a_file_that_is_no_image_is_told_why(tmp_path, content, told):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.png cannot be read as an image: {told}$"):
+        images.read(tmp_path / "a.png", 16, 1)
+
+
+def test_an_image_too_large_for_pillow_is_refused_by_the_same_words(tmp_path):
+    head = struct.pack(">4sIIBBBBB", b"IHDR", 20_000, 20_000, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    told = "a.png cannot be read as an image: it has 400,000,000 pixels, expected at most {}: make it smaller$"
+    with pytest.raises(ValueError, match=told.format("50,000,000")):
+        images.read(tmp_path / "a.png", 16, 1)
+    with pytest.raises(ValueError, match=told.format("[1-3][0-9,]*")):  # Never what Pillow itself does not open.
+        images.read(tmp_path / "a.png", 16, 1, pixels=10**9)
 
 
 def test_the_error_on_unreadable_heic_says_what_to_install(tmp_path, monkeypatch):

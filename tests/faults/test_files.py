@@ -165,6 +165,28 @@ def test_output_to_a_pipe_or_device_leaves_it_in_place(tmp_path):
     assert stat.S_ISCHR(null.stat().st_mode) and sorted(os.listdir(tmp_path)) == ["null", "pipe"]
 
 
+def test_a_file_in_the_way_of_a_folder_and_a_folder_in_that_of_a_file_are_told_in_words(tmp_path):
+    (tmp_path / "ten.py").touch()
+    with pytest.raises(OSError, match=r"ten.py/a/b.npz cannot be written: .*ten.py is a file; choose another folder"):
+        files.write(tmp_path / "ten.py" / "a" / "b.npz", b"content")
+    with pytest.raises(OSError, match="is a folder; name a file$"):
+        files.write(tmp_path, b"content")
+    with pytest.raises(OSError, match=r"/n+ is too long as a name"):
+        files.write(tmp_path / ("n" * 300), b"content")
+    assert os.listdir(tmp_path) == ["ten.py"]
+
+
+def test_what_the_system_says_is_told_in_words(tmp_path, monkeypatch, capsys):
+    """Wherever it comes from: the command has no bare "[Errno 13]"."""
+
+    def refused(*_):
+        os.mkdir(tmp_path)
+
+    monkeypatch.setattr("siamjax.cli.gallery.images.find", refused)
+    assert cli.main(["enroll", "gallery", "a.png"]) == 2
+    assert capsys.readouterr().err == f"siamjax enroll: {tmp_path} exists already; choose another name\n"
+
+
 def test_a_link_is_not_followed_by_what_writes_a_file(tmp_path):
     (tmp_path / "victim").write_bytes(b"mine")
     (tmp_path / "out").symlink_to(tmp_path / "victim")

@@ -77,7 +77,7 @@ def test_titles_name_the_run_its_checkpoint_and_the_data(run):
 
 def test_a_second_training_in_a_folder_is_refused_while_the_first_runs(tmp_path):
     first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
-    refused = pytest.raises(ValueError, match=r"--workdir .*run: another training runs in this folder")
+    refused = pytest.raises(ValueError, match=r"workdir=.*run: another training runs in this folder")
     with first.locked(), refused, second.locked():
         pass
     with second.locked():

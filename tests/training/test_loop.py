@@ -90,7 +90,7 @@ def test_a_resumed_run_counts_earlier_validations_without_improvement(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_training_with_its_step_and_is_not_saved(tmp_path):
-    with pytest.raises(FloatingPointError, match="at step 13. Lower the optimizer's learning_rate.*new --workdir"):
+    with pytest.raises(FloatingPointError, match="at step 13. Lower the optimizer's learning_rate.*new workdir"):
         run(tmp_path, config(), score=lambda step: 0.1 * step, loss=lambda step: np.nan if step == 13 else 1.0)
     assert saved(tmp_path, "latest")[0] == saved(tmp_path, "best")[0] == 10
     assert [row["step"] for row in metrics.read(tmp_path / "metrics.csv")] == [5, 10]
