@@ -23,7 +23,7 @@ from siamjax.encoders import Towers
 from siamjax.network._file import FILE, portable, write
 from siamjax.network._places import stored
 from siamjax.network._programs import checked_numbers, copy_program, filled_up, programs
-from siamjax.network._types import Answer, Inputs, Metric, inputs_of
+from siamjax.network._types import UNDECIDED, Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
 from siamjax.run import Run, parts
 from siamjax.training.state import Model
@@ -208,11 +208,7 @@ class Network:
             if of_files and config is not None and self.copies in (0, config.evaluation.copies):
                 remedies.append(f"evaluate the run (again): siamjax evaluate {name}")
             if not remedies:
-                raise ValueError(
-                    f"{name} has no threshold, above which two inputs are the same: it is measured on identities that "
-                    "are not trained on. Train with some of yours held out, siamjax.fit(x, y, validation=(held_out_x, "
-                    "held_out_y)), or use what needs none: embed, score_pairs, and Gallery.search"
-                )
+                raise ValueError(f"{name} has no threshold, {UNDECIDED}")
             raise ValueError(f"{name} has no threshold for copies={self.copies}; {', or '.join(remedies)}")
         return self._decision
 

@@ -11,6 +11,13 @@ from siamjax.data import SOURCES, Images, arrays
 
 Metric = Literal["l2", "cosine"]
 
+# What a threshold is, where it comes from, and what can be done without; the end of an error message.
+UNDECIDED = (
+    "above which two inputs are the same: it is measured on identities that are not trained on. Train with some of "
+    "yours held out, siamjax.fit(x, y, validation=(held_out_x, held_out_y)), or use what needs none: embed, "
+    "score_pairs, and Gallery.search"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
