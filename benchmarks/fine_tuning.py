@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="learning rate of the linear layer; the default is that of fit")
     options = parser.parse_args()
     paths = sorted(pathlib.Path(options.folder).glob("*/*"))
-    faces, label = images.read_all(paths, options.size, 1), np.array([path.parent.name for path in paths])
+    faces, label = images.read_all(paths, options.size, 3), np.array([path.parent.name for path in paths])
     print(f"{_NAME}, {options.steps} steps of 32 images of {options.size}×{options.size}")
     print(f"{'trained':16} {'seed':>4} {'AUC':>6} {'1-shot':>7} {'seconds':>8}")
     raw = siamjax.Network.load(_NAME, weights=options.weights)

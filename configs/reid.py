@@ -2,8 +2,8 @@
 
     python launch.py --config configs/reid.py --config.data.folder.path=FOLDER
 
-FOLDER has a subfolder for each individual; see docs/reid.md. Nothing is downloaded. Where there are fewer than a few
-hundred photographs, or weights of MobileNetV2, configs/finetune.py is better.
+FOLDER has a subfolder for each individual; see docs/reid.md. Nothing is downloaded. With MobileNetV2's weights at
+hand, configs/finetune.py recognises more.
 """
 
 from configs import faces

@@ -51,8 +51,9 @@ class FalseAccepts:
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """How scores become answers: same where score > `threshold`; and the probability of "same",
-    1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`, but no less than `least` and no more
-    than `most`: what was fitted to seven pairs cannot be surer than that the eighth would be as all of them.
+    1 / (1 + exp(−slope · (score − even))), which is ½ where the score is `even`, but at least `least` and at most
+    `most`. These bounds follow from the number of pairs: after n same pairs and no other, the next one is the same with
+    probability (n + 1) / (n + 2).
 
     As fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
     answers. Both are fitted on equally many same and different pairs: where same pairs are rarer, the probability is
@@ -134,7 +135,9 @@ class Decision:
         if not 0 <= least <= 0.5 <= most <= 1:
             raise ValueError(f"least={least} and most={most} must be in 0 to 0.5, and in 0.5 to 1")
         familiar = saved.get("familiar")
-        return cls(**{**saved, "false_accepts": accepts, "familiar": familiar and Familiar.read(familiar)})
+        return cls(
+            **{**saved, "false_accepts": accepts, "familiar": None if familiar is None else Familiar.read(familiar)}
+        )
 
 
 def _check_accepts(accepts):

@@ -8,7 +8,8 @@ import numpy as np
 
 _WIDER, _FEW = 0.5, 10  # at each end, a range is widened by (_WIDER + _FEW / number of images) of itself
 _LEAST = 0.03  # but by this at least
-_DEVIATION = 1  # which of the numbers is the standard deviation
+_NUMBERS, _DEVIATION = 5, 1  # how many there are, and which of them is the standard deviation
+_AT_ONCE = 2**22  # values of images that are looked at at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,8 @@ class Familiar:
 
     @classmethod
     def of(cls, images: np.ndarray) -> "Familiar":
-        """The ranges of images uint8 [n, h, w, c], n ≥ 1, and half as much again at each end, or more of few images.
-
-        A standard deviation of less than half of the lowest is that of an empty image, and not of the kind.
-        """
+        """The ranges of images uint8 [n, h, w, c], n ≥ 1, widened at each end by half of their length, or more if n is
+        small. The lowest standard deviation is at least half of the smallest one found: empty images are outside."""
         found = statistics(images)
         low, high = found.min(0), found.max(0)
         wider = np.maximum((_WIDER + _FEW / len(found)) * (high - low), _LEAST)
@@ -46,8 +45,8 @@ class Familiar:
           ValueError, KeyError, TypeError: it is damaged.
         """
         low, high = (np.asarray(saved[name], np.float64) for name in ("low", "high"))
-        if low.ndim != 1 or low.shape != high.shape or not np.all(low < high):
-            raise ValueError("familiar must hold a range, low < high, of each number")
+        if not low.shape == high.shape == (_NUMBERS,) or not np.all(low < high):
+            raise ValueError(f"familiar must hold a range, low < high, of each of {_NUMBERS} numbers")
         return cls(tuple(low.tolist()), tuple(high.tolist()))
 
     def knows(self, images: np.ndarray) -> np.ndarray:
@@ -62,6 +61,12 @@ def statistics(images: np.ndarray) -> np.ndarray:
     The mean; the standard deviation; the share of values that are neither dark nor bright; the mean step from a pixel
     to the one below and to the right; and how far the channels of a pixel differ.
     """
+    block = max(1, _AT_ONCE // max(1, int(np.prod(images.shape[1:]))))
+    found = [_statistics(images[start : start + block]) for start in range(0, len(images), block)]
+    return np.concatenate(found) if found else np.zeros((0, _NUMBERS))
+
+
+def _statistics(images):
     values = np.asarray(images, np.float32) / 255
     places = tuple(range(1, values.ndim))
     steps = [np.abs(np.diff(values, axis=axis)).mean(places) if values.shape[axis] > 1 else 0 for axis in (1, 2)]

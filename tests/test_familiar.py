@@ -1,5 +1,7 @@
 """Images of another kind than the decision was fitted to are told, and those of the same kind are not."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ import siamjax
 from siamjax import cli
 from siamjax.data import glyphs
 from siamjax.decision import Decision
-from siamjax.familiar import Familiar
+from siamjax.familiar import Familiar, statistics
 from siamjax.run import settings
 
 
@@ -34,6 +36,19 @@ def test_drawings_by_others_are_familiar_and_photographs_negatives_and_empty_pap
     assert not known.knows(np.zeros((1, 28, 28, 1), np.uint8)).any()
 
 
+@pytest.mark.parametrize("count", [0, 1, 70])
+def test_numbers_are_those_of_each_image_however_many_there_are(count):
+    """Also beyond a block, of 21 such images."""
+    images = np.random.default_rng(count).integers(0, 256, (count, 256, 256, 3)).astype(np.uint8)
+    found = statistics(images)
+    assert found.shape == (count, 5)
+    for image, numbers in zip(images[-2:], found[-2:], strict=True):
+        x = image.astype(np.float64) / 255
+        steps = np.abs(x[1:] - x[:-1]).mean() / 2 + np.abs(x[:, 1:] - x[:, :-1]).mean() / 2
+        expected = x.mean(), x.std(), np.mean((x > 0.25) & (x < 0.75)), steps, np.mean(x.max(2) - x.min(2))
+        np.testing.assert_allclose(numbers, expected, rtol=1e-5)
+
+
 def test_a_network_of_grey_photographs_does_not_know_colours_or_noise():
     known = Familiar.of(np.repeat(photographs(20), 3, axis=3))
     assert known.knows(np.repeat(photographs(60)[20:], 3, axis=3)).all()
@@ -56,13 +71,26 @@ def test_the_answer_on_photographs_by_a_network_of_drawings_is_called_meaningles
     first, second = (str(tmp_path / f"photograph{number}.png") for number in (0, 1))
     assert cli.main(["verify", "omniglot-fast", first, second]) in (0, 1)
     error = capsys.readouterr().err
-    assert "photograph0.png" in error and "unlike the images that this network was fitted to" in error
+    assert "photograph0.png" in error and "unlike the images that this network's threshold was fitted to" in error
     network = siamjax.Network.load("omniglot-fast")
     assert not network.verify(first, second).familiar
     stroke = np.full((60, 60), 255, np.uint8)
     stroke[10:50, 28:31] = 0
     Image.fromarray(stroke).save(tmp_path / "stroke.png")
     assert network.verify(tmp_path / "stroke.png", tmp_path / "stroke.png").familiar
+
+    gallery = str(tmp_path / "gallery")
+    enrol = ["enroll", gallery, "--checkpoint", "omniglot-fast", "--identity", "bar", str(tmp_path / "stroke.png")]
+    assert cli.main(enrol) == 0
+    (tmp_path / "text.png").write_text("no image")
+    capsys.readouterr()
+    assert cli.main(["identify", gallery, first, f"{tmp_path}/text.png", f"{tmp_path}/stroke.png", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert [row.get("familiar") for row in json.loads(printed.out)] == [False, None, True]
+    assert "photograph0.png is unlike" in printed.err
+    (tmp_path / "pairs.csv").write_text("path_a,path_b,same\nphotograph0.png,stroke.png,0\nstroke.png,stroke.png,1\n")
+    assert cli.main(["pairs", "omniglot-fast", str(tmp_path / "pairs.csv")]) == 0
+    assert "1 of 2 images are unlike" in capsys.readouterr().err
 
 
 def test_what_a_training_learned_from_is_familiar_and_stays_so_when_saved(tmp_path):

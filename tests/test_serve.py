@@ -121,6 +121,7 @@ def test_verify_answers_as_the_network_does_for_each_reference(client, network, 
         assert found["same"] == expected.same == (grey == 60) and answer["threshold"] == expected.threshold
         for name in ("score", "probability", "distance"):
             assert found[name] == pytest.approx(getattr(expected, name), abs=1e-5)
+    assert answer["familiar"] == [True] * 3
 
 
 def test_enrolled_identities_are_recognised_listed_and_removed(client, warmed):

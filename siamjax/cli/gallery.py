@@ -115,33 +115,35 @@ def _identify(options):
     decision.note(options, gallery.network, len(gallery))
     rows = []
     for part in images.read("identify", gallery.network, images.find(options.images)[0]):
-        readable = [image for _, image, _ in part if image is not None]
-        identified = iter(gallery.identify(np.stack(readable), options.k) if readable else [])
-        familiar = iter(gallery.network.decision.knows(np.stack(readable)) if readable else [])
-        for path, _, error in part:
-            if error is None and not next(familiar):
-                images.strange("identify", f"{path} is")
-        answers = [(path, None if error else next(identified), error) for path, _, error in part]
-        rows += [_answer(*answer) for answer in answers]
+        readable = [(path, image) for path, image, error in part if error is None]
+        found = {}
+        if readable:
+            pixels = np.stack([image for _, image in readable])
+            familiar = gallery.network.decision.knows(pixels).tolist()
+            identified = gallery.identify(pixels, options.k)
+            found = dict(zip([path for path, _ in readable], zip(identified, familiar, strict=True), strict=True))
+            if strange := [path for path, (_, known) in found.items() if not known]:
+                images.strange("identify", f"{strange[0]} is" if len(strange) == 1 else f"{len(strange)} images are")
+        rows += [_answer(path, *found.get(path, (None, False)), error) for path, _, error in part]
         if not options.json:
-            _print_answers(answers)
+            _print_answers([(path, found[path][0]) for path, _, error in part if error is None])
     if options.json:
         print(json.dumps(rows))
     return 2 if any("error" in row for row in rows) else 0
 
 
-def _answer(path, identified, error):
+def _answer(path, identified, familiar, error):
     if error:
         return {"image": path, "identity": None, "ranked": [], "error": error}
-    return {"image": path, "identity": identified.identity, "ranked": [_row(match) for match in identified.ranked]}
+    ranked = [_row(match) for match in identified.ranked]
+    return {"image": path, "identity": identified.identity, "ranked": ranked, "familiar": familiar}
 
 
 def _print_answers(answers):
-    for path, identified, error in answers:
-        if error is None:
-            images.say(f"{path}: {identified.identity or 'unknown'}")
-            for match in identified.ranked:
-                images.say(f"  {_likely(match)}score {match.score:8.3f}  {match.identity}")
+    for path, identified in answers:
+        images.say(f"{path}: {identified.identity or 'unknown'}")
+        for match in identified.ranked:
+            images.say(f"  {_likely(match)}score {match.score:8.3f}  {match.identity}")
 
 
 def _search(options):

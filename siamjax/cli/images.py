@@ -38,8 +38,8 @@ def say(message: str) -> None:
 def strange(command: str, which: str) -> None:
     """Warns that images are of another kind than the decision was fitted to; `which` is "a.jpg is", say."""
     note(
-        f"siamjax {command}: {which} unlike the images that this network was fitted to (by brightness, contrast or "
-        "detail): its answer means nothing there"
+        f"siamjax {command}: {which} unlike the images that this network's threshold was fitted to (by brightness, "
+        "contrast, detail or colour): the answer is meaningless"
     )
 
 

@@ -72,7 +72,7 @@ def make(
     dtype: Literal["float32", "bfloat16"] = "float32",
     unit_length: bool = False,
     convolution: Method = "auto",
-    published: bool = False,
+    keep_statistics: bool = False,
     frozen: bool = False,
     axis_name: str | None = None,
     options: dict[str, Any] | None = None,
@@ -88,8 +88,7 @@ def make(
         kernels only for float32.
       unit_length: whether embeddings are scaled to length 1.
       convolution: how convolutions are computed: "auto", "direct" or "frequency".
-      published: of architectures with published weights, whether training starts from these: batch statistics then stay
-        as they are.
+      keep_statistics: of architectures with published weights, whether batch statistics stay as they are.
       frozen: of architectures with published weights, whether their layers stay as they are.
       axis_name: device axis over which batch statistics are taken, or None.
       options: other attributes of the encoder.
@@ -105,7 +104,7 @@ def make(
             "all of it, or choose one of these"
         )
     common = {"axis_name": axis_name, "convolution": convolution, "width": width}
-    common |= {"published": published, "frozen": frozen}
+    common |= {"keep_statistics": keep_statistics, "frozen": frozen}
     taken = inspect.signature(make_it).parameters
     given |= {key: value for key, value in common.items() if key in taken}
     computed = choose("dtype", dtype, _DTYPES)

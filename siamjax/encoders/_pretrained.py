@@ -60,8 +60,8 @@ class Pretrained(nn.Module):
       architecture: a name in `ARCHITECTURES`.
       embedding: components of the embedding.
       unit_length: whether embeddings are scaled to length 1.
-      published: whether the weights were read: batch statistics then stay as they are, because those of a batch of a
-        few identities are others, and running ones would follow them.
+      keep_statistics: whether batch statistics stay as they are, as they should where the weights are published ones:
+        those of a batch of a few identities differ, and running ones would follow them.
       frozen: whether the architecture's layers get no gradient, and its batch statistics stay as they are.
       dtype: of the computation; parameters and statistics stay float32.
       convolution: how convolutions are computed, see `siamjax.encoders.convolve`.
@@ -71,7 +71,7 @@ class Pretrained(nn.Module):
     architecture: str
     embedding: int = 256
     unit_length: bool = False
-    published: bool = False
+    keep_statistics: bool = False
     frozen: bool = False
     dtype: Any = jnp.float32
     convolution: Method = "auto"
@@ -89,7 +89,7 @@ class Pretrained(nn.Module):
         common = {"convolution": self.convolution, "axis_name": self.axis_name}
         taken = {name: value for name, value in common.items() if known.make is not VisionTransformer}
         backbone: Any = known.make(dtype=self.dtype, name="backbone", **taken)
-        x = backbone(x.astype(self.dtype), train and not (self.published or self.frozen))
+        x = backbone(x.astype(self.dtype), train and not (self.keep_statistics or self.frozen))
         if self.frozen:
             x = lax.stop_gradient(x)
         if self.embedding != known.features:

@@ -14,7 +14,7 @@ from siamjax.familiar import Familiar
 from siamjax.network import Network
 from siamjax.training.state import State
 
-_LOOKED_AT = 2000  # images that tell what is familiar, at most
+_LOOKED_AT = 1000  # images that tell what is familiar, at most
 _REMEDY = (
     "Give identities a second image, or add identities; with your own images, lower data.folder.folds for more "
     "identities per part, or change data.folder.fold or data.folder.seed for other ones"

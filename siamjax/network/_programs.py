@@ -37,7 +37,7 @@ def filled_up(gallery: np.ndarray, queries: int) -> np.ndarray:
     """A small gallery [n, d] with its rows repeated in turn, [m, d], m >= n: the same m while it grows.
 
     Programs are compiled per shape, and then one serves; to score the repeated rows takes less time than to start it.
-    In turn, and not the last row alone: so their mean, by which a distance may be centred, stays where it was.
+    In turn, and not the last row alone: so their mean, by which a distance may be centred, stays about where it was.
     """
     count, dimension = gallery.shape
     fewest = min(4096, _FILLED // (dimension * queries))

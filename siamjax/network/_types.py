@@ -80,7 +80,7 @@ class Answer:
     threshold: float
     distance: float
     probability: float
-    familiar: bool = True
+    familiar: bool
 
 
 def inputs_of(config: ConfigDict) -> Inputs:

@@ -35,7 +35,12 @@ def make_model(config: ConfigDict, encoder: Any = None, head: nn.Module | None =
         with settings.keyed("encoder"):
             given = {name: own[name] for name in names}
             options = dict(own.get(own.name, {}))
-            made = encoders.make(**given, published=bool(own.weights), axis_name=parallel.AXIS, options=options)
+            made = encoders.make(
+                **given,
+                keep_statistics=bool(own.weights or config.train.start),
+                axis_name=parallel.AXIS,
+                options=options,
+            )
     else:
         made = encoders.own(encoder)
     if own.towers == 2:

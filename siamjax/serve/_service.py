@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from siamjax import files, parallel
+from siamjax.decision import Decision
 from siamjax.gallery import Gallery, Match, UnknownIdentity
 from siamjax.network import Network
 from siamjax.serve import _types as types
@@ -92,6 +93,8 @@ class Service:
             threshold=decision and decision.threshold,
             slope=decision and decision.slope,
             even=decision and decision.even,
+            least=decision and decision.least,
+            most=decision and decision.most,
             histogram=self._histogram,
             gallery=self._gallery is not None,
         )
@@ -124,7 +127,7 @@ class Service:
             types.PairAnswer(**dict(zip(names, row, strict=True)))
             for row in zip(*(column.tolist() for column in columns), strict=True)
         ]
-        familiar = self._decision.knows(pixels).tolist()
+        familiar = await self._familiar(self._decision, pixels)
         return types.Verified(answers=answers, threshold=self._decision.threshold, familiar=familiar)
 
     async def identify(self, request: types.RankRequest) -> types.Identified:
@@ -140,7 +143,7 @@ class Service:
                 ranked=[_ranked(gallery, match) for match in each.ranked[: request.k]],
                 familiar=familiar,
             )
-            for each, familiar in zip(found, self._decision.knows(pixels).tolist(), strict=True)
+            for each, familiar in zip(found, await self._familiar(self._decision, pixels), strict=True)
         ]
         return types.Identified(answers=answers)
 
@@ -203,6 +206,10 @@ class Service:
     async def inputs(self, request: types.ImagesRequest) -> types.Pictures:
         """Images as the network sees them."""
         return types.Pictures(images=[uploads.picture(image) for image in await self._pixels(request.images)])
+
+    async def _familiar(self, decision: Decision, images: np.ndarray) -> list[bool]:
+        loop = asyncio.get_running_loop()
+        return (await self._within(loop.run_in_executor(self._readers, decision.knows, images))).tolist()
 
     def _identify(self, images: np.ndarray) -> Sequence[Any]:
         return self._needed().identify(images, RANKED)

@@ -176,8 +176,12 @@ class About(BaseModel):
     shape: list[int] = Field(description="of an image: height, width, channels")
     ink: bool = Field(description="whether it was trained on dark ink on light paper")
     threshold: float | None = Field(description="null: it cannot verify or identify")
-    slope: float | None = Field(description="probability = 1 / (1 + exp(-slope * (score - even))), within bounds")
+    slope: float | None = Field(
+        description="probability = min(max(1 / (1 + exp(-slope * (score - even))), least), most)"
+    )
     even: float | None
+    least: float | None
+    most: float | None
     histogram: Histogram | None = Field(description="null: no test has stored the scores of its pairs")
     gallery: bool
 

@@ -59,7 +59,8 @@ def training(
     """
     weights_key, key = jax.random.split(jax.random.key(seed))
     start = create(model, weights_key, shape, optimizer, average > 0, objective, published)
-    stay = getattr(model.encoder, "frozen", False) or getattr(model.encoder, "published", False)
+    encoder = getattr(model.encoder, "encoder", model.encoder)  # Of two towers, the one that both are like.
+    stay = getattr(encoder, "frozen", False) or getattr(encoder, "keep_statistics", False)
     if chunk and start.batch_stats and not stay and parallel.is_main_process():
         tell(
             f"the encoder has batch statistics: with chunk={chunk}, they are those of {chunk} images, not of the batch"

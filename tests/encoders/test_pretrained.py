@@ -88,7 +88,7 @@ def test_images_are_normalised_inside(tiny):
     assert np.abs(kept["intermediates"]["backbone"]["conv_stem"]["__call__"][0]).max() < 1e-6
 
 
-def test_frozen_layers_get_no_gradient_and_published_ones_keep_their_statistics(tiny):
+def test_frozen_layers_get_no_gradient_and_statistics_are_kept_on_request(tiny):
     images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
     variables = jax.jit(encoders.make("tiny", width=32, embedding=8).init)(jax.random.key(1), images)
 
@@ -103,7 +103,7 @@ def test_frozen_layers_get_no_gradient_and_published_ones_keep_their_statistics(
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    for kind in ("frozen", "published", ""):
+    for kind in ("frozen", "keep_statistics", ""):
         grads, updated = trained(kind)
         moved = [bool(np.any(leaf)) for leaf in jax.tree.leaves(grads["backbone"]["conv_stem"])]
         assert moved == [kind != "frozen"] and np.any(grads["last"]["kernel"])

@@ -21,7 +21,7 @@ function countsOf(table, row, pairs) {
 /** The probability of "same" of a score, as calibrated. */
 function probabilityOf(decision, score) {
   const likely = 1 / (1 + Math.exp(-decision.slope * (score - decision.even)));
-  return Math.min(Math.max(likely, decision.least), decision.most);
+  return Math.min(Math.max(likely, decision.least ?? 0), decision.most ?? 1); // Older pages have no bounds.
 }
 
 /** Whether a pair [first, second, same, score] is right, and what a wrong one is called. */

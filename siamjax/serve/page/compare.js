@@ -74,8 +74,10 @@ export function start(network) {
   }
 
   async function compare() {
-    if (!given.first || !given.second) return;
-    const { answers, familiar } = await ask("v1/verify", { image: given.first, references: [given.second] });
+    const { first, second } = given;
+    if (!first || !second) return;
+    const { answers, familiar } = await ask("v1/verify", { image: first, references: [second] });
+    if (first !== given.first || second !== given.second) return; // Others were dropped meanwhile.
     [given.answer] = answers;
     given.familiar = familiar.every(Boolean);
     warn("strange", familiar, network.ink);

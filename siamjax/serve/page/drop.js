@@ -21,19 +21,22 @@ async function seenOf(files, contents) {
 }
 
 // Fills `place`; `taken` is called with the content of each image in base64, and shows what it does with them; before
-// that `cleared`, as what was there is gone. Only if `several` are there more than one.
+// that `cleared`, as what was there is gone. More than one image only if `several`.
 export function drop(place, label, taken, { cleared = () => {}, several = false } = {}) {
   const pictures = element("div", { className: "pictures" });
   const made = element("div", { className: "drop" }, pictures);
   const buttons = element("div", { className: "buttons" });
+  let latest = 0;
 
   async function take(all) {
     const files = several ? [...all] : [...all].slice(0, 1);
     if (!files.length) return;
+    const mine = ++latest;
     pictures.replaceChildren();
     cleared();
     const contents = await Promise.all(files.map(read));
     const images = await seenOf(files, contents);
+    if (mine !== latest) return; // Others were dropped meanwhile.
     const own = element("img", { alt: "the image", src: URL.createObjectURL(files[0]) });
     own.addEventListener("error", () => own.remove()); // A type that the browser does not show, such as TIFF.
     const seen = element("img", { className: "seen", alt: "as the network sees it", src: `data:image/png;base64,${images[0]}` });

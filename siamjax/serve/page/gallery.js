@@ -4,14 +4,16 @@ import { drop } from "./drop.js";
 import { ask, element, find, line, shown, warn } from "./service.js";
 
 export async function start(network) {
-  let count = 0, names = [], asked;
+  let count = 0, names = [], query;
 
   async function list() {
     const { identities } = await ask("v1/identities");
     count = identities.length;
     names = identities.map(({ identity }) => identity);
     find("names").replaceChildren(...names.map((value) => element("option", { value })));
-    find("name").placeholder = `identity ${count + 1}`;
+    let number = 1;
+    while (names.includes(`identity ${number}`)) number += 1;
+    find("name").placeholder = `identity ${number}`;
     find("enrolled").textContent = count ? `Enrolled: ${count}` : "Nobody is enrolled yet";
     find("identities").replaceChildren(...identities.map(card));
   }
@@ -66,7 +68,7 @@ export async function start(network) {
   async function changed() {
     await list();
     cleared();
-    if (asked && count) await who(asked);
+    if (query && count) await who(query);
   }
 
   function cleared() {
@@ -77,12 +79,14 @@ export async function start(network) {
 
   // Without a threshold, the network finds the most similar images, and decides nothing.
   async function who(images) {
-    asked = images;
+    query = images;
     let ranked;
     if (network.threshold === null) {
       ({ matches: [ranked] } = await ask("v1/search", { images, k: 5 }));
+      if (images !== query) return; // Another image was dropped meanwhile.
     } else {
       const { answers: [answer] } = await ask("v1/identify", { images, k: 5 });
+      if (images !== query) return;
       find("answer").textContent = answer.identity ?? "Unknown";
       warn("stranger", [answer.familiar], network.ink);
       ranked = answer.ranked;
@@ -91,7 +95,12 @@ export async function start(network) {
       line(match.thumbnail, match.identity, match, place === 0)));
   }
 
-  drop(find("who"), "Drop an image here", who, { cleared });
+  drop(find("who"), "Drop an image here", who, {
+    cleared: () => {
+      query = undefined;
+      cleared();
+    },
+  });
   drop(find("new"), "Drop images of one identity here", enrol, { several: true });
   await list();
 }
