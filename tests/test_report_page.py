@@ -98,7 +98,9 @@ const answers = JSON.parse(require("fs").readFileSync(0));
 const rows = answers.table.threshold.map((_, row) => countsOf(answers.table, row, answers.pairs));
 const told = answers.shown.map((pair) => judged(pair, answers.decision.threshold).kind);
 const probability = answers.shown.map((pair) => probabilityOf(answers.decision, pair[3]));
-console.log(JSON.stringify({rows, told, probability}));
+const {least, most, ...older} = answers.decision;
+const unbounded = probabilityOf(older, older.even + 50 / older.slope);
+console.log(JSON.stringify({rows, told, probability, unbounded}));
 """
     )
     done = subprocess.run(
@@ -112,6 +114,7 @@ console.log(JSON.stringify({rows, told, probability}));
         assert row["accuracy"] == pytest.approx(1 - (accepts + rejects) / 600, abs=1e-12)
     score = np.array([pair[3] for pair in answers["shown"]])
     np.testing.assert_allclose(found["probability"], pairs.decision.probability(score), rtol=1e-9)
+    assert found["unbounded"] == pytest.approx(1)  # Of a page that an older version made.
     accepts, rejects = counts(pairs, 0.25)
     # All mistakes are among the shown pairs here, as they are few.
     assert (found["told"].count("false accept"), found["told"].count("false reject")) == (accepts, rejects)

@@ -260,6 +260,27 @@ def test_who_is_enrolled_is_recognised_until_removed(visit, plain, width, scheme
     assert "enroll" in page.get_by_role("alert").inner_text()
 
 
+def test_identities_without_a_name_are_kept_apart_and_an_image_that_is_gone_is_not_asked_for_again(visit, plain):
+    page = visit(plain, expected=["400"])
+    page.get_by_role("tab", name="Gallery").click()
+    for grey, count in ((30, 1), (200, 2)):
+        give(page, "#new", file(grey, side=60))
+        playwright.expect(page.locator("#identities li")).to_have_count(count)
+    page.get_by_role("button", name="Remove identity 1").click()
+    playwright.expect(page.locator("#identities li")).to_have_count(1)
+    give(page, "#new", file(30, side=60))  # Not added to identity 2.
+    playwright.expect(page.locator("#identities li")).to_have_count(2)
+    give(page, "#who", file(32, side=60))
+    playwright.expect(page.locator("#answer")).to_have_text("identity 1")
+    give(page, "#who", b"no image", "notes.txt", "text/plain")
+    page.get_by_role("alert").wait_for()
+    page.get_by_role("button", name="Remove identity 2").click()
+    playwright.expect(page.locator("#identities li")).to_have_count(1)
+    assert page.locator("#answer").inner_text() == "" and page.locator("#matches li").count() == 0
+    page.get_by_role("button", name="Remove identity 1").click()
+    playwright.expect(page.locator("#identities li")).to_have_count(0)
+
+
 def test_a_file_that_is_no_image_is_told_and_the_page_lives_on(visit, plain):
     page = visit(plain, expected=["400"])
     give(page, "#first", b"no image", "notes.txt", "text/plain")
