@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Control characters, which move a terminal's cursor or change its colours, and those that change the order of letters.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _NO_TEXT = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+# What file managers put into folders, and what a `write` that was killed leaves there.
+_LEFT = re.compile(r"\.DS_Store|Thumbs\.db|.+\.[0-9a-f]{8}\.partial", re.DOTALL)
 
 
 def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
@@ -75,12 +77,14 @@ def obstacle(folder: pathlib.Path) -> str:
     """Why no file can be made in `folder`, whether it is there or still to be made; "" if nothing is in the way."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not os.path.isdir(nearest):
-        return f"{shown(nearest)} is a file"
+        return f"{shown(nearest)} is a {'file' if os.path.exists(nearest) else 'link to nothing'}"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{shown(nearest)} is not writable"
 
 
 def check_empty(folder: pathlib.Path, purpose: str) -> None:
     """Refuses a folder whose files those of `purpose`, such as "an export", would be mixed with.
+
+    What file managers and killed writes leave in a folder does not count.
 
     Raises:
       PermissionError: nothing can be written there.
@@ -88,11 +92,13 @@ def check_empty(folder: pathlib.Path, purpose: str) -> None:
     """
     if reason := obstacle(folder):
         raise PermissionError(f"{shown(folder)} cannot be written: {reason}; choose another folder")
-    found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    found = sorted(name for name in os.listdir(folder) if not _LEFT.fullmatch(name)) if os.path.isdir(folder) else []
     if found:
         some = f"{shown(found[0])!r}{', ...' if len(found) > 1 else ''}"
         raise ValueError(f"{shown(folder)} has other files in it ({some}); name a new or empty folder for {purpose}")
 
+
+_NAME = 100  # characters of a name that is too long, in messages
 
 # What the system says -> what it means for the user of a file.
 _MEANINGS = {
@@ -100,10 +106,10 @@ _MEANINGS = {
     errno.EEXIST: "{} exists already; choose another name",
     errno.EISDIR: "{} is a folder; name a file",
     errno.ENOTDIR: "{} is no folder, or below a file; name a folder",
-    errno.EACCES: "{} may not be used by this user (permission denied); change its permissions, or choose another",
-    errno.EPERM: "{} may not be changed by this user; choose another folder",
+    errno.EACCES: "{} may not be used by this user (permission denied); change its permissions, or choose another file",
+    errno.EPERM: "{} may not be used by this user (operation not permitted); choose another file",
     errno.EROFS: "{} is not writable (the file system is read-only); choose another folder",
-    errno.ENOSPC: "{} cannot be written (No space left on device); free some, or choose another folder",
+    errno.ENOSPC: "{} cannot be written (No space left on device); free some space, or choose another folder",
     errno.ENAMETOOLONG: "{} is too long as a name; choose a shorter one",
 }
 
@@ -115,7 +121,10 @@ def explained(error: BaseException) -> str:
     if error.filename is None:
         return error.strerror or str(error)
     meaning = _MEANINGS.get(error.errno, f"{{}} cannot be read or written ({error.strerror})")
-    return meaning.format(shown(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename))
+    name = shown(os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename)
+    if error.errno == errno.ENAMETOOLONG and len(name) > _NAME:
+        name = f"{name[:_NAME]}..."
+    return meaning.format(name)
 
 
 def _is_special(path):

@@ -1,11 +1,11 @@
-"""Made-up data sets in the layouts of CFP, LFW and CEDAR: tiny images in folders or zip files."""
+"""Made-up data sets in the layouts of CFP, LFW and CEDAR, tiny images in folders or zip files; and images by a card."""
 
 import io
 import pathlib
 import zipfile
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from siamjax.data import detection
 from siamjax.run import settings
@@ -119,3 +119,15 @@ def middle_face(image):
     corner, half = np.array(image.size) / 4, np.array(image.size) / 2
     places = np.array([[0.34, 0.42], [0.66, 0.42], [0.5, 0.61], [0.36, 0.765], [0.64, 0.765]])
     return [detection.Face(np.concatenate([corner, corner + half]), corner + places * half, 0.99)]
+
+
+def made_by_card(path, card):
+    """An image made as the card of an export describes; it is already grey, upright and opaque."""
+    resize, size = card["resize"], tuple(card["resize"]["size"])
+    with Image.open(path) as image:
+        image.draft(*card["draft"])
+        image = image.convert("L")
+    assert resize["function"] == "ImageOps.pad" and resize["larger"] == "either side is larger than that of `size`"
+    larger = any(side > most for side, most in zip(image.size, size, strict=True))
+    resampling = Image.Resampling[resize["filter_of_larger" if larger else "filter_of_others"]]
+    return np.asarray(ImageOps.pad(image, size, resampling))[..., None]

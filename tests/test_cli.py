@@ -242,6 +242,7 @@ def test_a_training_that_cannot_start_is_one_line(arguments, words, tmp_path):
     [
         ("--config.trian.steps=3", "--config.trian.steps is not a setting; did you mean --config.train.steps?"),
         ("--config.wholly.other=3", "--config.wholly.other is not a setting; siamjax/run/settings.py lists all"),
+        ("--config.train.stepz=3", "--config.train.stepz is not a setting; did you mean --config.train.steps?"),
         ("--config.train=3", "--config.train is a group of settings; set one of them, such as --config.train.start="),
         ("--config.train.steps", "--config.train.steps has no value: expected a whole number"),
         ("--config.encoder.frozen=maybe", "--config.encoder.frozen=maybe: expected True or False"),
@@ -250,7 +251,18 @@ def test_a_training_that_cannot_start_is_one_line(arguments, words, tmp_path):
 )
 def test_a_setting_that_cannot_be_taken_is_told_in_words(argument, told):
     known = ["--config.train.steps=0x10", "--config.data.folder.path=a=b", "--config.train.teacher_share=1"]
-    assert overrides.fault(known) == "" and told in overrides.fault([*known, argument])
+    known += ["--config.encoder.frozen", "--noconfig.encoder.frozen", "--config.own.size=3"]
+    error = {
+        "--config.trian.steps=3": KeyError("'trian'\nDid you mean"),
+        "--config.wholly.other=3": KeyError("'wholly'"),
+        "--config.train.stepz=3": AttributeError("'stepz'\nDid you mean"),
+    }.get(argument, ValueError(f"flag {argument}: ..."))
+    assert overrides.fault(known, error) == "" and told in overrides.fault([*known, argument], error)
+
+
+def test_settings_are_not_blamed_for_a_file_that_fails_for_another_reason():
+    for error in (KeyError("HOME"), FileNotFoundError("people.csv not found"), AttributeError("no attribute 'other'")):
+        assert overrides.fault(["--config.own.size=3", "--config.own=4"], error) == ""
 
 
 def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):

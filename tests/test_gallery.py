@@ -13,9 +13,10 @@ import time
 import jax
 import jax.export
 import numpy as np
+import photographs
 import pytest
 import safetensors
-from PIL import Image, ImageOps
+from PIL import Image
 
 from siamjax import cli
 from siamjax.evaluate import evaluate
@@ -336,20 +337,11 @@ def test_an_exported_network_gives_the_same_numbers_without_siamjax(run, faces, 
         ("large.jpg", (300, 400)),
     ):
         face(3, 0, size).save(tmp_path / name)
-        np.testing.assert_array_equal(_made(tmp_path / name, card["images"]), verifier.read([tmp_path / name])[0])
+        made = photographs.made_by_card(tmp_path / name, card["images"])
+        np.testing.assert_array_equal(made, verifier.read([tmp_path / name])[0])
     with safetensors.safe_open(tmp_path / "out" / "weights.safetensors", "np") as weights:
         kernel = weights.get_tensor("encoder/params/Conv_0/kernel")
     np.testing.assert_array_equal(kernel, verifier.variables["encoder"]["params"]["Conv_0"]["kernel"])
-
-
-def _made(path, card):
-    """An image made as the card describes; it is already grey, upright and opaque."""
-    with Image.open(path) as image:
-        image.draft(card["draft"][0], card["draft"][1])
-        image, size, resize = image.convert("L"), tuple(card["shape"][1:3]), card["resize"]
-        kind = "filter_of_larger" if max(image.size) > size[0] else "filter_of_others"
-        assert resize["function"] == "ImageOps.pad"
-        return np.asarray(ImageOps.pad(image, size, getattr(Image.Resampling, resize[kind])))[..., None]
 
 
 def test_an_exported_network_has_the_decision_fitted_without_copies(run, faces, tmp_path):

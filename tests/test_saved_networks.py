@@ -82,6 +82,18 @@ def test_a_network_of_wide_images_reads_files_as_wide_also_when_saved(network, d
     assert again.inputs.shape == (16, 24, 1)
     np.testing.assert_array_equal(again.read([drawing]), wide.read([drawing]))
     assert again.verify(drawing, drawing).distance == 0
+    card = json.loads((export(tmp_path / "saved", tmp_path / "out") / "card.json").read_text())["images"]
+    # The JPEG is decoded at a quarter for 24 columns; 16 would do with an eighth.
+    for name, size in (
+        ("large.jpg", (400, 300)),
+        ("wide.png", (90, 20)),
+        ("high.png", (20, 25)),
+        ("small.png", (9, 7)),
+    ):
+        pixels = np.random.default_rng(1).integers(0, 256, (12, 12), np.uint8)
+        Image.fromarray(pixels).resize(size).save(tmp_path / name)
+        made = photographs.made_by_card(tmp_path / name, card)
+        np.testing.assert_array_equal(made, again.read([tmp_path / name])[0])
 
 
 def test_a_saved_network_of_faces_crops_the_files_it_reads(network, tmp_path, monkeypatch):
@@ -146,6 +158,10 @@ def test_an_export_is_replaced_and_lists_what_it_wrote(tmp_path, capsys):
     assert listed == sorted(str(tmp_path / "out" / name) for name in names)
     check(tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").exists()
+    for name in ("embed.onnx", "score.onnx"):  # As if one to ONNX had been killed after its digests.
+        (tmp_path / "out" / name).touch()
+    export("omniglot-fast", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"notes.txt"}
 
 
 def test_a_damaged_file_is_named(network, tmp_path):

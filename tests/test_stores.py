@@ -456,6 +456,25 @@ def test_a_table_of_an_older_version_is_read_and_replaced_at_the_first_change(tm
     assert store._table.count_rows("NOT copy") == 400
 
 
+def test_an_index_of_codes_of_an_older_version_is_searched_as_well_until_the_next_change(tmp_path, monkeypatch):
+    pytest.importorskip("lancedb")
+    from lancedb.index import IvfPq
+
+    embeddings, images = drawn(900)
+    store = opened(tmp_path / "lance", COSINE, DatabaseStore)
+    add(store, embeddings, images)
+    codes = IvfPq(distance_type="cosine", num_partitions=48, num_sub_vectors=2, num_bits=4, max_iterations=4)
+    store._table.create_index("vector", config=codes)
+    folder = opened(tmp_path / "folder")
+    add(folder, embeddings, images)
+    queries, _ = drawn(30, seed=5)
+    assert overlap(store.best(queries, 5), folder.best(queries, 5)) > 0.9
+    monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
+    add(store, embeddings[:1], [Enrolled("i0", "new", "t")])
+    (index,) = [index for index in store._table.list_indices() if index.columns == ["vector"]]
+    assert index.index_type == "IvfFlat" and not store._has_codes()
+
+
 def test_a_database_that_cannot_be_reached_is_named(tmp_path):
     pytest.importorskip("lancedb")
     (tmp_path / "file").touch()

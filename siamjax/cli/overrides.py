@@ -13,17 +13,39 @@ _EXPECTED: dict[type, tuple[str, Callable[[str], object]]] = {
 }
 
 
-def fault(arguments: Sequence[str]) -> str:
-    """What is wrong with the first of the settings in `arguments` that is not known or has no value of its type; "" if
-    there is none."""
+def fault(arguments: Sequence[str], error: Exception) -> str:
+    """What is wrong with the first of the settings in `arguments` that is not known or has no value of its type.
+
+    Args:
+      arguments: the flags; settings that are True or False need no value, and may be set by --noconfig.KEY.
+      error: what reading them raised. A setting is not known if this names it, as a configuration file may have further
+        ones.
+
+    Returns:
+      What is wrong, in words; "" if it is none of the settings.
+    """
     from siamjax.run import settings  # Imports JAX, which takes a second; not needed where there is no fault.
 
     known = settings.flat(json.loads(settings.default().to_json()))
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        found = re.fullmatch(r"--?config\.([^=]+)(?:=(.*))?", argument, re.DOTALL)
-        if found and (told := _fault(found[1], following if found[2] is None else found[2], known)):
+        found = re.fullmatch(r"--?(no)?config\.([^=]+)(?:=(.*))?", argument, re.DOTALL)
+        if not found:
+            continue
+        unset, key, value = found.groups()
+        if key not in known and not _is_missing(key, error):
+            continue
+        if key in known and (unset or (value is None and type(known[key]) is bool)):
+            continue
+        if told := _fault(key, following if value is None else value, known):
             return told
     return ""
+
+
+def _is_missing(key, error):
+    """Whether an error says that a part of a key is in no configuration, or names the whole key."""
+    named = re.search(r"'(\w+)\\?'", str(error))
+    lookup = isinstance(error, (AttributeError, KeyError)) and named is not None and named[1] in key.split(".")
+    return lookup or f"config.{key}" in str(error)
 
 
 def _fault(key, value, known):

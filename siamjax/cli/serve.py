@@ -37,7 +37,10 @@ def _serve(options):
 
 def _demo(options):
     with contextlib.ExitStack() as stack:
-        gallery = options.gallery or stack.enter_context(tempfile.TemporaryDirectory(prefix="siamjax-demo-"))
+        # At Ctrl-C an enrolment may still write to a gallery that is deleted.
+        gallery = options.gallery or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="siamjax-demo-", ignore_cleanup_errors=True)
+        )
         _run(options, "127.0.0.1", gallery, page=True)
 
 

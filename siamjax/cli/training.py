@@ -99,8 +99,7 @@ def _placed(call, mode, arguments):
         return [f"--workdir={place}", *flags_]
     file = place.partition(":")[0]
     if file not in configs.names() and not pathlib.Path(file).is_file():
-        known = ", ".join(configs.names())
-        _fail(call, f"{place} not found; name a run folder, a file of your own, or one of {known}")
+        _fail(call, f"{place} not found; name a run folder, a file of your own, or one of {_known(call)}")
     if mode == "evaluate" and workdir is None:
         return [f"--workdir={_workdir_of(place)}", *flags_]
     return [f"--config={place}", *flags_]
@@ -122,13 +121,17 @@ def _workdir_of(config):
     return str(pathlib.Path("runs") / pathlib.Path(config).stem)
 
 
+def _known(call):
+    """The listed configurations, as they are typed after this command."""
+    return ", ".join(f"configs/{name}.py" if call.name == "launch.py" else name for name in configs.names())
+
+
 def _file(call, config):
     """The file of a configuration, with the argument that may follow it after a colon."""
     place, colon, argument = config.partition(":")
     file = configs.names().get(place, pathlib.Path(place))
     if not file.is_file():
-        known = (f"configs/{name}.py" if call.name == "launch.py" else name for name in configs.names())
-        _fail(call, f"--config {config} not found; choose one of {', '.join(known)}, or a file of your own")
+        _fail(call, f"--config {config} not found; name a file of your own, or one of {_known(call)}")
     return f"{file}{colon}{argument}"
 
 
@@ -147,7 +150,7 @@ def _parse(call, argv):
         if not isinstance(_CONFIG.value, ConfigDict):
             raise TypeError("get_config() of the file given as --config must return a ConfigDict")
     except Exception as error:  # Whatever a configuration file raises.
-        if told := overrides.fault(others):
+        if told := overrides.fault(others, error):
             _fail(call, f"{told} ({call.command} --help explains)")
         settings = [argument for argument in others if argument.startswith("--config.")]
         if config is not None:

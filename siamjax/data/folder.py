@@ -86,7 +86,8 @@ def preparation(config: ConfigDict) -> image_cache.Preparation:
         raise ValueError("data.ink and data.faces are both True, but scans have no faces: set one of them to False")
     own = config.folder
     cache = pathlib.Path(config.data_dir) / "siamjax" if config.data_dir else _CACHE
-    size = (config.size, config.width) if config.width else config.size
+    # A square has one size, so that it is found in the cache whichever way it is set.
+    size = (config.size, config.width) if config.width not in (0, config.size) else config.size
     return image_cache.Preparation(
         cache, size, own.channels, own.invert, own.skip_unreadable, own.pixels, config.ink, config.faces
     )

@@ -115,12 +115,19 @@ def read(
             image = _ink(path, image, enough).convert(mode)
         elif invert:
             image = ImageOps.invert(image)
-        scale = min(columns / image.width, rows / image.height)
-        width, height = (max(1, round(scale * side)) for side in image.size)
-        resized = image.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+        width, height = _fitted(image, columns, rows)
+        larger = image.width > columns or image.height > rows
+        resized = image.resize((width, height), Image.Resampling.BOX if larger else Image.Resampling.BILINEAR)
     whole = Image.new(resized.mode, (columns, rows))
     whole.paste(resized, (round((columns - width) / 2), round((rows - height) / 2)))
     return np.asarray(whole, np.uint8).reshape(rows, columns, channels)
+
+
+def _fitted(image, columns, rows):
+    """Width and height of an image that fills a rectangle in its aspect ratio, rounded as `ImageOps.pad` does."""
+    if image.width * rows > image.height * columns:
+        return columns, max(1, round(image.height / image.width * columns))
+    return max(1, round(image.width / image.height * rows)), rows
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:

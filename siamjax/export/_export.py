@@ -93,20 +93,21 @@ def export(
     # The digests come first: by them, what a killed export left is known for one, and is replaced.
     for name, content in ({_SUMS: sums.encode()} | written).items():
         files.write(place / name, content)
-    for name in earlier - set(written):  # in the other format
-        (place / name).unlink(missing_ok=True)
+    if earlier:  # Of the other format, too, which an export may have left that was killed after its digests.
+        for name in set().union(*_FILES) - set(written):
+            (place / name).unlink(missing_ok=True)
     return place
 
 
 def _earlier(place):
-    """The names of the files of an earlier export in a folder; none in a new or empty one, and ValueError in others."""
+    """Whether a folder has an earlier export; it has none if it is new or empty, and others raise ValueError."""
     try:
-        earlier = set(_sums(place))
+        _sums(place)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         files.check_empty(place, "an export")
-        return set()
+        return False
     files.check_writable(place / _SUMS)
-    return earlier
+    return True
 
 
 def exported(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -169,7 +170,7 @@ def _sums(place):
 
 def _card(network, decision):
     height, width, channels = network.inputs.shape
-    enough = image_files.least(height, network.inputs.ink, network.inputs.faces)
+    enough = image_files.least((height, width), network.inputs.ink, network.inputs.faces)
     return {
         "images": {
             "shape": ["b", height, width, channels],
@@ -183,7 +184,13 @@ def _card(network, decision):
             "inverted if `inverted`, or reduced to ink 255 on paper 0 if `ink`, as siamjax.data.ink does, resized and "
             "padded with black",
             "draft": ["RGB" if channels == 3 or network.inputs.faces else "L", [enough, enough]],
-            "resize": {"function": "ImageOps.pad", "filter_of_larger": "BOX", "filter_of_others": "BILINEAR"},
+            "resize": {
+                "function": "ImageOps.pad",
+                "size": [width, height],
+                "larger": "either side is larger than that of `size`",
+                "filter_of_larger": "BOX",
+                "filter_of_others": "BILINEAR",
+            },
         },
         "decision": decision and _decision_card(decision),
         "config": json.loads(network.settings.to_json()),

@@ -30,6 +30,8 @@ class DatabaseStore:
     _INDEXED = 100_000  # images from which on an index of the table is searched: its embeddings, in cells
     _TRAINING = 256  # different embeddings that the index needs, at least
     _PROBES = 32  # cells whose embeddings are compared with a query
+    _KIND = "IvfFlat"  # of the index; an older siamjax made others, with codes of embeddings, until the next change
+    _OLDER = 64, 4  # cells for those, and how many times the embeddings asked for are compared in full
     _PIECES = 8, 32  # that a table may have without and with an index; each change adds one, and slows down queries
 
     def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer | None, metric: Metric | None):
@@ -58,6 +60,7 @@ class DatabaseStore:
         self._database: Any
         self._table: Any = None
         self._copied = -1, False  # a version of the table, and whether images shared embeddings in it
+        self._coded = -1, False  # likewise, and whether the index was of codes in it
         self._name = f"gallery_{manifest.fingerprint[:16]}"
         with self._reaching():
             self._database = lancedb.connect(manifest.database, read_consistency_interval=datetime.timedelta(0))
@@ -187,7 +190,12 @@ class DatabaseStore:
     def _best(self, query, count):
         assert self._scorer is not None
         search = self._table.search(query).distance_type(self._metric).limit(CANDIDATES * count)
-        found = search.nprobes(self._PROBES).to_arrow()
+        if self._has_codes():
+            cells, more = self._OLDER
+            search = search.refine_factor(more)
+        else:
+            cells = self._PROBES
+        found = search.nprobes(cells).to_arrow()
         vectors = np.stack(found["vector"].to_numpy())
         scores = score_each(self._scorer, query[None], vectors[None])[0]
         order = np.argsort(-scores, kind="stable")[:count]
@@ -209,6 +217,17 @@ class DatabaseStore:
                 images += [Enrolled(**row) for row in copies.select(list(COLUMNS)).to_arrow().to_pylist()]
             numbers += [number] * (len(images) - len(numbers))
         return Found(scores[numbers[:count]], images[:count])
+
+    def _has_codes(self):
+        """Whether an older siamjax made the index; asks once per version."""
+        version = self._table.version
+        if version != self._coded[0]:
+            index = self._index()
+            self._coded = version, index is not None and index.index_type != self._KIND
+        return self._coded[1]
+
+    def _index(self):
+        return next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
 
     def _with_copies(self, hashes):
         """The set of those keys `hashes` that several images share; asks once per version whether any do."""
@@ -269,11 +288,9 @@ class DatabaseStore:
         """
         from lancedb.index import BTree, IvfFlat
 
-        index = next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
+        index = self._index()
         different = self._table.count_rows("NOT copy") if len(self) >= self._INDEXED else 0
-        if different >= self._TRAINING and (
-            index is None or index.index_type != "IvfFlat"
-        ):  # An older siamjax made others.
+        if different >= self._TRAINING and (index is None or index.index_type != self._KIND):
             cells = round(np.sqrt(different))
             config = IvfFlat(distance_type=self._metric, num_partitions=cells, max_iterations=16, sample_rate=64)
             self._table.create_index("vector", config=config)

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from siamjax.data import images
 
@@ -69,6 +69,15 @@ def test_images_fill_a_wide_or_high_rectangle_as_far_as_their_aspect_ratio_allow
     high = save(tmp_path / "high.png", np.full((40, 10), 200, np.uint8))
     got = images.read(high, (20, 30), 1)[..., 0]
     assert got[:, 12:17].min() == 200 and got[:, :12].max() == got[:, 17:].max() == 0
+
+
+def test_sides_are_rounded_as_pillow_does_for_programs_without_siamjax(tmp_path):
+    for columns, rows, height, width in ((29, 56, 28, 28), (56, 29, 28, 28), (29, 56, 28, 90), (21, 20, 29, 30)):
+        path = save(tmp_path / "odd.png", picture(4, (rows, columns)))
+        kind = Image.Resampling.BOX if columns > width or rows > height else Image.Resampling.BILINEAR
+        expected = np.asarray(ImageOps.pad(Image.open(path), (width, height), kind))
+        np.testing.assert_array_equal(images.read(path, (height, width), 1)[..., 0], expected)
+    assert images.read(save(tmp_path / "thin.png", picture(4, (500, 3))), 28, 1).any()
 
 
 def test_images_of_every_kind_become_the_same_pixels(tmp_path):
