@@ -41,3 +41,21 @@ LONG = "".join(f"{number}.png,ann\n" for number in range(20_000))  # more than t
 def test_an_ambiguous_or_invalid_table_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         rows(tmp_path / "t.csv", text)
+
+
+def test_what_file_managers_and_killed_writes_leave_does_not_fill_a_folder(tmp_path):
+    for name in (".DS_Store", "Thumbs.db", "card.json.0123abcd.partial"):
+        (tmp_path / name).touch()
+    files.check_empty(tmp_path, "an export")
+    (tmp_path / "notes.partial").touch()
+    with pytest.raises(ValueError, match=r"has other files in it \('notes.partial'\)"):
+        files.check_empty(tmp_path, "an export")
+
+
+def test_a_file_that_cannot_be_written_is_told_with_its_reason(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(PermissionError, match="link is a link to nothing; choose another folder"):
+        files.check_empty(tmp_path / "link", "an export")
+    with pytest.raises(OSError, match="x{50}[.]{3} is too long as a name") as raised:
+        files.opened("x" * 5000)
+    assert len(str(raised.value)) < 200
