@@ -115,7 +115,10 @@ def test_a_photograph_taken_sideways_is_rotated(tmp_path):
 def test_an_image_with_more_pixels_than_is_safe_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match="huge.png cannot be read as an image: .*decompression bomb"):
+    with pytest.raises(
+        ValueError,
+        match="huge.png cannot be read as an image: it has 600 pixels, expected at most 200: make it smaller",
+    ):
         images.read(path, 16, 1)
 
 
@@ -237,9 +240,9 @@ def test_a_file_that_is_no_image_is_told_why(tmp_path, content, told):
 
 
 def test_an_image_too_large_for_pillow_is_refused_by_the_same_words(tmp_path):
-    head = struct.pack(">4sIIBBBBB", b"IHDR", 20_000, 20_000, 1, 0, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    chunks = struct.pack(">4sIIBBBBB", b"IHDR", 20_000, 20_000, 1, 0, 0, 0, 0), b"IDAT"
+    content = [struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
     told = "a.png cannot be read as an image: it has 400,000,000 pixels, expected at most {}: make it smaller$"
     with pytest.raises(ValueError, match=told.format("50,000,000")):
         images.read(tmp_path / "a.png", 16, 1)
