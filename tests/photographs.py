@@ -122,11 +122,13 @@ def middle_face(image):
 
 
 def made_by_card(path, card):
-    """An image made as the card of an export describes; it is already grey, upright and opaque."""
+    """An image made as the card of an export describes; it is already upright and opaque."""
     resize, size = card["resize"], tuple(card["resize"]["size"])
     with Image.open(path) as image:
         image.draft(*card["draft"])
         image = image.convert("L")
+    if card["inverted"]:
+        image = ImageOps.invert(image)
     assert resize["function"] == "ImageOps.pad" and resize["larger"] == "either side is larger than that of `size`"
     larger = any(side > most for side, most in zip(image.size, size, strict=True))
     resampling = Image.Resampling[resize["filter_of_larger" if larger else "filter_of_others"]]
