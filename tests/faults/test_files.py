@@ -171,7 +171,7 @@ def test_a_file_in_the_way_of_a_folder_and_a_folder_in_that_of_a_file_are_told_i
         files.write(tmp_path / "ten.py" / "a" / "b.npz", b"content")
     with pytest.raises(OSError, match="is a folder; name a file$"):
         files.write(tmp_path, b"content")
-    with pytest.raises(OSError, match=r"/n+ is too long as a name"):
+    with pytest.raises(OSError, match=r"/n+\.\.\. is too long as a name"):
         files.write(tmp_path / ("n" * 300), b"content")
     assert os.listdir(tmp_path) == ["ten.py"]
 

@@ -38,7 +38,8 @@ async function compiled() {
     ({ status } = await (await fetch("status")).json());
   }
   find("waiting").textContent = "Some of its programs could not be compiled; the output of the service says why.";
-  find("waiting").hidden = status === "ok";
+  // Its place stays: nothing moves away under the pen.
+  if (status === "ok") find("waiting").style.visibility = "hidden";
 }
 
 shown(async () => {
