@@ -94,9 +94,8 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
     if copies and "validation" in datasets:
         without_copies = network.Network(model, *weights, inputs=inputs)
         validation = datasets["validation"]
-        fitted = drawn.decision(
-            without_copies, validation, drawn.embed(without_copies, validation), pairs["validation"]
-        )
+        embedded = drawn.embed(without_copies, validation)
+        fitted = drawn.decision(without_copies, validation, embedded, pairs["validation"], decision.familiar)
         verification["decision_without_copies"] = dataclasses.asdict(fitted)
     subject = evaluation.Subject(evaluated, decision, config.evaluation, config.data, datasets, embeddings, pairs)
     outcomes = list(evaluation.run(subject))

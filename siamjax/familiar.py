@@ -68,13 +68,13 @@ def statistics(images: np.ndarray) -> np.ndarray:
 
 def _statistics(images):
     values = np.asarray(images, np.float32) / 255
-    places = tuple(range(1, values.ndim))
-    steps = [np.abs(np.diff(values, axis=axis)).mean(places) if values.shape[axis] > 1 else 0 for axis in (1, 2)]
+    places, none = tuple(range(1, values.ndim)), np.zeros(len(values))
+    steps = [np.abs(np.diff(values, axis=axis)).mean(places) if values.shape[axis] > 1 else none for axis in (1, 2)]
     found = [
         values.mean(places),
         values.std(places),
         ((values > 0.25) & (values < 0.75)).mean(places),
-        sum(steps) / 2 + np.zeros(len(values)),
+        sum(steps) / 2,
         np.ptp(values, axis=3).mean((1, 2)),
     ]
     return np.stack(found, axis=1).astype(np.float64)

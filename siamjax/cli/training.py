@@ -97,8 +97,7 @@ def _placed(call, mode, arguments):
         if not pathlib.Path(place, "config.json").is_file():
             _fail(call, f"{place} is a folder, but no run folder: it has no config.json")
         return [f"--workdir={place}", *flags_]
-    file = place.partition(":")[0]
-    if file not in configs.names() and not pathlib.Path(file).is_file():
+    if not _path(place).is_file():
         _fail(call, f"{place} not found; name a run folder, a file of your own, or one of {_known(call)}")
     if mode == "evaluate" and workdir is None:
         return [f"--workdir={_workdir_of(place)}", *flags_]
@@ -126,10 +125,16 @@ def _known(call):
     return ", ".join(f"configs/{name}.py" if call.name == "launch.py" else name for name in configs.names())
 
 
+def _path(config):
+    """Where the file of a configuration is, or should be."""
+    place = config.partition(":")[0]
+    return configs.names().get(place, pathlib.Path(place))
+
+
 def _file(call, config):
     """The file of a configuration, with the argument that may follow it after a colon."""
-    place, colon, argument = config.partition(":")
-    file = configs.names().get(place, pathlib.Path(place))
+    _, colon, argument = config.partition(":")
+    file = _path(config)
     if not file.is_file():
         _fail(call, f"--config {config} not found; name a file of your own, or one of {_known(call)}")
     return f"{file}{colon}{argument}"

@@ -103,8 +103,13 @@ def make(
             f"frozen=True is for encoders with published weights ({', '.join(ARCHITECTURES)}), not {name!r}: train "
             "all of it, or choose one of these"
         )
-    common = {"axis_name": axis_name, "convolution": convolution, "width": width}
-    common |= {"keep_statistics": keep_statistics, "frozen": frozen}
+    common = {
+        "axis_name": axis_name,
+        "convolution": convolution,
+        "width": width,
+        "keep_statistics": keep_statistics,
+        "frozen": frozen,
+    }
     taken = inspect.signature(make_it).parameters
     given |= {key: value for key, value in common.items() if key in taken}
     computed = choose("dtype", dtype, _DTYPES)

@@ -88,7 +88,11 @@ def embed(network: Network, dataset: Dataset, description: str = "") -> np.ndarr
 
 
 def decision(
-    network: Network, dataset: Dataset, embeddings: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
+    network: Network,
+    dataset: Dataset,
+    embeddings: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
+    familiar: Familiar | None = None,
 ) -> Decision:
     """Fits the decision to pairs of a data set, and to the kind of its images.
 
@@ -97,6 +101,7 @@ def decision(
       dataset: n images.
       embeddings: what `embed` returns for these.
       pairs: (image numbers int32 [p, 2], `same` bool [p]).
+      familiar: the kind of its images, if another decision knows it already.
     """
     numbers, same = pairs
     known = dataset.pairs is None or dataset.names  # Given pairs need not say which identities they are of.
@@ -104,11 +109,10 @@ def decision(
     if embeddings.ndim == 3 and label is not None:
         # Of two towers: with its sides changed, a pair is another one, so that an image counts as two.
         numbers, label = 2 * numbers + np.arange(2), np.repeat(label, 2)
-    fitted = calibration.fit(scores, same, numbers, label)
-    if len(dataset.images.shape) != 4 or dataset.images.dtype != np.uint8:
-        return fitted
-    some = np.unique(np.linspace(0, len(dataset.images) - 1, _LOOKED_AT).astype(int))
-    return dataclasses.replace(fitted, familiar=Familiar.of(dataset.images[some]))
+    if familiar is None and len(dataset.images.shape) == 4 and dataset.images.dtype == np.uint8:
+        some = np.unique(np.linspace(0, len(dataset.images) - 1, _LOOKED_AT).astype(int))
+        familiar = Familiar.of(dataset.images[some])
+    return dataclasses.replace(calibration.fit(scores, same, numbers, label), familiar=familiar)
 
 
 def accuracy_of(

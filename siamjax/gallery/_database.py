@@ -59,8 +59,7 @@ class DatabaseStore:
         self._metric: Metric = metric
         self._database: Any
         self._table: Any = None
-        self._copied = -1, False  # a version of the table, and whether images shared embeddings in it
-        self._coded = -1, False  # likewise, and whether the index was of codes in it
+        self._seen = -1, False, False  # a version of the table; whether images share embeddings in it; see `_has_codes`
         self._name = f"gallery_{manifest.fingerprint[:16]}"
         with self._reaching():
             self._database = lancedb.connect(manifest.database, read_consistency_interval=datetime.timedelta(0))
@@ -218,23 +217,25 @@ class DatabaseStore:
             numbers += [number] * (len(images) - len(numbers))
         return Found(scores[numbers[:count]], images[:count])
 
-    def _has_codes(self):
-        """Whether an older siamjax made the index; asks once per version."""
+    def _looked_at(self):
+        """Whether images share embeddings, and whether the index has codes; asks the table once per version."""
         version = self._table.version
-        if version != self._coded[0]:
+        if version != self._seen[0]:
             index = self._index()
-            self._coded = version, index is not None and index.index_type != self._KIND
-        return self._coded[1]
+            has_copies = "copy" in self._table.schema.names and self._table.count_rows("copy") > 0
+            self._seen = version, has_copies, index is not None and index.index_type != self._KIND
+        return self._seen[1:]
+
+    def _has_codes(self):
+        """Whether an older siamjax made the index."""
+        return self._looked_at()[1]
 
     def _index(self):
         return next((index for index in self._table.list_indices() if index.columns == ["vector"]), None)
 
     def _with_copies(self, hashes):
-        """The set of those keys `hashes` that several images share; asks once per version whether any do."""
-        version = self._table.version
-        if version != self._copied[0]:
-            self._copied = version, "copy" in self._table.schema.names and self._table.count_rows("copy") > 0
-        return self._keys_where("copy", hashes) if self._copied[1] else set()
+        """The set of those keys `hashes` that several images share."""
+        return self._keys_where("copy", hashes) if self._looked_at()[0] else set()
 
     def _keys_where(self, condition, hashes):
         """The set of those keys `hashes` that occur in rows for which the SQL `condition` holds."""

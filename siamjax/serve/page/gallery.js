@@ -80,17 +80,14 @@ export async function start(network) {
   // Without a threshold, the network finds the most similar images, and decides nothing.
   async function who(images) {
     query = images;
-    let ranked;
-    if (network.threshold === null) {
-      ({ matches: [ranked] } = await ask("v1/search", { images, k: 5 }));
-      if (images !== query) return; // Another image was dropped meanwhile.
-    } else {
-      const { answers: [answer] } = await ask("v1/identify", { images, k: 5 });
-      if (images !== query) return;
+    const decides = network.threshold !== null;
+    const { answers: [answer] = [], matches: [found] = [] } = await ask(decides ? "v1/identify" : "v1/search", { images, k: 5 });
+    if (images !== query) return; // Another image was dropped meanwhile.
+    if (decides) {
       find("answer").textContent = answer.identity ?? "Unknown";
       warn("stranger", [answer.familiar], network.ink);
-      ranked = answer.ranked;
     }
+    const ranked = decides ? answer.ranked : found;
     find("matches").replaceChildren(...ranked.map((match, place) =>
       line(match.thumbnail, match.identity, match, place === 0)));
   }
