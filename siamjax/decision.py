@@ -58,7 +58,8 @@ class Decision:
     As fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
     answers. Both are fitted on equally many same and different pairs: where same pairs are rarer, the probability is
     too high. `familiar` tells images of the kind that they were fitted to from others; it is None where inputs are not
-    images, and in what older versions stored.
+    images, and in what older versions stored. `usual` is the mean score of the same pairs, by which several references
+    are judged, see `siamjax.network.score_references`; None in what older versions stored.
     """
 
     threshold: float
@@ -68,6 +69,7 @@ class Decision:
     least: float = 0.0
     most: float = 1.0
     familiar: Familiar | None = dataclasses.field(default=None, repr=False)
+    usual: float | None = dataclasses.field(default=None, repr=False)
 
     def same(self, scores: npt.ArrayLike) -> np.ndarray:
         """Whether each score means "same": scores float [n] -> bool [n]."""
@@ -126,9 +128,12 @@ class Decision:
         if accepts is not None:
             accepts = FalseAccepts(**accepts | {key: tuple(accepts[key]) for key in ("accepted", "threshold")})
             _check_accepts(accepts)
-        for name in ("threshold", "slope", "even"):
-            if not isinstance(saved[name], int | float) or not math.isfinite(saved[name]):
-                raise ValueError(f"{name}={saved[name]!r} must be a finite number")
+        numbers = {name: saved[name] for name in ("threshold", "slope", "even")}
+        if saved.get("usual") is not None:
+            numbers["usual"] = saved["usual"]
+        for name, value in numbers.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name}={value!r} must be a finite number")
         if saved["slope"] < 0:
             raise ValueError(f"slope={saved['slope']} must not be negative")
         least, most = saved.get("least", 0.0), saved.get("most", 1.0)  # Older versions had no bounds.

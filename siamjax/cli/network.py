@@ -33,8 +33,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     verify = add("verify", _verify, "do two images show the same identity? exit status 0: yes, 1: no, 2: error")
     verify.add_argument("checkpoint")
-    verify.add_argument("first", metavar="IMAGE")
-    verify.add_argument("second", metavar="IMAGE")
+    verify.add_argument("first", nargs="+", metavar="REFERENCE", help=f"of one identity: {images.HELP}")
+    verify.add_argument("second", metavar="IMAGE", help="compared with the references")
 
     decision.add_options(verify)
 
@@ -135,9 +135,10 @@ def _verify(options):
 
     network = Network.load(options.checkpoint, **decision.arguments(options))
     decision.note(options, network)
-    answer = network.verify(options.first, options.second)
+    references = images.find(options.first)[0]
+    answer = network.verify(references, options.second)
     if not answer.familiar:
-        images.strange("verify", f"{options.first} or {options.second} is")
+        images.strange("verify", f"{' or '.join((*references, options.second))} is")
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:

@@ -64,7 +64,8 @@ def fit(
     threshold = fit_threshold(scores, same)
     different_target, same_target = (n + 1) / (n + 2)
     slope = _slope(scores - threshold, same, np.where(same, same_target, different_target))
-    return Decision(threshold, slope, threshold, accepts, float(1 - different_target), float(same_target))
+    bounds = float(1 - different_target), float(same_target)
+    return Decision(threshold, slope, threshold, accepts, *bounds, usual=float(scores[same].mean()))
 
 
 def log_loss(probability: np.ndarray, same: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from siamjax.evaluation import (
     verification,
 )
 from siamjax.evaluation.types import Evaluator, Measure, PairScores, Skipped, Subject, accuracy
+from siamjax.network import score_references
 
 _MOST_WAYS = 100  # identities per identification trial, at most
 _RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_10", "r_precision", "map_at_r", "map_at_5")  # in the table
@@ -61,16 +62,15 @@ def _protocols(subject):
     """Comparisons that the data comes with: LFW's pairs, for example. See `given`."""
     test, validation = (subject.datasets.get(part) for part in ("test", "validation"))
     for name, compared in test.protocols.items():
-        scores = given.scores(subject.network, subject.embeddings["test"], compared)
+        scores = score_references(subject.network, subject.embeddings["test"], compared.references, compared.query)
         if len(np.unique(compared.fold)) > 1:
             yield from given.over_folds(name, scores, compared)
         elif validation is None or name not in validation.protocols:
             yield Skipped(name, "one fold, and no validation data with this protocol to fit a threshold on")
         else:
             fitted = validation.protocols[name]
-            threshold = calibration.fit_threshold(
-                given.scores(subject.network, subject.embeddings["validation"], fitted), fitted.same
-            )
+            known = subject.network, subject.embeddings["validation"], fitted.references, fitted.query
+            threshold = calibration.fit_threshold(score_references(*known), fitted.same)
             yield from given.of_fold(name, scores, compared, *given.units(test, compared), threshold)
 
 

@@ -10,14 +10,6 @@ import numpy as np
 from siamjax.data.dataset import Comparisons, Dataset
 from siamjax.evaluation import intervals, verification
 from siamjax.evaluation.types import Measure
-from siamjax.network import Network
-
-
-def scores(network: Network, embeddings: np.ndarray, compared: Comparisons) -> np.ndarray:
-    """The score of each comparison, float32 [t]: the mean of the query's scores with its references."""
-    count = compared.references.shape[1]
-    pairs = np.stack([compared.references.ravel(), np.repeat(compared.query, count)], axis=1)
-    return network.score_pairs(embeddings, pairs).reshape(-1, count).mean(axis=1)
 
 
 def units(dataset: Dataset, compared: Comparisons) -> tuple[np.ndarray, str]:
@@ -39,7 +31,7 @@ def of_fold(
 
     Args:
       name: of the protocol.
-      scores: float [t], see `scores`.
+      scores: float [t], see `score_references`.
       compared: the comparisons.
       unit, over: see `units`.
       threshold: fitted on other people.
@@ -63,7 +55,7 @@ def over_folds(name: str, scores: np.ndarray, compared: Comparisons) -> Iterator
 
     Args:
       name: of the protocol.
-      scores: float [t], see `scores`.
+      scores: float [t], see `score_references`.
       compared: the comparisons; two folds or more.
     """
     numbers, same = np.unique(compared.fold), compared.same

@@ -23,6 +23,7 @@ from siamjax.encoders import Towers
 from siamjax.network._file import FILE, portable, write
 from siamjax.network._places import stored
 from siamjax.network._programs import checked_numbers, copy_program, filled_up, programs
+from siamjax.network._references import verified
 from siamjax.network._types import UNDECIDED, Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
 from siamjax.run import Run, parts
@@ -379,22 +380,12 @@ class Network:
         arguments = self.variables["head"], parallel.padded(embeddings)
         return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
 
-    def verify(self, first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Answer:
+    def verify(
+        self, first: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], second: str | os.PathLike[str]
+    ) -> Answer:
         """Decides whether two image files show the same identity; raises as `read` and `decision` do.
 
-        With two towers, the first image is of the first side, and the second of the second.
+        `first` may be several files, all of one identity: references that the second image is compared with together,
+        see `siamjax.network.score_references`. With two towers, `first` is of the first side, `second` of the second.
         """
-        decision, pairs = self.decision, np.array([[0, 1]], np.int32)
-        images = self.read([first, second])
-        embeddings = self.embed_pairs(images, pairs)
-        score = float(self.score_pairs(embeddings, pairs)[0])
-        if self.towers == 2:
-            embeddings = embeddings[[0, 1], [0, 1]]
-        return Answer(
-            same=bool(decision.same(score)),
-            score=score,
-            threshold=decision.threshold,
-            distance=float(np.linalg.norm(embeddings[0] - embeddings[1])),
-            probability=float(decision.probability(score)),
-            familiar=bool(decision.knows(images).all()),
-        )
+        return verified(self, first, second)

@@ -63,15 +63,15 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Whether two images show the same identity.
+    """Whether two images, or an image and several references of one identity, show the same identity.
 
     Attributes:
       same: whether the score is above the threshold.
-      score: the output of the head, higher for more similar.
+      score: the output of the head, higher for more similar; of several references, see `score_references`.
       threshold: of the network's decision.
-      distance: Euclidean distance of the two embeddings.
+      distance: Euclidean distance of the two embeddings; mean over the references.
       probability: calibrated probability of "same", 0..1.
-      familiar: whether both images are of the kind that the decision was fitted to, see `Decision.knows`; if not, the
+      familiar: whether all images are of the kind that the decision was fitted to, see `Decision.knows`; if not, the
         answer means nothing.
     """
 

@@ -12,6 +12,7 @@ from siamjax.data import SOURCES, Source
 from siamjax.data.dataset import Comparisons
 from siamjax.decision import Decision
 from siamjax.evaluation import Skipped, Subject, calibration, given
+from siamjax.network import score_references
 
 
 class Plain:
@@ -19,6 +20,10 @@ class Plain:
 
     def score_pairs(self, embeddings, pairs):
         return -np.abs(embeddings[pairs[:, 0], 0] - embeddings[pairs[:, 1], 0])
+
+
+def scored(embeddings, pairs):
+    return score_references(Plain(), embeddings, pairs.references, pairs.query)
 
 
 def compared(dataset, folds, seed=0, references=1, count=200):
@@ -80,7 +85,7 @@ def test_one_fold_takes_its_threshold_from_the_validation_comparisons(drawn, jud
         for fold, pairs in enumerate((compared(drawn, folds=1), compared(drawn, folds=1, seed=1)))
     )
     found = judge(test={"mine": test}, validation={"mine": validation})
-    scores, fitted = (given.scores(Plain(), embeddings, pairs).astype(np.float64) for pairs in (test, validation))
+    scores, fitted = (scored(embeddings, pairs).astype(np.float64) for pairs in (test, validation))
     threshold = calibration.fit_threshold(fitted, validation.same)
     assert found["mine"].value == pytest.approx(np.mean((scores > threshold) == test.same))
     assert found["mine"].over == "identities" and "mine_deviation" not in found
@@ -88,13 +93,9 @@ def test_one_fold_takes_its_threshold_from_the_validation_comparisons(drawn, jud
     assert isinstance(alone["mine"], Skipped) and "no validation data" in alone["mine"].reason
 
 
-def test_several_references_score_as_their_mean_and_tell_more(drawn, judged):
-    judge, embeddings = judged
+def test_several_references_tell_more(drawn, judged):
+    judge, _ = judged
     five = compared(drawn, folds=3, references=5)
-    scores = given.scores(Plain(), embeddings, five)
-    number = 7
-    expected = -np.abs(embeddings[five.references[number], 0] - embeddings[five.query[number], 0]).mean()
-    assert scores[number] == pytest.approx(expected)
     found = judge(test={"one": compared(drawn, folds=3), "five": five})
     assert found["five_auc"].value > found["one_auc"].value
 
