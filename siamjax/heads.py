@@ -253,16 +253,22 @@ class Aligned(nn.Module):
     model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
 
     Attributes:
-      cells: side of the map, in places.
+      cells: height of the map, in places.
+      columns: width of the map, in places; 0 if it is square.
       reach: how many steps a place may move, vertically and horizontally together; 0 compares the same places.
       scale: initial s, above 0.
       threshold: initial t, a cosine.
     """
 
     cells: int = 7
+    columns: int = 0
     reach: int = 1
     scale: float = 14.0
     threshold: float = 0.7
+
+    @property
+    def _shape(self):
+        return self.cells, self.columns or self.cells
 
     @nn.compact
     def _logits(self, similarity):
@@ -270,7 +276,7 @@ class Aligned(nn.Module):
         return scale * (similarity - threshold)
 
     def __call__(self, a: Array, b: Array) -> jax.Array:
-        """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is cells² times the channels."""
+        """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is the places times the channels."""
         a, b = _checked_pairs(a, b)
         return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
 
@@ -279,7 +285,7 @@ class Aligned(nn.Module):
         itself = a is b
         a, b = _checked_sets(a, b)
         # On a CPU, blocks larger than a cache: matrix products gain more from their size.
-        width = -(-(self.cells**2) // (16 if parallel.on_cpu() else 4))
+        width = -(-math.prod(self._shape) // (16 if parallel.on_cpu() else 4))
         product, mean = "npc,mpc->pnm", "pnm,np->nm"
         if itself:  # The two ways are each other's transpose.
             there = distances.blockwise(
@@ -296,13 +302,14 @@ class Aligned(nn.Module):
         return (there + back.T) / 2
 
     def _map(self, x):
-        """[n, d] -> descriptors of length 1 [n, cells, cells, channels], and weights that sum to 1 [n, places]."""
-        if x.shape[1] % self.cells**2:
+        """[n, d] -> descriptors of length 1 [n, rows, columns, channels], and weights that sum to 1 [n, places]."""
+        rows, columns = self._shape
+        if x.shape[1] % (rows * columns):
             raise ValueError(
-                f"an embedding of {x.shape[1]} components is not a map of {self.cells}×{self.cells} places (cells="
-                f"{self.cells}); use the encoder 'local', with an embedding that is a multiple of the places"
+                f"an embedding of {x.shape[1]} components is not a map of {rows}×{columns} places (cells={self.cells}, "
+                f"columns={self.columns}); use the encoder 'local', with an embedding that is a multiple of the places"
             )
-        x = x.reshape(x.shape[0], self.cells, self.cells, -1)
+        x = x.reshape(x.shape[0], rows, columns, -1)
         directions = distances.unit(x)
         weight = jnp.sum(x * directions, axis=-1).reshape(x.shape[0], -1)
         total = jnp.sum(weight, axis=1, keepdims=True)
@@ -311,12 +318,12 @@ class Aligned(nn.Module):
     def _matched(self, a, b, product, mean):
         """The mean over the places of a, by weight, of the best match in b."""
         (a, weight), (b, _) = a, b
-        reach, cells = self.reach, self.cells
+        reach, (rows, columns) = self.reach, self._shape
         moves = [
             (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
         ]
         b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        near = [b[:, y : y + cells, x : x + cells] for y, x in moves]
+        near = [b[:, y : y + rows, x : x + columns] for y, x in moves]
         best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
         return _einsum(mean, best, weight)
 

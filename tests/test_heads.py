@@ -19,6 +19,7 @@ HEADS = {
     "aligned": (heads.Aligned(cells=3), reference.aligned),
     "aligned-far": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
     "aligned-in_place": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
+    "aligned-wide": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),
     "binary-two_layers": (heads.Binary(hidden=(7, 5)), reference.binary),
@@ -260,7 +261,7 @@ def test_aligned_of_a_set_with_itself_is_that_of_two_equal_sets():
 
 def test_aligned_refuses_an_embedding_that_is_not_a_map():
     head = heads.make("aligned")
-    with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7\)"):
+    with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7, columns=0\)"):
         head.init(jax.random.key(0), jnp.ones((2, 256)), jnp.ones((2, 256)))
 
 

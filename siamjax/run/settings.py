@@ -209,6 +209,7 @@ RANGES = {
     "augment.photo.flip": "[0, 1]",
     "augment.photo.*": "[0, inf)",
     "head.aligned.reach": "[0, inf)",
+    "head.aligned.columns": "[0, inf)",
     "head.*.threshold": "(-inf, inf)",
     "head.*.*": "(0, inf)",
     "loss.*.balance": "[0, 1]",

@@ -63,16 +63,16 @@ def distance(params, a, b, distance="euclidean"):
     return math.exp(params["log_scale"]) * (-nearer if distance == "dot" else nearer)
 
 
-def aligned(params, a, b, cells=3, reach=1):
+def aligned(params, a, b, rows=3, columns=3, reach=1):
     """Place by place, looking at every place of the other map that is near enough."""
-    a, b = (x.reshape(cells, cells, -1) for x in (a, b))
+    a, b = (x.reshape(rows, columns, -1) for x in (a, b))
     mean = (_best_matches(a, b, reach) + _best_matches(b, a, reach)) / 2
     return math.exp(params["log_scale"]) * (mean - float(params["threshold"]))
 
 
 def _best_matches(a, b, reach):
     total, lengths = 0.0, 0.0
-    places = [(y, x) for y in range(len(a)) for x in range(len(a))]
+    places = [(y, x) for y in range(a.shape[0]) for x in range(a.shape[1])]
     for y, x in places:
         matches = []
         for v, u in ((v, u) for v in range(-reach, 3 + reach) for u in range(-reach, 3 + reach)):
