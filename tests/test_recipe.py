@@ -1,4 +1,4 @@
-"""The recipe for one-shot Omniglot, trained on the real data for a minute, and the shipped network of this recipe."""
+"""The recipes for one-shot Omniglot, trained on the real data for a minute each, and the networks that ship."""
 
 import json
 
@@ -10,6 +10,7 @@ from test_launch import finish, launch
 import siamjax
 from siamjax.data import glyphs, omniglot
 from siamjax.evaluation import one_shot
+from siamjax.network import shipped
 
 # Recipe -> steps of a short training, other settings, and an accuracy that a broken recipe does not reach: chance is
 # 5 %, an untrained network has 24 %, and comparing drawings as point sets 55 %.
@@ -42,14 +43,16 @@ def test_a_recipe_learns_to_distinguish_unseen_characters(name, omniglot_dirs, t
     assert results["within_alphabet_20way_1shot"]["accuracy"] > least
 
 
-def test_the_shipped_network_recognises_synthetic_alphabets():
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_network_recognises_synthetic_alphabets(name):
     drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=56)
-    assert _accuracy(siamjax.load_pretrained("omniglot-fast"), drawn) > 0.8
+    assert _accuracy(siamjax.load_pretrained(name), drawn) > 0.8
 
 
-def test_the_shipped_network_recognises_omniglots_evaluation_alphabets(omniglot_dirs):
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_network_recognises_omniglots_evaluation_alphabets(name, omniglot_dirs):
     test = omniglot.load(*omniglot_dirs, splits="background", size=56, train=False)["test"]
-    assert _accuracy(siamjax.load_pretrained("omniglot-fast"), test) > 0.85
+    assert _accuracy(siamjax.load_pretrained(name), test) > 0.85
 
 
 def _accuracy(network, dataset):
@@ -62,5 +65,5 @@ def test_the_shipped_network_refuses_other_inputs():
     network = siamjax.load_pretrained("omniglot-fast")
     with pytest.raises(ValueError, match="uint8 \\[n, 56, 56, 1\\]"):
         network.embed(np.zeros((2, 105, 105, 1), np.uint8))
-    with pytest.raises(FileNotFoundError, match="networks that come with siamjax \\(omniglot-fast"):
+    with pytest.raises(FileNotFoundError, match="networks that come with siamjax \\(omniglot-best, omniglot-fast"):
         siamjax.load_pretrained("omniglot")

@@ -8,7 +8,7 @@ from siamjax import __version__, files, host
 from siamjax.cli import configs, faces, gallery, network, report, serve
 
 _ABOUT = """CHECKPOINT is the run folder of a training, or the name of a network that comes with siamjax
-(omniglot-fast), or of an architecture with published weights (mobilenet_v2, ...), whose features of
+(omniglot-fast, omniglot-best), or of an architecture with published weights (mobilenet_v2, ...), whose features of
 any photograph `embed`, `enroll` and `search` use without training.
 
 exit status:
