@@ -34,7 +34,6 @@ def get_config():
     config.head.aligned.columns = 26
     config.head.aligned.reach = 3
     config.optimizer.adamw.learning_rate = 1.5e-3
-    config.optimizer.adamw.pretrained_share = 1.0
     config.optimizer.average = 0.99
     config.train.start = "omniglot-fast"
     config.train.steps = 400
