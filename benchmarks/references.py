@@ -1,9 +1,9 @@
-"""Verification by several references of one identity: their mean score, their best, or what siamjax does with them.
+"""Verification by several references of one identity: their mean score, their best, or the mean as siamjax corrects it.
 
     python benchmarks/references.py RUN --references 1 3 5
 
 On the test data of a run: random references of each identity, ten times, against its other images and as many of
-others. EER, by one threshold for all identities.
+others. EER, by one threshold for all identities; see `siamjax.network.score_references`.
 """
 
 import argparse
@@ -33,13 +33,13 @@ def main():
     test = SOURCES[data.name].load(data, False)["test"]
     embeddings = network.embed(test.images, "embedding")
     table = Table(title=f"{len(test)} images of {len(np.unique(test.label))} identities; EER, %")
-    for column in ("references", "comparisons", "mean", "best", "in view of how alike they are"):
+    for column in ("references", "comparisons", "mean", "best", "corrected"):
         table.add_column(column, justify="right")
     for count in options.references:
         references, query, same = drawn(test.label, count)
         pairs = np.stack([references.ravel(), np.repeat(query, count)], axis=1).astype(np.int32)
         scores = network.score_pairs(embeddings, pairs).reshape(-1, count)
-        together = score_references(network, embeddings, references, query)
+        together = score_references(network, embeddings, references, query, network.decision)
         errors = [
             verification.measures(each, same)["eer"] for each in (scores.mean(axis=1), scores.max(axis=1), together)
         ]

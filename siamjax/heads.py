@@ -253,8 +253,8 @@ class Aligned(nn.Module):
     model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
 
     Attributes:
-      cells: height of the map, in places.
-      columns: width of the map, in places; 0 if it is square.
+      cells, columns: height and width of the map, in places; columns 0 is as cells. An encoder "local" has a place for
+        4 pixels, "local56" for 8.
       reach: how many steps a place may move, vertically and horizontally together; 0 compares the same places.
       scale: initial s, above 0.
       threshold: initial t, a cosine.
@@ -265,10 +265,6 @@ class Aligned(nn.Module):
     reach: int = 1
     scale: float = 14.0
     threshold: float = 0.7
-
-    @property
-    def _shape(self):
-        return self.cells, self.columns or self.cells
 
     @nn.compact
     def _logits(self, similarity):
@@ -285,7 +281,7 @@ class Aligned(nn.Module):
         itself = a is b
         a, b = _checked_sets(a, b)
         # On a CPU, blocks larger than a cache: matrix products gain more from their size.
-        width = -(-math.prod(self._shape) // (16 if parallel.on_cpu() else 4))
+        width = -(-(self.cells * (self.columns or self.cells)) // (16 if parallel.on_cpu() else 4))
         product, mean = "npc,mpc->pnm", "pnm,np->nm"
         if itself:  # The two ways are each other's transpose.
             there = distances.blockwise(
@@ -303,11 +299,11 @@ class Aligned(nn.Module):
 
     def _map(self, x):
         """[n, d] -> descriptors of length 1 [n, rows, columns, channels], and weights that sum to 1 [n, places]."""
-        rows, columns = self._shape
+        rows, columns = self.cells, self.columns or self.cells
         if x.shape[1] % (rows * columns):
             raise ValueError(
-                f"an embedding of {x.shape[1]} components is not a map of {rows}×{columns} places (cells={self.cells}, "
-                f"columns={self.columns}); use the encoder 'local', with an embedding that is a multiple of the places"
+                f"an embedding of {x.shape[1]} components is not a map of {rows}×{columns} places (cells, columns); "
+                "use the encoder 'local' or 'local56', with an embedding that is a multiple of the places"
             )
         x = x.reshape(x.shape[0], rows, columns, -1)
         directions = distances.unit(x)
@@ -318,7 +314,7 @@ class Aligned(nn.Module):
     def _matched(self, a, b, product, mean):
         """The mean over the places of a, by weight, of the best match in b."""
         (a, weight), (b, _) = a, b
-        reach, (rows, columns) = self.reach, self._shape
+        reach, (_, rows, columns, _) = self.reach, a.shape
         moves = [
             (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
         ]

@@ -261,7 +261,7 @@ def test_aligned_of_a_set_with_itself_is_that_of_two_equal_sets():
 
 def test_aligned_refuses_an_embedding_that_is_not_a_map():
     head = heads.make("aligned")
-    with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells=7, columns=0\)"):
+    with pytest.raises(ValueError, match=r"256 components is not a map of 7×7 places \(cells, columns\)"):
         head.init(jax.random.key(0), jnp.ones((2, 256)), jnp.ones((2, 256)))
 
 

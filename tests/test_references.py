@@ -11,7 +11,11 @@ from PIL import Image
 import siamjax
 from siamjax import cli
 from siamjax.data import glyphs
+from siamjax.decision import Decision
+from siamjax.evaluation import calibration
 from siamjax.network import score_references
+
+DECISION = Decision(threshold=-1.0, slope=1.0, even=-1.5, usual=-0.7)
 
 
 class Line:
@@ -21,48 +25,81 @@ class Line:
         return -np.abs(embeddings[pairs[:, 0], 0] - embeddings[pairs[:, 1], 0]).astype(np.float32)
 
 
-def by_hand(embeddings, references, query, usual):
+def by_hand(embeddings, references, query, decision):
     """The same as `score_references`, one comparison at a time."""
     found = []
     for of_one, image in zip(references, query, strict=True):
-        k = len(of_one)
-        table = [[-abs(embeddings[a, 0] - embeddings[b, 0]) if a != b else usual for b in of_one] for a in of_one]
-        found.append(np.mean([-abs(embeddings[a, 0] - embeddings[image, 0]) for a in of_one]) + usual - np.mean(table))
-        assert np.shape(table) == (k, k)
+        mean = np.mean([-abs(embeddings[a, 0] - embeddings[image, 0]) for a in of_one])
+        alike = [
+            -abs(embeddings[a, 0] - embeddings[b, 0]) if a != b else decision.usual
+            for number, a in enumerate(of_one)
+            for b in of_one[number + 1 :]
+        ]
+        share = 1 - 1 / len(of_one)
+        found.append(mean + share * (decision.usual - max(np.mean(alike), decision.even)) if alike else mean)
     return np.array(found)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_score_is_the_mean_one_less_what_the_references_differ_from_what_is_usual(count):
+def test_the_score_is_the_mean_one_corrected_for_how_alike_the_references_are(count):
     rng = np.random.default_rng(0)
     embeddings = rng.normal(size=(30, 1))
-    references = np.stack([rng.choice(20, count, replace=False) for _ in range(12)])
+    references = np.stack([rng.choice(20, count, replace=True) for _ in range(12)])
     references[6:] = references[:6]  # The same sets with other queries.
     query = rng.integers(20, 30, 12)
-    scores = score_references(Line(), embeddings, references, query, usual=-0.7)
-    np.testing.assert_allclose(scores, by_hand(embeddings, references, query, -0.7), rtol=1e-5)
+    scores = score_references(Line(), embeddings, references.tolist(), query.tolist(), DECISION)
+    np.testing.assert_allclose(scores, by_hand(embeddings, references, query, DECISION), rtol=1e-5)
     if count == 1:
         pairs = np.stack([references[:, 0], query], axis=1)
         np.testing.assert_array_equal(scores, Line().score_pairs(embeddings, pairs))
+    assert score_references(Line(), embeddings, references[:0], query[:0], DECISION).shape == (0,)
+
+
+def test_a_reference_that_is_no_number_makes_the_score_none():
+    embeddings = np.array([[0.0], [np.nan], [1.0], [2.0]])
+    scores = score_references(Line(), embeddings, [[0, 1, 2], [0, 2, 2]], [3, 3], DECISION)
+    assert np.isnan(scores[0]) and np.isfinite(scores[1])
+
+
+def test_what_is_no_comparison_is_refused():
+    embeddings = np.zeros((9, 1))
+    for references, query in (([0, 1], [2]), ([[0], [1]], [2]), (np.zeros((2, 0), int), [2, 3])):
+        with pytest.raises(ValueError, match=r"expected \[t, k\] and \[t\], k at least 1"):
+            score_references(Line(), embeddings, references, query, DECISION)
+    with pytest.raises(ValueError, match="2 references: a network with two towers"):
+        score_references(Line(), np.zeros((9, 2, 1)), [[0, 1]], [2], DECISION)
 
 
 def test_who_varies_little_is_judged_more_strictly_than_who_varies_much():
-    """One writes within 0.1 and is forged at 0.8; the other one within 3, and is forged at 9: no distance fits both."""
+    """One is within 0.1 and imitated at 0.8; the other one is within 3, and imitated at 9: no distance fits both."""
     rng = np.random.default_rng(0)
     embeddings, references, query, same = [], [], [], []
-    for place, spread, forged in ((0, 0.1, 0.8), (100, 3.0, 9.0)):
+    for place, spread, imitated in ((0, 0.1, 0.8), (100, 3.0, 9.0)):
         start = len(embeddings)
-        embeddings += list(place + rng.uniform(-spread, spread, 25)) + list(place + forged + np.zeros(20))
+        embeddings += list(place + rng.uniform(-spread, spread, 25)) + list(place + imitated + np.zeros(20))
         references += [np.arange(start, start + 5)] * 40
         query += range(start + 5, start + 45)
         same += [True] * 20 + [False] * 20
-    arrays = np.array(embeddings)[:, None], np.array(references), np.array(query)
-    scores, same = score_references(Line(), *arrays), np.array(same)
-    mean = by_hand(*arrays, 0.0) * 0
-    for k in range(5):
-        mean += Line().score_pairs(arrays[0], np.stack([arrays[1][:, k], arrays[2]], axis=1)) / 5
-    wrong = [np.mean(s[same][:, None] <= s[~same]) for s in (scores, mean)]
+    embeddings, references, query, same = (
+        np.array(embeddings)[:, None],
+        np.array(references),
+        np.array(query),
+        np.array(same),
+    )
+    corrected = score_references(Line(), embeddings, references, query, dataclasses.replace(DECISION, even=-9.0))
+    pairs = np.stack([references.ravel(), np.repeat(query, 5)], axis=1)
+    mean = Line().score_pairs(embeddings, pairs).reshape(-1, 5).mean(axis=1)
+    wrong = [np.mean(scores[same][:, None] <= scores[~same]) for scores in (corrected, mean)]
     assert wrong[0] < wrong[1] / 2 and wrong[1] > 0.2
+
+
+def test_what_same_pairs_usually_score_is_fitted_and_stored():
+    scores, same = np.array([3.0, 5.0, -1.0, 0.0], np.float32), np.array([True, True, False, False])
+    fitted = calibration.fit(scores, same)
+    assert fitted.usual == 4.0 and Decision.read(dataclasses.asdict(fitted)).usual == 4.0
+    for wrong in (np.nan, "4"):
+        with pytest.raises(ValueError, match="usual=.* must be a finite number"):
+            Decision.read(dataclasses.asdict(fitted) | {"usual": wrong})
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +124,7 @@ def test_verify_takes_several_references_or_a_folder_of_them(drawings, capsys):
     assert network.verify([references[0]], right) == one
     assert several.same and not network.verify(references, wrong).same
     images = network.read([*references, right])
-    expected = score_references(
-        network, network.embed(images), np.arange(4)[None], np.array([4]), network.decision.usual
-    )
+    expected = score_references(network, network.embed(images), [[0, 1, 2, 3]], [4], network.decision)
     assert several.score == pytest.approx(float(expected[0]), rel=1e-4)
     assert several.probability == pytest.approx(float(network.decision.probability(several.score)))
 
@@ -98,8 +133,25 @@ def test_verify_takes_several_references_or_a_folder_of_them(drawings, capsys):
     assert json.loads(capsys.readouterr().out)["score"] == pytest.approx(several.score, rel=1e-4)
     assert cli.main(["verify", "omniglot-fast", str(drawings / "b"), str(right)]) == 1
     assert "different" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="expected one image or more"):
-        network.verify([], right)
+    for wrong, message in (
+        ([], "0 references: expected 1 to 100"),
+        (references * 30, "120 references: expected 1 to 100"),
+        ([*references, references[0]], r"1\.png is twice among the references"),
+        ([*references, right], r"0\.png is among the references that it is compared with"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            network.verify(wrong, right)
+    assert cli.main(["verify", "omniglot-fast", str(drawings), str(right)]) == 2
+    assert "has images of 2 identities (a, b" in capsys.readouterr().err
+
+
+def test_references_of_several_identities_do_not_make_a_stranger_similar():
+    drawn = glyphs.dataset(jax.random.key(2), alphabets=1, characters=15, drawers=2, size=56)
+    network = siamjax.Network.load("omniglot-fast", copies=0)
+    embeddings = network.embed(drawn.images)
+    first = np.array([np.flatnonzero(drawn.label == label)[0] for label in range(15)])
+    scores = score_references(network, embeddings, np.tile(first[:10], (5, 1)), first[10:], network.decision)
+    assert not network.decision.same(scores).any()
 
 
 def test_a_network_that_does_not_know_what_is_usual_takes_one_reference(drawings):
@@ -114,5 +166,5 @@ def test_a_network_that_does_not_know_what_is_usual_takes_one_reference(drawings
     )
     pair = drawings / "a" / "0.png", drawings / "a" / "1.png"
     assert same.verify(*pair).same
-    with pytest.raises(ValueError, match="2 references: .* evaluate its run again"):
+    with pytest.raises(ValueError, match="2 references: .* evaluate the run again"):
         same.verify(pair, drawings / "a" / "2.png")

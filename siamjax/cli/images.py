@@ -25,6 +25,17 @@ def find(paths: list[str], identity: str | None = "") -> tuple[list[str], list[s
     return [str(file.path) for file in found], [file.identity for file in found]
 
 
+def of_one(paths: list[str]) -> list[str]:
+    """Image files of one identity. Raises ValueError if a folder has images of several."""
+    for folder in filter(os.path.isdir, paths):
+        if len(identities := sorted(set(find([folder], None)[1]))) > 1:
+            raise ValueError(
+                f"{files.shown(folder)} has images of {len(identities)} identities ({identities[0]}, {identities[1]}, "
+                "...); name the folder of one"
+            )
+    return find(paths)[0]
+
+
 def note(message: str) -> None:
     """Prints a line on standard error, apart from the answers."""
     print(files.shown(message), file=sys.stderr)

@@ -31,9 +31,11 @@ def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--regression", action="store_true", help="targets are numbers, and figures are R²; default: classes, accuracy"
     )
 
-    verify = add("verify", _verify, "do two images show the same identity? exit status 0: yes, 1: no, 2: error")
+    about = "is an image of the same identity as another, or several others? exit status 0: yes, 1: no, 2: error"
+    verify = add("verify", _verify, about)
     verify.add_argument("checkpoint")
-    verify.add_argument("first", nargs="+", metavar="REFERENCE", help=f"of one identity: {images.HELP}")
+    of_one = f"of one identity; with two towers one, of the first side: {images.HELP}"
+    verify.add_argument("first", nargs="+", metavar="REFERENCE", help=of_one)
     verify.add_argument("second", metavar="IMAGE", help="compared with the references")
 
     decision.add_options(verify)
@@ -135,10 +137,12 @@ def _verify(options):
 
     network = Network.load(options.checkpoint, **decision.arguments(options))
     decision.note(options, network)
-    references = images.find(options.first)[0]
+    references = images.of_one(options.first)
     answer = network.verify(references, options.second)
     if not answer.familiar:
-        images.strange("verify", f"{' or '.join((*references, options.second))} is")
+        named = *references, options.second
+        which = f"{' or '.join(named)} is" if len(named) == 2 else f"one of the {len(named)} images is"
+        images.strange("verify", which)
     if options.json:
         print(json.dumps(dataclasses.asdict(answer)))
     else:

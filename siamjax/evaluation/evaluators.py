@@ -62,16 +62,20 @@ def _protocols(subject):
     """Comparisons that the data comes with: LFW's pairs, for example. See `given`."""
     test, validation = (subject.datasets.get(part) for part in ("test", "validation"))
     for name, compared in test.protocols.items():
-        scores = score_references(subject.network, subject.embeddings["test"], compared.references, compared.query)
+        scores = _scores(subject, "test", compared)
         if len(np.unique(compared.fold)) > 1:
             yield from given.over_folds(name, scores, compared)
         elif validation is None or name not in validation.protocols:
             yield Skipped(name, "one fold, and no validation data with this protocol to fit a threshold on")
         else:
             fitted = validation.protocols[name]
-            known = subject.network, subject.embeddings["validation"], fitted.references, fitted.query
-            threshold = calibration.fit_threshold(score_references(*known), fitted.same)
+            threshold = calibration.fit_threshold(_scores(subject, "validation", fitted), fitted.same)
             yield from given.of_fold(name, scores, compared, *given.units(test, compared), threshold)
+
+
+def _scores(subject, part, compared):
+    embeddings = subject.embeddings[part]
+    return score_references(subject.network, embeddings, compared.references, compared.query, subject.decision)
 
 
 def _open_set(subject):

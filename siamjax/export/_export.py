@@ -206,6 +206,7 @@ def _decision_card(decision):
         "slope": decision.slope,
         "least": decision.least,
         "most": decision.most,
+        "usual": decision.usual,
         # For programs written for older versions, which had one slope below the threshold and one above.
         "below": decision.slope,
         "above": decision.slope,

@@ -31,6 +31,7 @@ from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
+_NUMBERS = 2**22  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -345,7 +346,8 @@ class Network:
         if embeddings.ndim == 3:
             embeddings, pairs = embeddings.reshape(-1, embeddings.shape[2]), 2 * pairs + np.arange(2, dtype=np.int32)
         arguments = self.variables["head"], parallel.padded(embeddings)
-        return parallel.map_chunks(self._programs["pairs"], arguments, pairs, _BLOCK)
+        chunk = min(_BLOCK, max(1, _NUMBERS // embeddings.shape[1]))
+        return parallel.map_chunks(self._programs["pairs"], arguments, pairs, chunk)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """Scores all queries [q, d] against a gallery [n, d], in blocks: logits of "same", float32 [q, n]."""
@@ -385,7 +387,8 @@ class Network:
     ) -> Answer:
         """Decides whether two image files show the same identity; raises as `read` and `decision` do.
 
-        `first` may be several files, all of one identity: references that the second image is compared with together,
-        see `siamjax.network.score_references`. With two towers, `first` is of the first side, `second` of the second.
+        `first` may be up to 100 different files, all of one identity: references that `second` is compared with
+        together, see `siamjax.network.score_references`. Threshold and probability are those fitted to single pairs.
+        With two towers, `first` is one file of the first side, `second` of the second.
         """
         return verified(self, first, second)

@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from siamjax.decision import Decision
+from siamjax.files import shown
 from siamjax.network._types import Answer
+
+_MOST = 100  # references, all of which are compared with one another
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -28,63 +32,73 @@ class _Network(_Scorer, Protocol):
 
 
 def score_references(
-    scorer: _Scorer, embeddings: np.ndarray, references: np.ndarray, query: np.ndarray, usual: float = 0.0
+    scorer: _Scorer, embeddings: np.ndarray, references: npt.ArrayLike, query: npt.ArrayLike, decision: Decision
 ) -> np.ndarray:
-    """Scores each query against k references, in view of how alike these are: people differ in how much they vary.
+    """Scores each query against k references of one identity, corrected for how alike these are.
 
-    The mean of the query's k scores, plus `usual`, minus the mean of all k² scores of the references with one another,
-    where that of one with itself, which says nothing, counts as `usual`. So if the references are as alike as same
-    pairs usually are, it is the mean score; and one reference scores as in `score_pairs`.
+    The images of some identities vary little, those of others more than a good imitation would: no threshold on the
+    score of a pair fits both. With mean score m of the query with the references, mean score a of the references with
+    one another, and the mean score u of two images of one identity (`decision.usual`), the score is
+
+        m + (1 − 1/k) · (u − max(a, decision.even)).
+
+    So one reference scores as in `score_pairs`. The factor makes little of the few pairs of few references; the maximum
+    keeps references that are not of one identity from making everyone similar. An image that is several times among
+    the references of a query counts as often in m, and with itself as u in a.
 
     Args:
-      scorer: a network; its `score_pairs` must not depend on the order in a pair.
+      scorer: a network, whose `score_pairs` should not depend on the order in a pair.
       embeddings: float [n, d].
-      references: int [t, k], image numbers 0..n-1.
+      references: int [t, k], image numbers 0..n-1, k at least 1.
       query: int [t], image numbers.
-      usual: the score of a same pair on average, see `Decision.usual`. It is added to all scores alike, so that they
-        can be compared with those of pairs.
+      decision: of the network.
 
     Returns:
-      Float32 [t].
+      Float32 [t], to be compared with the decision's threshold.
 
     Raises:
-      ValueError: a number is out of range.
+      ValueError: the shapes differ from these, a number is out of range, the embeddings are of two towers, or the
+        decision, of an older version, has no `usual`.
     """
+    references, query, usual = np.asarray(references), np.asarray(query), decision.usual
+    if references.ndim != 2 or not references.shape[1] or query.shape != references.shape[:1]:
+        raise ValueError(
+            f"references {list(references.shape)} and query {list(query.shape)}: expected [t, k] and [t], k at least 1"
+        )
     count = references.shape[1]
-    pairs = np.stack([references.ravel(), np.repeat(query, count)], axis=1)
-    scores = scorer.score_pairs(embeddings, pairs).reshape(-1, count).mean(axis=1)
+    if count > 1 and (embeddings.ndim == 3 or usual is None):
+        why = (
+            "a network with two towers does not compare images of one side with one another"
+            if embeddings.ndim == 3
+            else "this decision was fitted by an older version, which did not store how alike images of one identity "
+            "are; evaluate the run again (siamjax evaluate RUN)"
+        )
+        raise ValueError(f"{count} references: {why}, or give one reference")
+    sets, of_query = np.unique(references, axis=0, return_inverse=True)  # Many queries have the same references.
     one, other = np.triu_indices(count, 1)
-    sets, of_query = np.unique(references, axis=0, return_inverse=True)  # Most are those of many queries.
-    pairs = np.stack([sets[:, one].ravel(), sets[:, other].ravel()], axis=1)
-    alike = scorer.score_pairs(embeddings, pairs).reshape(len(sets), -1)
-    return (scores - 2 / count**2 * (alike - usual).sum(axis=1)[of_query.ravel()]).astype(np.float32)
+    with_query = np.stack([references.ravel(), np.repeat(query, count)], axis=1)
+    of_sets = np.stack([sets[:, one].ravel(), sets[:, other].ravel()], axis=1)
+    scores = scorer.score_pairs(embeddings, np.concatenate([with_query, of_sets]))
+    mean = scores[: len(with_query)].reshape(len(query), count).mean(axis=1)
+    if count == 1 or usual is None:
+        return mean
+    itself = sets[:, one] == sets[:, other]
+    alike = np.where(itself, usual, scores[len(with_query) :].reshape(len(sets), len(one))).mean(axis=1)
+    correction = (1 - 1 / count) * (usual - np.maximum(alike, decision.even))
+    return (mean + correction[of_query.ravel()]).astype(np.float32)
 
 
 def verified(network: _Network, first: str | os.PathLike[str] | Paths, second: str | os.PathLike[str]) -> Answer:
     """See `Network.verify`."""
     decision = network.decision
-    references = [first] if isinstance(first, str | bytes | os.PathLike) else list(first)
-    if not references:
-        raise ValueError("no reference: expected one image or more to compare with")
+    references = [first] if isinstance(first, str | os.PathLike) else list(first)
+    if len(references) != 1:
+        _check(references, second)
     count = len(references)
     images = network.read([*references, second])
     pairs = np.stack([np.arange(count), np.full(count, count)], axis=1).astype(np.int32)
     embeddings = network.embed_pairs(images, pairs)
-    if count == 1:
-        score = float(network.score_pairs(embeddings, pairs)[0])
-    elif network.towers == 2:
-        raise ValueError(
-            f"{count} references: a network with two towers does not compare images of one side with one another; "
-            "give one reference"
-        )
-    elif decision.usual is None:
-        raise ValueError(
-            f"{count} references: this network was evaluated before several could be used; evaluate its run again "
-            "(siamjax evaluate RUN), or give one reference"
-        )
-    else:
-        numbers = np.arange(count, dtype=np.int32)[None]
-        score = float(score_references(network, embeddings, numbers, np.array([count], np.int32), decision.usual)[0])
+    (score,) = score_references(network, embeddings, np.arange(count)[None], [count], decision).tolist()
     if network.towers == 2:
         embeddings = embeddings[[0, 1], [0, 1]]
     return Answer(
@@ -95,3 +109,14 @@ def verified(network: _Network, first: str | os.PathLike[str] | Paths, second: s
         probability=float(decision.probability(score)),
         familiar=bool(decision.knows(images).all()),
     )
+
+
+def _check(references, second):
+    """Refuses references that would make `second` similar to anything."""
+    if not 1 <= len(references) <= _MOST:
+        raise ValueError(f"{len(references)} references: expected 1 to {_MOST} images of one identity")
+    real = [os.path.realpath(path) for path in references]
+    if os.path.realpath(second) in real:
+        raise ValueError(f"{shown(second)} is among the references that it is compared with; leave it out there")
+    if twice := [path for number, path in enumerate(real) if path in real[:number]]:
+        raise ValueError(f"{shown(twice[0])} is twice among the references; name each image once")

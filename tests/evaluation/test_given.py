@@ -22,8 +22,11 @@ class Plain:
         return -np.abs(embeddings[pairs[:, 0], 0] - embeddings[pairs[:, 1], 0])
 
 
+DECISION = Decision(0.0, 1.0, even=-2.0, usual=-1.1)
+
+
 def scored(embeddings, pairs):
-    return score_references(Plain(), embeddings, pairs.references, pairs.query)
+    return score_references(Plain(), embeddings, pairs.references, pairs.query, DECISION)
 
 
 def compared(dataset, folds, seed=0, references=1, count=200):
@@ -53,7 +56,7 @@ def judged(drawn, monkeypatch):
         datasets = {part: dataclasses.replace(drawn, protocols=given) for part, given in of_parts.items()}
         data = ml_collections.ConfigDict(dict(name="own"))
         scored = dict.fromkeys(datasets, embeddings)
-        subject = Subject(Plain(), Decision(0.0, 1.0, 0.0), ml_collections.ConfigDict(), data, datasets, scored, {})
+        subject = Subject(Plain(), DECISION, ml_collections.ConfigDict(), data, datasets, scored, {})
         return {outcome.name: outcome for outcome in evaluation.run(subject)}
 
     return judge, embeddings

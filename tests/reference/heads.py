@@ -1,5 +1,6 @@
 """Logits of one pair of embeddings, one component at a time, from a head's parameters."""
 
+import itertools
 import math
 
 from reference import distances
@@ -75,7 +76,8 @@ def _best_matches(a, b, reach):
     places = [(y, x) for y in range(a.shape[0]) for x in range(a.shape[1])]
     for y, x in places:
         matches = []
-        for v, u in ((v, u) for v in range(-reach, 3 + reach) for u in range(-reach, 3 + reach)):
+        beyond = (range(-reach, side + reach) for side in a.shape[:2])
+        for v, u in itertools.product(*beyond):
             if abs(v - y) + abs(u - x) > reach:
                 continue
             product = sum(a[y, x] * b[v, u]) if (v, u) in places else 0.0  # nothing beyond the edge: no likeness
