@@ -58,8 +58,8 @@ class Decision:
     As fitted, `threshold` equals `even`, so that answer and probability agree; moving the threshold changes only the
     answers. Both are fitted on equally many same and different pairs: where same pairs are rarer, the probability is
     too high. `familiar` tells images of the kind that they were fitted to from others; it is None where inputs are not
-    images, and in what older versions stored. `usual` is the mean score of the same pairs, by which several references
-    are judged, see `siamjax.network.score_references`; None in what older versions stored.
+    images, and in what older versions stored. `usual` is the mean score of two images of one identity, by which several
+    references are judged, see `siamjax.network.score_references`; None in what older versions stored.
     """
 
     threshold: float

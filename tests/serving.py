@@ -29,7 +29,7 @@ def a_network(decided=True, shape=(12, 12, 1)):
     params = head.init(jax.random.key(0), nothing, nothing).get("params", {})
     scores = [float(head.apply({"params": params}, nothing, nothing + shift)[0]) for shift in (0.0, 0.5)]
     even = 0.5 * (scores[0] + scores[1])
-    decisions = {0: Decision(even, 4 / (scores[0] - scores[1]), even)} if decided else {}
+    decisions = {0: Decision(even, 4 / (scores[0] - scores[1]), even, usual=float(scores[0]))} if decided else {}
     model = Model(Flat(), head)
     return Network(model, {"encoder": {}, "head": params}, {}, inputs=Inputs(shape), decisions=decisions)
 

@@ -122,6 +122,11 @@ def test_verify_answers_as_the_network_does_for_each_reference(client, network, 
         for name in ("score", "probability", "distance"):
             assert found[name] == pytest.approx(getattr(expected, name), abs=1e-5)
     assert answer["familiar"] == [True] * 3
+    expected = network.verify([tmp_path / "60.png", tmp_path / "200.png"], tmp_path / "50.png")
+    for name in ("same", "score", "probability", "distance"):
+        assert answer["together"][name] == pytest.approx(getattr(expected, name), abs=1e-5)
+    alone = client.post("/v1/verify", json={"image": text(50), "references": [text(60)]}).json()
+    assert alone["together"] is None
 
 
 def test_enrolled_identities_are_recognised_listed_and_removed(client, warmed):

@@ -17,7 +17,7 @@ import numpy as np
 from siamjax import files, parallel
 from siamjax.decision import Decision
 from siamjax.gallery import Gallery, Match, UnknownIdentity
-from siamjax.network import Network
+from siamjax.network import Network, score_references
 from siamjax.serve import _types as types
 from siamjax.serve import _uploads as uploads
 from siamjax.serve._histogram import histogram_of
@@ -80,8 +80,13 @@ class Service:
             embeddings = side.embed(images)
         if size == _WARMED[0]:
             self._scores(embeddings[:2])
+        if size == _WARMED[-1] and self._compares_together():
+            self._together(embeddings[:3])
         if self._gallery is not None and len(self._gallery) and self._decision is not None:
             self._gallery.identify(images, RANKED)
+
+    def _compares_together(self):
+        return self._decision is not None and self._decision.usual is not None and self._network.towers == 1
 
     async def about(self) -> types.About:
         """The network, and whether there is a gallery."""
@@ -121,14 +126,13 @@ class Service:
             embeddings = [embedding for part in parts for embedding in part]
         scores = await self._call(lambda: self._scores(np.stack(embeddings)))
         distances = np.linalg.norm(np.stack(embeddings[1:]) - embeddings[0], axis=1)
-        columns = self._decision.same(scores), scores, self._decision.probability(scores), distances
-        names = "same", "score", "probability", "distance"
-        answers = [
-            types.PairAnswer(**dict(zip(names, row, strict=True)))
-            for row in zip(*(column.tolist() for column in columns), strict=True)
-        ]
+        answers, together = _answers(self._decision, scores, distances), None
+        if len(answers) > 1 and self._compares_together():
+            score = await self._call(lambda: self._together(np.stack(embeddings)))
+            (together,) = _answers(self._decision, score, distances.mean(keepdims=True))
         familiar = await self._familiar(self._decision, pixels)
-        return types.Verified(answers=answers, threshold=self._decision.threshold, familiar=familiar)
+        threshold = self._decision.threshold
+        return types.Verified(answers=answers, together=together, threshold=threshold, familiar=familiar)
 
     async def identify(self, request: types.RankRequest) -> types.Identified:
         """Who is in each image? Ranked identities, or unknown."""
@@ -222,6 +226,16 @@ class Service:
         pairs = np.stack([np.zeros(IMAGES, np.int32), np.arange(1, IMAGES + 1, dtype=np.int32)], axis=1)
         return self._network.score_pairs(parallel.padded(embeddings, _DECODED), pairs)[: len(embeddings) - 1]
 
+    def _together(self, embeddings):
+        """The score [1] of the first of embeddings [n, d] by all the other ones together, by one program for any n."""
+        assert self._decision is not None
+        numbers = np.arange(1, len(embeddings))
+        return score_references(self, parallel.padded(embeddings, _DECODED), numbers[None], [0], self._decision)
+
+    def score_pairs(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """As of the network, by one program for all pairs that a request can have."""
+        return self._network.score_pairs(embeddings, parallel.padded(pairs, _DECODED * IMAGES // 2))[: len(pairs)]
+
     def _needed(self) -> Gallery:
         if self._gallery is None:
             raise Refusal(409, "this service has no gallery; start it with --gallery FOLDER")
@@ -259,6 +273,13 @@ class Service:
             if self.state == "warming up":
                 reason = "the service is still starting, and compiles its programs; try again once /health answers ok"
             raise Refusal(503, f"no answer within {self._limits.answer:g} s: {reason}") from error
+
+
+def _answers(decision, scores, distances):
+    columns = decision.same(scores), scores, decision.probability(scores), distances
+    names = "same", "score", "probability", "distance"
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [types.PairAnswer(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _name(text, field):

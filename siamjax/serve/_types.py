@@ -106,9 +106,13 @@ class PairAnswer(BaseModel):
 
 
 class Verified(BaseModel):
-    """The answer for each reference, in their order."""
+    """The answer for each reference, in their order, and for all of them together."""
 
     answers: list[PairAnswer]
+    together: PairAnswer | None = Field(
+        description="by several references, taken to be of one identity and corrected for how alike they are; null for "
+        "one reference, two towers, or a network that was evaluated by an older version"
+    )
     threshold: float
     familiar: list[bool] = Field(description=f"of the image, then of the references: {_FAMILIAR}")
 
