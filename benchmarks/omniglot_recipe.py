@@ -25,7 +25,7 @@ VARIANTS = {
     "no rotated alphabets": ("data.turns=1",),
     "rotated and mirrored": ("data.turns=8",),
     "no EMA of weights": ("optimizer.average=0.0",),
-    "no distortion": ("augment.name=none",),
+    "no distortion": ("augment.name=none", "evaluation.copies=0"),
     "bends": ("augment.affine.bend=0.015",),
     "pen": ("augment.affine.pen=0.5",),
     "learning rate 2e-3": ("optimizer.adamw.learning_rate=2e-3",),
@@ -67,7 +67,7 @@ def measure(changes, options):
     rows = train((*changes, f"train.steps={short}", "train.log_every=20", "evaluation.copies=0"), short, options).rows
     seconds = rows[-1]["seconds"] - rows[0]["seconds"]
     steps = max(100, int(60 * options.minutes * (rows[-1]["step"] - rows[0]["step"]) / seconds) // 100 * 100)
-    run = train((*changes, f"train.steps={steps}", "evaluation.copies=8"), steps, options)
+    run = train(("evaluation.copies=8", *changes, f"train.steps={steps}"), steps, options)
     return steps, run.rows[-1]["validation_one_shot"], run.results["within_alphabet_20way_1shot"]["accuracy"]
 
 
