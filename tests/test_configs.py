@@ -18,6 +18,6 @@ def test_configuration_can_be_built(name):
     settings.check(config)
     model = parts.make_model(config)
     transform = recipe.make_optimizer(config, recipe.make_objective(config, model, None))
-    size = config.data.size
-    made = jax.eval_shape(lambda: state.create(model, jax.random.key(0), (size, size, 1), transform))
+    shape = (config.data.size, config.data.width or config.data.size, 1)
+    made = jax.eval_shape(lambda: state.create(model, jax.random.key(0), shape, transform))
     assert set(made.params) == {"encoder", "head"}
