@@ -1,9 +1,10 @@
-"""The contribution of each part of configs/omniglot_fast.py: the recipe with one change at a time, in the same time.
+"""The contribution of each part of configs/omniglot_fast.py: the recipe with one change at a time.
 
     python benchmarks/omniglot_recipe.py --manual_dir FOLDER --minutes 1
+    python benchmarks/omniglot_recipe.py --manual_dir FOLDER --steps 500
 
-Every variant trains on 25 background alphabets for the number of steps that fit into that time, estimated from a short
-run. Accuracy is on 10,000 one-shot trials within the five other alphabets, without and with 8 distorted copies.
+Every variant trains on 25 background alphabets, for the number of steps that fit into that time, estimated from a short
+run, or for so many steps, which do not depend on what else the machine does. Accuracy is on 10,000 one-shot trials within the five other alphabets, without and with 8 distorted copies.
 """
 
 import argparse
@@ -49,10 +50,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=0, help="in place of minutes")
     parser.add_argument("--manual_dir", default="", help="folder with Omniglot's archives; downloaded if not given")
     parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
     options = parser.parse_args()
-    table = Table(title=f"20-way one-shot within validation alphabets, {options.minutes:g} minutes each, seed 0")
+    length = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
+    table = Table(title=f"20-way one-shot within validation alphabets, {length} each, seed 0")
     for column in ("variant", "steps", "plain %", "8 copies %"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name in options.variants:
@@ -63,12 +66,17 @@ def main():
 
 def measure(changes, options):
     """The number of steps, and accuracy without and with copies, of the recipe with `changes`."""
+    steps = options.steps or steps_of(changes, options)
+    run = train(("evaluation.copies=8", *changes, f"train.steps={steps}"), steps, options)
+    return steps, run.rows[-1]["validation_one_shot"], run.results["within_alphabet_20way_1shot"]["accuracy"]
+
+
+def steps_of(changes, options):
+    """The number of steps, in hundreds, that fit into the minutes."""
     short = 60
     rows = train((*changes, f"train.steps={short}", "train.log_every=20", "evaluation.copies=0"), short, options).rows
     seconds = rows[-1]["seconds"] - rows[0]["seconds"]
-    steps = max(100, int(60 * options.minutes * (rows[-1]["step"] - rows[0]["step"]) / seconds) // 100 * 100)
-    run = train(("evaluation.copies=8", *changes, f"train.steps={steps}"), steps, options)
-    return steps, run.rows[-1]["validation_one_shot"], run.results["within_alphabet_20way_1shot"]["accuracy"]
+    return max(100, int(60 * options.minutes * (rows[-1]["step"] - rows[0]["step"]) / seconds) // 100 * 100)
 
 
 def train(settings, steps, options):
