@@ -4,7 +4,8 @@
     python benchmarks/omniglot_recipe.py --manual_dir FOLDER --steps 500
 
 Every variant trains on 25 background alphabets, for the number of steps that fit into that time, estimated from a short
-run, or for so many steps, which do not depend on what else the machine does. Accuracy is on 10,000 one-shot trials within the five other alphabets, without and with 8 distorted copies.
+run, or for so many steps, which do not depend on what else the machine does. Accuracy is on 10,000 one-shot trials
+within the five other alphabets, without and with 8 distorted copies.
 """
 
 import argparse
