@@ -50,8 +50,8 @@ def launch(*arguments, **kwargs):
     )
 
 
-def finish(process):
-    output, errors = process.communicate(timeout=500)
+def finish(process, timeout=500):
+    output, errors = process.communicate(timeout=timeout)
     return process.returncode, output, errors
 
 

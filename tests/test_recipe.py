@@ -13,13 +13,14 @@ from siamjax.evaluation import one_shot
 from siamjax.network import shipped
 
 # Recipe -> steps of a short training, other settings, and an accuracy that a broken recipe does not reach: chance is
-# 5 %, an untrained network has 24 %, and comparing drawings as point sets 55 %.
+# 5 %, an untrained network has 24 %, and comparing drawings as point sets 55 %. Measured, in this order: 85.7, 87.2,
+# 85.8, 80.7 and 88.0 (of drawn alphabets), one seed.
 SHORT = {
-    "omniglot_fast": (200, ("data.splits=choose",), 0.7),
-    "omniglot_best": (200, ("data.splits=choose",), 0.7),
-    "omniglot_original": (200, ("data.splits=choose",), 0.7),
-    "omniglot_minimal": (200, (), 0.7),
-    "omniglot_glyphs": (200, (), 0.7),
+    "omniglot_fast": (200, ("data.splits=choose",), 0.81),
+    "omniglot_best": (200, ("data.splits=choose",), 0.82),
+    "omniglot_original": (200, ("data.splits=choose",), 0.81),
+    "omniglot_minimal": (200, (), 0.76),
+    "omniglot_glyphs": (200, (), 0.83),
     "koch_omniglot": (60, ("data.splits=choose", "train.teacher="), 0.2),
 }
 
@@ -36,7 +37,8 @@ def test_a_recipe_learns_to_distinguish_unseen_characters(name, omniglot_dirs, t
             *(f"--config.train.steps={steps}", f"--config.train.validate_every={steps}"),
             *("--config.evaluation.copies=0", "--config.evaluation.trials=2000", "--config.evaluation.pairs=400"),
             *(f"--config.{setting}" for setting in settings),
-        )
+        ),
+        timeout=1800,
     )
     assert code == 0, errors
     results = json.loads((tmp_path / "run" / "results.json").read_text())
