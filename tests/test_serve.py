@@ -262,8 +262,9 @@ def test_images_and_bodies_have_limits(limited):
 
 
 def test_what_takes_too_long_is_refused(limited, network, monkeypatch):
+    embed = network.embed
+    monkeypatch.setattr(network, "embed", lambda images: (time.sleep(0.3), embed(images))[1])
     client = limited(answer=0.05)
-    monkeypatch.setattr(network, "embed", lambda images: time.sleep(0.3))
     refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s", "still starting", "/health")
     while client.get("/health").status_code != 200:
         time.sleep(0.05)
