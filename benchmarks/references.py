@@ -16,8 +16,7 @@ from rich.table import Table
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
-from siamjax import Network
-from siamjax.data import SOURCES
+from siamjax import Network, data
 from siamjax.evaluation import verification
 from siamjax.network import score_references
 
@@ -29,8 +28,7 @@ def main():
     options = parser.parse_args()
     network = Network.load(options.run)
     assert network.settings is not None
-    data = network.settings.data
-    test = SOURCES[data.name].load(data, False)["test"]
+    test = data.load(network.settings.data, train=False)["test"]
     embeddings = network.embed(test.images, "embedding")
     table = Table(title=f"{len(test)} images of {len(np.unique(test.label))} identities; EER, %")
     for column in ("references", "comparisons", "mean", "best", "corrected"):

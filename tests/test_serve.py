@@ -4,6 +4,7 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -115,7 +116,8 @@ def test_requests_at_a_time_get_the_networks_own_embeddings(client, network):
 def test_verify_answers_as_the_network_does_for_each_reference(client, network, tmp_path):
     for grey in (50, 60, 200):
         (tmp_path / f"{grey}.png").write_bytes(file(grey))
-    answer = client.post("/v1/verify", json={"image": text(50), "references": [text(60), text(200)]}).json()
+    asked = {"image": text(50), "references": [text(60), text(200)]}
+    answer = client.post("/v1/verify", json=asked | {"together": True}).json()
     for grey, found in zip((60, 200), answer["answers"], strict=True):
         expected = network.verify(tmp_path / "50.png", tmp_path / f"{grey}.png")
         assert found["same"] == expected.same == (grey == 60) and answer["threshold"] == expected.threshold
@@ -125,8 +127,7 @@ def test_verify_answers_as_the_network_does_for_each_reference(client, network, 
     expected = network.verify([tmp_path / "60.png", tmp_path / "200.png"], tmp_path / "50.png")
     for name in ("same", "score", "probability", "distance"):
         assert answer["together"][name] == pytest.approx(getattr(expected, name), abs=1e-5)
-    alone = client.post("/v1/verify", json={"image": text(50), "references": [text(60)]}).json()
-    assert alone["together"] is None
+    assert client.post("/v1/verify", json=asked).json() == answer | {"together": None}
 
 
 def test_enrolled_identities_are_recognised_listed_and_removed(client, warmed):
@@ -247,6 +248,10 @@ def test_a_service_says_what_it_lacks(limited):
     refused(client.post("/v1/verify", json={"image": text(1), "references": [text(2)]}), 409, "threshold")
     assert client.post("/v1/embed", json=body).status_code == 200
     assert client.get("/").status_code == 404  # The page is of `siamjax demo` alone.
+    network = a_network()
+    network._decision = dataclasses.replace(network.decision, usual=None)
+    asked = {"image": text(1), "references": [text(2)], "together": True}
+    refused(limited(network=network).post("/v1/verify", json=asked), 409, "several references together")
 
 
 def test_images_and_bodies_have_limits(limited):

@@ -27,13 +27,16 @@ def find(paths: list[str], identity: str | None = "") -> tuple[list[str], list[s
 
 def of_one(paths: list[str]) -> list[str]:
     """Image files of one identity. Raises ValueError if a folder has images of several."""
-    for folder in filter(os.path.isdir, paths):
-        if len(identities := sorted(set(find([folder], None)[1]))) > 1:
+    found = []
+    for path in paths:
+        of_path, identities = find([path], None)
+        if os.path.isdir(path) and len(names := sorted(set(identities))) > 1:
             raise ValueError(
-                f"{files.shown(folder)} has images of {len(identities)} identities ({identities[0]}, {identities[1]}, "
-                "...); name the folder of one"
+                f"{files.shown(path)} has images of {len(names)} identities ({names[0]}, {names[1]}, ...); name the "
+                "folder of one"
             )
-    return find(paths)[0]
+        found += of_path
+    return found
 
 
 def note(message: str) -> None:

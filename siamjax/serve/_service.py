@@ -117,6 +117,9 @@ class Service:
         """Compares an image with each of the references: the same identity, or not?"""
         if self._decision is None:
             raise self._undecided()
+        if request.together and not self._compares_together():
+            reason = "it has two towers, or was evaluated by an older version"
+            raise Refusal(409, f"this network does not compare with several references together: {reason}")
         pixels = await self._pixels([request.image, *request.references], ["image", *_names("references", request)])
         if self._sides[0] is self._sides[1]:
             embeddings = await self._map(self._network.embed, pixels)
@@ -127,7 +130,7 @@ class Service:
         scores = await self._call(lambda: self._scores(np.stack(embeddings)))
         distances = np.linalg.norm(np.stack(embeddings[1:]) - embeddings[0], axis=1)
         answers, together = _answers(self._decision, scores, distances), None
-        if len(answers) > 1 and self._compares_together():
+        if request.together:
             score = await self._call(lambda: self._together(np.stack(embeddings)))
             (together,) = _answers(self._decision, score, distances.mean(keepdims=True))
         familiar = await self._familiar(self._decision, pixels)

@@ -56,6 +56,7 @@ class VerifyRequest(Request):
 
     image: Image
     references: Images
+    together: bool = Field(False, description="whether the references are of one identity, and also compared together")
 
 
 class RankRequest(ImagesRequest):
@@ -106,12 +107,11 @@ class PairAnswer(BaseModel):
 
 
 class Verified(BaseModel):
-    """The answer for each reference, in their order, and for all of them together."""
+    """The answer for each reference, in their order, and if asked for, by all of them together."""
 
     answers: list[PairAnswer]
     together: PairAnswer | None = Field(
-        description="by several references, taken to be of one identity and corrected for how alike they are; null for "
-        "one reference, two towers, or a network that was evaluated by an older version"
+        description="by all references, corrected for how alike they are; null if not asked for"
     )
     threshold: float
     familiar: list[bool] = Field(description=f"of the image, then of the references: {_FAMILIAR}")
