@@ -10,6 +10,10 @@ VERSION = 1  # of what `aligned` gives; prepared images of another one are prepa
 _PLACES = np.array([[0.34, 0.42], [0.66, 0.42], [0.5, 0.61], [0.36, 0.765], [0.64, 0.765]])
 
 
+class NoFaceError(ValueError):
+    """A photograph in which no face is found."""
+
+
 def aligned(image: np.ndarray, size: int) -> np.ndarray:
     """Finds the face of a photograph, turns it upright and crops it.
 
@@ -26,13 +30,13 @@ def aligned(image: np.ndarray, size: int) -> np.ndarray:
 
     Raises:
       ModuleNotFoundError: the extra `faces` is not installed.
-      ValueError: the photograph shows no face, or only faces smaller than a fourteenth of its longest side.
+      NoFaceError: the photograph shows no face, or only faces smaller than a fourteenth of its longest side.
     """
     grey = image.shape[2] == 1
     photograph = Image.fromarray(image[..., 0] if grey else image)
     faces = detection.detect(photograph.convert("RGB"))
     if not faces:
-        raise ValueError(
+        raise NoFaceError(
             "no face found; expected one, from the front or half turned, larger than a fourteenth of the longest side"
         )
     widths = np.array([face.box[2] - face.box[0] for face in faces])

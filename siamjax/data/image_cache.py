@@ -39,14 +39,15 @@ class Preparation:
     Attributes:
       cache: folder for prepared images.
       size, channels, invert, pixels, ink, faces: see `images.read`.
-      skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
+      skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten. None where
+        all are needed: then a photograph in which no face is found is taken whole.
     """
 
     cache: str | os.PathLike
     size: int | tuple[int, int]
     channels: int = 1
     invert: bool = False
-    skip_unreadable: bool = False
+    skip_unreadable: bool | None = False
     pixels: int = PIXELS
     ink: bool = False
     faces: bool = False
@@ -83,24 +84,36 @@ def prepare_images(
       tell: called with each line of the report.
     """
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
-    key = [3, how.size, how.channels, how.invert, how.skip_unreadable and how.pixels, fingerprints]
+    key = [3, how.size, how.channels, how.invert, bool(how.skip_unreadable) and how.pixels, fingerprints]
     key += ["ink"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 
+    def pixels(number, file, crop):
+        return read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink, crop)
+
     def load(number):
         with content(number) as file:
-            image = read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink, how.faces)
+            try:
+                image = pixels(number, file, how.faces)
+            except faces.NoFaceError:
+                if how.skip_unreadable is not None:
+                    raise
+                file.seek(0)
+                image = pixels(number, file, False)
+                whole.append(number)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         identity, group, source = describe(number)
         return image, [named(identity), named(group), source, digest, int(image.max())]
 
-    rows = _rows(folder)
+    rows, whole = _rows(folder), []
     if rows is None:
         if folder.exists():
             tell(f"{folder} is damaged: the images are prepared again")
         rows = _write(folder, len(paths), load, how.skip_unreadable, tell)
+    if whole:
+        tell(f"{len(whole)} of {len(paths)} photographs show no face that is found, and are taken whole")
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
     return Prepared(_stored(folder, (len(rows), *sides(how.size), how.channels)), files, how.invert or how.ink)
@@ -152,7 +165,7 @@ def _digest(folder, rows):
         return digests.of([json.dumps(rows), hashlib.file_digest(file, "sha256").hexdigest()])
 
 
-def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> list[list]:
+def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool | None, tell: Tell) -> list[list]:
     """Reads in parallel, writes in order, and names the folder when it is complete; one process at a time.
 
     Returns what `_rows` does.
@@ -187,7 +200,7 @@ def _writing(place: pathlib.Path) -> Iterator[None]:
         raise OSError(f"images cannot be stored in {place.parent} ({error})") from error
 
 
-def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool, tell: Tell) -> list[list]:
+def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool | None, tell: Tell) -> list[list]:
     def attempt(number):
         try:
             return load(number)
@@ -214,7 +227,8 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
     with _writing(partial):
         writer.close()
     if unreadable and not (skip_unreadable and rows):
-        raise ValueError(refusal(unreadable, count, "--config.data.folder.skip_unreadable=True"))
+        skip = None if skip_unreadable is None else "--config.data.folder.skip_unreadable=True"
+        raise ValueError(refusal(unreadable, count, skip))
     for line in unreadable:
         tell(f"skipped: {line}")
     if unreadable:

@@ -155,8 +155,8 @@ def _ink(path, image, most):
 def _face(path, image, size):
     try:
         return Image.fromarray(face_crops.aligned(np.asarray(image), size))
-    except ValueError as error:
-        raise ValueError(f"{shown(path)}: {error}") from error
+    except face_crops.NoFaceError as error:
+        raise face_crops.NoFaceError(f"{shown(path)}: {error}") from error
 
 
 def read_all(
@@ -179,11 +179,11 @@ def read_all(
     return np.stack(pixels) if pixels else np.zeros((0, *sides(size), channels), np.uint8)
 
 
-def refusal(unreadable: list[str], count: int, skip: str) -> str:
+def refusal(unreadable: list[str], count: int, skip: str | None) -> str:
     """An error message on the `unreadable` among `count` images, by their own messages, ten at most; `skip`: the option
-    that skips them."""
+    that skips them, None where all are needed."""
     more = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-    remedy = f". Fix or remove them, or skip them with {skip}" if len(unreadable) < count else ""
+    remedy = f". Fix or remove them, or skip them with {skip}" if skip and len(unreadable) < count else ""
     return f"{len(unreadable)} of {count} images cannot be read: {'; '.join(unreadable[:10])}{more}{remedy}"
 
 

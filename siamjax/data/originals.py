@@ -162,7 +162,7 @@ def _visible(names):
 def prepare(
     found: Originals, images: Mapping[str, File], how: image_cache.Preparation, title: str
 ) -> image_cache.Prepared:
-    """Prepares images once, and reports on them; a file that cannot be read is an error.
+    """Prepares images once, and reports on them; a file that cannot be read is an error, as protocols need all images.
 
     Args:
       found: where they are stored.
@@ -176,7 +176,7 @@ def prepare(
     names = list(images)
     return image_cache.prepare_images(
         [images[name].path for name in names],
-        dataclasses.replace(how, skip_unreadable=False),
+        dataclasses.replace(how, skip_unreadable=None),
         describe=lambda number: dataclasses.astuple(images[names[number]])[1:],
         content=lambda number: found.opened(names[number]),
         fingerprints=[f"{found.fingerprint(name)} {images[name]}" for name in names],

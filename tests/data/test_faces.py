@@ -1,6 +1,7 @@
 """Photographs cropped to their faces: where eyes come, which face it is, what is said if there is none."""
 
 import importlib.util
+import io
 import json
 import zipfile
 
@@ -9,7 +10,7 @@ import photographs
 import pytest
 from PIL import Image, ImageDraw
 
-from siamjax import cli
+from siamjax import cli, data
 from siamjax.data import detection, faces, folder, images
 from siamjax.run import settings
 
@@ -109,6 +110,31 @@ def test_a_folder_of_photographs_is_cropped_and_one_without_a_face_is_named_or_s
     config.ink = True
     with pytest.raises(ValueError, match="data.ink and data.faces are both True"):
         prepared()
+
+
+def test_where_a_protocol_needs_every_photograph_one_without_a_face_is_taken_whole(tmp_path, monkeypatch, capsys):
+
+    def of_light(image):
+        return photographs.middle_face(image) if image.getextrema()[0][1] > 20 else []
+
+    monkeypatch.setattr(detection, "detect", of_light)
+    content = photographs.cfp()
+    lost = next(path for path in content if path.endswith("/003/profile/01.jpg"))
+    file = io.BytesIO()
+    Image.fromarray(np.pad(np.full((6, 6), 20, np.uint8), 3)).save(file, "png")
+    place = photographs.unpacked(tmp_path / "data", content | {lost: file.getvalue()})
+    config = photographs.config("cfp", place, tmp_path / "cache", faces=True, protocol="all")
+    test = data.load(config, train=False)["test"]
+    assert "1 of 100 photographs show no face that is found, and are taken whole" in capsys.readouterr().out
+    assert len(test.protocols["cfp_fp"].query) == 40
+    row = next(row for row, name in enumerate(test.files) if name.endswith("003/profile/01.jpg"))
+    image = test.images[np.array([row])][0]
+    assert image[0].max() == 0 and image.max() == 20, "the whole photograph, with its black border"
+    place = photographs.unpacked(tmp_path / "damaged", content | {lost: b"none"})
+    config = photographs.config("cfp", place, tmp_path / "cache", faces=True, protocol="all")
+    with pytest.raises(ValueError, match=r"1 of 100 images cannot be read: .*003/profile/01.jpg") as error:
+        data.load(config, train=False)
+    assert "skip" not in str(error.value), "which this data set does not do"
 
 
 def test_crop_keeps_folders_and_names_and_counts_what_has_no_face(tmp_path, half, capsys):
