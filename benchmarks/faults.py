@@ -183,13 +183,14 @@ def _images(numbers: Iterable[int], identity: str) -> "tuple[np.ndarray, list[En
 
 
 def _filled(folder: pathlib.Path, database: bool = False) -> None:
-    """A gallery of ten identities, enrolled one by one, of which one was removed."""
+    """A gallery of ten identities, enrolled one by one; one was removed, before the last three came."""
     store = _store(folder, database)
     for person in range(10):
+        if person == 7:
+            with store.changing():
+                store.remove("person 3")
         with store.changing():
             store.add(*_images(range(8 * person, 8 * person + 8), f"person {person}"))
-    with store.changing():
-        store.remove("person 3")
 
 
 def _answers(folder: pathlib.Path, database: bool = False) -> object:
@@ -218,6 +219,10 @@ def database(folder: pathlib.Path, count: int = 200) -> Iterator[Outcome]:
 
 
 def _write_for_ever(folder: pathlib.Path, start: int) -> None:
+    """Changes of each kind follow one another: a new log, one more record, a part, a removal."""
+    from siamjax.gallery import _log
+
+    _log.MOST = 4
     store, number = _store(folder), start
     print("ready", flush=True)
     while True:

@@ -42,9 +42,36 @@ def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
         with path.open("wb") as file:
             file.write(content)
         return
-    try:
+    with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content, private)
+
+
+def append(path: pathlib.Path, content: bytes) -> None:
+    """Adds to the end of a file that exists; the content is on disk once this returns. Links are not followed.
+
+    A process that is killed meanwhile may leave a part of the content there.
+
+    Raises:
+      OSError: it cannot be written (the disk is full, ...); names the file, which is then as it was.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with _naming(path), open(os.open(path, flags), "ab", buffering=0) as file:
+        size, left = os.fstat(file.fileno()).st_size, memoryview(content)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            getattr(os, "fdatasync", os.fsync)(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Names the file in an OSError, in words that say what to do."""
+    try:
+        yield
     except OSError as error:
         raise type(error)(explained(type(error)(error.errno, error.strerror, str(path)))) from error
 

@@ -269,8 +269,8 @@ def test_list_needs_no_network(gallery, run, faces, tmp_path, capsys):
     index = json.loads((gallery / "gallery.json").read_text())
     del index["digest"]
     (tmp_path / "gallery.json").write_text(json.dumps(index | {"run": "/gone"}))
-    for part in gallery.glob("part-*"):
-        (tmp_path / part.name).write_bytes(part.read_bytes())
+    for path in gallery.glob("*-*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
     assert cli.main(["list", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"ann": 1, "bob": 1, "cid": 1} == Gallery(gallery).identities()
 
@@ -322,7 +322,7 @@ def test_names_with_accents_in_either_unicode_form_are_one_identity(run, faces, 
         older.setattr(files, "named", str)
         for name in (composed, apart):
             assert cli.main(["enroll", place, "--checkpoint", str(run), "--identity", name, image]) == 0
-        assert json.loads((tmp_path / "new" / "gallery.json").read_text())["next"] == 2
+        assert "it holds 2 images" in capsys.readouterr().out
     capsys.readouterr()
     assert cli.main(["list", place, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {composed: 2}

@@ -39,6 +39,18 @@ def test_a_file_that_does_not_fit_does_not_damage_the_old_one(small_disk):
     assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["gallery.json"]
 
 
+def test_a_gallery_holds_what_was_enrolled_before_the_disk_was_full(small_disk):
+    gallery, held = Gallery.of_vectors(small_disk / "people"), {}
+    with pytest.raises(OSError, match="No space left on device"):
+        while True:
+            gallery.enroll_vectors(np.random.default_rng(len(held)).normal(size=(1, 500)), [f"person {len(held):04d}"])
+            held[f"person {len(held):04d}"] = 1
+    assert len(held) > 20 and gallery.identities() == Gallery(small_disk / "people").identities() == held
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    gallery.enroll_vectors(np.ones((1, 500)), ["person x"])
+    assert Gallery(small_disk / "people").identities() == held | {"person x": 1}
+
+
 def test_images_that_cannot_be_stored_leave_no_files(small_disk, tmp_path):
     for number in range(12):
         (tmp_path / "people" / str(number)).mkdir(parents=True)

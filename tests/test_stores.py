@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamjax import files, heads
-from siamjax.gallery import Enrolled, _index
+from siamjax.gallery import Enrolled, _index, _log
 from siamjax.gallery._database import DatabaseStore
 from siamjax.gallery._folder import FolderStore
 from siamjax.gallery._manifest import Manifest
@@ -333,6 +333,7 @@ def test_a_damaged_index_is_found_and_made_again_once_it_is_deleted(tmp_path, sm
 
 def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     embeddings, images = drawn(60)
+    monkeypatch.setattr(_log, "MOST", 50)
     store = opened(tmp_path)
     add(store, embeddings[:30], images[:30])
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -346,7 +347,7 @@ def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="No space left on device"):
         add(store, embeddings[30:], images[30:])
-    monkeypatch.undo()
+    monkeypatch.setattr(files, "write", write)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     for either in (store, opened(tmp_path)):
         assert len(either) == 30 and "40" not in paths(either.best(embeddings[40:41], 40))[0]

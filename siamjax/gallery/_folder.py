@@ -1,4 +1,4 @@
-"""A store in the gallery's own folder: parts, as they were added, and an index."""
+"""A store in the gallery's own folder: parts, a log of what was added last, and an index."""
 
 import contextlib
 import dataclasses
@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from siamjax import files
-from siamjax.gallery import _manifest, _own
+from siamjax.gallery import _log, _manifest, _own
 from siamjax.gallery._index import CANDIDATES, Index, keys, score_each
+from siamjax.gallery._log import Log
 from siamjax.gallery._manifest import Manifest, Part
 from siamjax.gallery._types import COLUMNS, Enrolled, Found, Metric, Scorer
 
 _WHOLE = 10_000  # images of a part from which on it is not merged with later ones
 _FLOATS = 2**26  # that a block of queries needs, at most
+_NO_LOG = Log()
 
 
 @dataclasses.dataclass
@@ -40,8 +42,10 @@ class FolderStore:
     A file gets its name once it is complete, gallery.json last: a reader, or a process that is killed at any moment,
     finds the old gallery or the new one. A lock lets one process write at a time.
 
-    Images are added as a new part. Earlier parts of less than twice its size go into it, so that each part has at least
-    twice as many images as the next: n images, added one by one, are in log2(n) parts, and each was written as often.
+    Few images are added at the end of a log, in which they count once they are complete. What is more than a log holds
+    becomes a new part, with the log's images and earlier parts of less than twice its size, so that each part has at
+    least twice as many images as the next: n images, added one by one, are in at most log2(n) parts, and each was
+    written as often.
     """
 
     def __init__(self, folder: pathlib.Path, manifest: Manifest, scorer: Scorer, metric: Metric | None):
@@ -76,7 +80,9 @@ class FolderStore:
     def changing(self) -> Iterator[None]:
         with _manifest.locked(self._folder):
             stored = _manifest.read(self._folder)
-            if stored is not None and stored != self._manifest:
+            if stored is None:
+                self._log = dataclasses.replace(self._log, complete=False)  # It is in no gallery.
+            elif stored != self._manifest or (stored.log and not self._log.is_current(self._folder)):
                 self._new.check_same(self._folder, stored)
                 self._manifest = stored
                 self._load()
@@ -88,15 +94,23 @@ class FolderStore:
                 raise
 
     def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
-        first = self._manifest.next
         columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
-        added = _Images(np.arange(first, first + len(images)), keys(embeddings), embeddings, columns)
-        self._images = _joined([self._images, added])
-        parts, count = list(self._manifest.parts), len(images)
-        while parts and parts[-1].images < min(2 * count, _WHOLE):
-            count += parts.pop().images
-        part = self._write(self._images.last(count))
-        self._commit((*parts, part), first + len(images))
+        numbers = np.arange(len(images)) + self._next()
+        self._images = _joined([self._images, _Images(numbers, keys(embeddings), embeddings, columns)])
+        count, old = self._log.images + len(images), self._manifest
+        new = self._changed(old.parts, old.next, old.log)
+        if count > _log.MOST:
+            parts, following = list(old.parts), self._next() + len(images)
+            while parts and parts[-1].images < min(2 * count, _WHOLE):
+                count += parts.pop().images
+            parts.append(self._write(self._images.last(count)))
+            self._commit(dataclasses.replace(new, parts=tuple(parts), next=following, log=None))
+        elif new == old and self._log.complete:
+            self._log = _log.append(self._folder, self._log, embeddings, columns)
+        else:
+            last = self._images.last(count)
+            log = _log.create(self._folder, last.embeddings, last.columns)
+            self._commit(dataclasses.replace(new, log=log.file), log)
 
     def remove(self, identity: str) -> int:
         old = self._images
@@ -108,7 +122,7 @@ class FolderStore:
                 for name, values in old.columns.items()
             }
             self._images = _Images(old.numbers[left], old.keys[left], old.embeddings[left], columns)
-            self._commit((self._write(self._images),) if left.any() else (), self._manifest.next)
+            self._commit(self._changed((self._write(self._images),) if left.any() else (), self._next()))
             _own.delete(self._folder, set(old.columns["thumbnail"]) - set(self._images.columns["thumbnail"]))
             self._delete_unused()
         return removed
@@ -119,7 +133,7 @@ class FolderStore:
         if renamed:
             columns = self._images.columns | {"identity": [to if name == identity else name for name in names]}
             self._images = dataclasses.replace(self._images, columns=columns)
-            self._commit((self._write(self._images),), self._manifest.next)
+            self._commit(self._changed((self._write(self._images),), self._next()))
             self._delete_unused()
         return renamed
 
@@ -156,22 +170,23 @@ class FolderStore:
     def _load(self):
         while True:
             try:
-                return self._load_parts()
+                return self._load_images()
             except FileNotFoundError:
                 before, self._manifest = self._manifest, _manifest.read(self._folder) or self._new
                 if before != self._manifest:
-                    continue  # A writer has replaced the parts since the manifest was read.
+                    continue  # A writer has replaced files since the manifest was read.
                 index = self._manifest.index
                 if index is None or (self._folder / index.file).exists():
                     raise
                 self._manifest = dataclasses.replace(self._manifest, index=None)  # It can be made again.
 
-    def _load_parts(self):
-        parts = [_read(self._folder, part) for part in self._manifest.parts]
-        if len(sizes := sorted({images.embeddings.shape[1] for images in parts})) > 1:
-            raise ValueError(f"{self._folder}: its parts are of different networks, with embeddings of {sizes}")
-        self._images = _joined(parts)
+    def _load_images(self):
+        self._images, self._log = _stored(self._folder, self._manifest)
         self._index.open(self._images.keys, self._images.embeddings, self._manifest.index)
+
+    def _next(self):
+        """The number of the next image."""
+        return self._manifest.next + self._log.images
 
     def _write(self, images):
         buffer = io.BytesIO()
@@ -181,12 +196,15 @@ class FolderStore:
         files.write(self._folder / name, buffer.getvalue(), private=True)
         return Part(name, len(images.numbers))
 
-    def _commit(self, parts, following):
+    def _changed(self, parts, following, log=None):
+        """The manifest with these files, and with an index of the images as they are now."""
+        index = self._index.update(self._images.keys, self._images.embeddings, self._manifest.index)
+        return dataclasses.replace(self._new, parts=parts, next=following, log=log, index=index)
+
+    def _commit(self, manifest, log=_NO_LOG):
         old = self._manifest
-        index = self._index.update(self._images.keys, self._images.embeddings, old.index)
-        manifest = dataclasses.replace(self._new, parts=parts, next=following, index=index)
         manifest.write(self._folder)
-        self._manifest = manifest
+        self._manifest, self._log = manifest, log
         _own.delete(self._folder, old.named() - manifest.named())
 
     def _delete_unused(self):
@@ -207,15 +225,13 @@ def identities(folder: pathlib.Path) -> dict[str, int]:
         from siamjax.gallery._database import DatabaseStore
 
         return DatabaseStore(folder, manifest, None, "l2").identities()
-    names = []
     try:
-        for part in manifest.parts:
-            names += _read(folder, part).columns["identity"]
+        images, _ = _stored(folder, manifest)
     except FileNotFoundError:
         if _manifest.read(folder) == manifest:
             raise
-        return identities(folder)  # A writer has replaced the parts since the manifest was read.
-    return _manifest.counted(names)
+        return identities(folder)  # A writer has replaced files since the manifest was read.
+    return _manifest.counted(images.columns["identity"])
 
 
 def missing(folder: pathlib.Path) -> str:
@@ -235,20 +251,46 @@ def _joined(groups):
     return _Images(numbers, hashes, embeddings, columns)
 
 
-def _read(folder: pathlib.Path, part: Part) -> _Images:
-    """A part; raises ValueError if it is damaged, FileNotFoundError if it is missing."""
-    path = folder / part.file
-    try:
-        arrays = files.arrays(path, ("numbers", "embeddings", "columns"), ("keys",))
-        embeddings, numbers = arrays["embeddings"], arrays["numbers"]
-        if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
-            raise ValueError(f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, or not finite")
+def _stored(folder: pathlib.Path, manifest: Manifest) -> tuple[_Images, Log]:
+    """The images that gallery.json names, and the state of their log.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: one is damaged.
+    """
+    groups, log = [_read(folder, part) for part in manifest.parts], _NO_LOG
+    if manifest.log:
+        with _reading(folder / manifest.log):
+            log, embeddings, columns = _log.read(folder, manifest.log)
+            groups.append(_checked(np.arange(log.images) + manifest.next, embeddings, columns, log.images))
+    if len(sizes := sorted({images.embeddings.shape[1] for images in groups})) > 1:
+        raise ValueError(f"{folder}: its parts are of different networks, with embeddings of {sizes}")
+    return _joined(groups), log
+
+
+def _read(folder, part):
+    with _reading(folder / part.file):
+        arrays = files.arrays(folder / part.file, ("numbers", "embeddings", "columns"), ("keys",))
         columns = json.loads(arrays["columns"].tobytes())
-        images = _Images(numbers, arrays.get("keys", keys(embeddings)), embeddings, columns)  # Older parts lack keys.
-        counts = {len(numbers), len(images.keys), len(embeddings), *(len(columns[name]) for name in COLUMNS)}
-        if counts != {part.images} or not all(isinstance(text, str) for name in COLUMNS for text in columns[name]):
-            raise ValueError(f"it has {sorted(counts)} images, expected {part.images}")
-        return images
+        return _checked(arrays["numbers"], arrays["embeddings"], columns, part.images, arrays.get("keys"))
+
+
+def _checked(numbers, embeddings, columns, count, hashes=None):
+    """`count` images, as they were read; older parts lack the hashes of embeddings. Raises ValueError."""
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not np.isfinite(embeddings).all():
+        raise ValueError(f"embeddings are {embeddings.dtype} {list(embeddings.shape)}, or not finite")
+    images = _Images(numbers, keys(embeddings) if hashes is None else hashes, embeddings, columns)
+    counts = {len(numbers), len(images.keys), len(embeddings), *(len(columns[name]) for name in COLUMNS)}
+    if counts != {count} or not all(isinstance(text, str) for name in COLUMNS for text in columns[name]):
+        raise ValueError(f"it has {sorted(counts)} images, expected {count}")
+    return images
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Tells what to do about a file that gallery.json names, if it is missing or damaged."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}, which gallery.json names, was not found; {_manifest.RESTORE}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -46,7 +46,8 @@ class Manifest:
       vectors: the metric of a gallery of vectors; None if it is one of images.
       database: its address; None if the folder stores everything.
       parts: the files with embeddings and names, in a folder.
-      next: the number that the next enrolled image gets, in a folder.
+      next: the number of the first image that is in no part, in a folder.
+      log: the file with the images that were enrolled after those in parts, in a folder; None if there is none.
       index: the file to search, in a folder; None if there is none.
       replaced: a file with an index of an older version, which is not used.
       version: of the table after the last change from here, in a database.
@@ -57,6 +58,7 @@ class Manifest:
     database: str | None = None
     parts: tuple[Part, ...] = ()
     next: int = 0
+    log: str | None = None
     index: IndexFile | None = None
     replaced: str | None = None
     version: int = 0
@@ -65,7 +67,7 @@ class Manifest:
     def named(self) -> set[str]:
         """The names of the files of a gallery in a folder, except thumbnails."""
         index = self.index.file if self.index else self.replaced
-        return {part.file for part in self.parts} | ({index} if index else set())
+        return {part.file for part in self.parts} | {name for name in (index, self.log) if name}
 
     @property
     def content(self) -> str:
@@ -85,6 +87,8 @@ class Manifest:
         if self.database is None:
             content["parts"] = [dataclasses.asdict(part) for part in self.parts]
             content["next"] = self.next
+            if self.log:  # An older siamjax, which has no logs, refuses such a gallery.
+                content["log"] = self.log
             content["lookup"] = dataclasses.asdict(self.index) if self.index else None
         else:
             content["version"] = self.version
@@ -131,13 +135,14 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     database, index = content["database"], content.get("lookup")
     keys = {"format", "run", "network", "database"}
     keys |= {"parts", "next", "lookup"} if database is None else {"version"} & content.keys()
+    keys |= {"log"} & content.keys() if database is None else set()
     keys |= {"vectors"} & content.keys()
     if (metric := content.get("vectors")) not in (None, *get_args(Metric)):
         raise ValueError(f"{metric!r} is not a metric of vectors")
     if content.keys() != keys:
         raise ValueError(f"{', '.join(sorted(content.keys() ^ keys))} is missing or not known")
     parts = tuple(Part(**part) for part in content.get("parts", ()))
-    if wrong := [name for name, ok in _names(parts, index) if not ok]:
+    if wrong := [name for name, ok in _names(parts, content) if not ok]:
         raise ValueError(f"{wrong[0]!r} is not the name of a file of a gallery")
     # An index of an older siamjax holds every copy of an image, and must be rebuilt.
     replaced = index["file"] if index and "last" in index else None
@@ -147,6 +152,7 @@ def _parsed(content: dict[str, Any]) -> Manifest:
         database=database if database is None else _text(database),
         parts=parts,
         next=_count(content.get("next", 0)),
+        log=content.get("log"),
         index=IndexFile(**index) if index and not replaced else None,
         replaced=replaced,
         version=_count(content.get("version", 0)),
@@ -154,11 +160,13 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     )
 
 
-def _names(parts: tuple[Part, ...], index: dict[str, Any] | None) -> Iterator[tuple[Any, bool]]:
+def _names(parts: tuple[Part, ...], content: dict[str, Any]) -> Iterator[tuple[Any, bool]]:
     """The names in gallery.json, and whether this gallery can have made them."""
     yield from ((part.file, _own.is_part(part.file)) for part in parts)
-    if index:
+    if index := content.get("lookup"):
         yield index["file"], _own.is_index(index["file"])
+    if "log" in content:
+        yield content["log"], _own.is_log(content["log"])
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,13 @@
-"""Which files in a gallery's folder are the gallery's own: by their names, which it makes of their content."""
+"""Which files in a gallery's folder are the gallery's own: by their names, which it makes of their content.
+
+A log grows, so that its name is random, and the first line of its content.
+"""
 
 import hashlib
 import os
 import pathlib
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterator
 
 THUMBNAILS = "thumbnails"
@@ -13,7 +17,9 @@ _DIGEST = "([0-9a-f]{64}|[0-9a-f]{32})"
 _PART = re.compile(rf"part-{_DIGEST}\.npz")
 _INDEX = re.compile(rf"lookup-{_DIGEST}\.faiss")
 _THUMBNAIL = re.compile(rf"{THUMBNAILS}/([0-9a-f]{{32}})\.jpg")
-_PARTIAL = re.compile(rf"(gallery\.json|{_PART.pattern}|{_INDEX.pattern}|{_THUMBNAIL.pattern})\.[0-9a-f]{{8}}\.partial")
+_LOG = re.compile(r"log-[0-9a-f]{32}\.bin")
+_MADE = "|".join(kind.pattern for kind in (_PART, _INDEX, _THUMBNAIL, _LOG))
+_PARTIAL = re.compile(rf"(gallery\.json|{_MADE})\.[0-9a-f]{{8}}\.partial")
 
 
 def part(content: bytes) -> str:
@@ -31,6 +37,11 @@ def thumbnail(content: bytes) -> str:
     return f"{THUMBNAILS}/{hashlib.sha256(content).hexdigest()[:32]}.jpg"
 
 
+def log() -> str:
+    """The name of a new log."""
+    return f"log-{secrets.token_hex(16)}.bin"
+
+
 def is_part(name: object) -> bool:
     """Whether a name that was read from a file is one that `part` makes, now or formerly."""
     return isinstance(name, str) and bool(_PART.fullmatch(name))
@@ -44,6 +55,11 @@ def is_index(name: object) -> bool:
 def is_thumbnail(name: object) -> bool:
     """The same for `thumbnail`."""
     return isinstance(name, str) and bool(_THUMBNAIL.fullmatch(name))
+
+
+def is_log(name: object) -> bool:
+    """The same for `log`."""
+    return isinstance(name, str) and bool(_LOG.fullmatch(name))
 
 
 def check_index(path: pathlib.Path) -> None:
@@ -63,27 +79,34 @@ def check_thumbnails(folder: pathlib.Path) -> None:
 def delete(folder: pathlib.Path, names: Collection[str]) -> None:
     """Deletes files that the gallery in `folder` has named; leaves what has another name, and what is a link."""
     for name in names:
-        if is_part(name) or is_index(name) or (is_thumbnail(name) and not (folder / THUMBNAILS).is_symlink()):
+        linked = is_thumbnail(name) and (folder / THUMBNAILS).is_symlink()
+        if re.fullmatch(_MADE, name) and not linked:
             path = folder / name
             if path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)
 
 
 def delete_unused(folder: pathlib.Path, used: Collection[str]) -> None:
-    """Deletes what a writer that was killed left in `folder`: files whose names are made of their content, except
-    `used`."""
+    """Deletes what a writer that was killed left in `folder`: files whose names are of their content, except `used`."""
     for name in _names(folder, lambda entry: entry.is_file(follow_symlinks=False)):
-        if name not in used:
-            match = _PART.fullmatch(name) or _INDEX.fullmatch(name) or _THUMBNAIL.fullmatch(name)
-            if _PARTIAL.fullmatch(name) or (match and _digest(folder / name).startswith(match[1])):
-                (folder / name).unlink(missing_ok=True)
+        if name not in used and (_PARTIAL.fullmatch(name) or _is_of_content(folder / name, name)):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _is_of_content(path: pathlib.Path, name: str) -> bool:
+    """Whether a name is one that a gallery has made for what is in the file."""
+    if is_log(name):
+        with path.open("rb") as file:
+            return file.readline(len(name) + 1) == f"{name}\n".encode()
+    match = _PART.fullmatch(name) or _INDEX.fullmatch(name) or _THUMBNAIL.fullmatch(name)
+    return bool(match) and _digest(path).startswith(match[1])
 
 
 def foreign(folder: pathlib.Path) -> list[str]:
     """The names, sorted, of what a writer of a gallery that was killed cannot have left in `folder`."""
 
     def own(name):
-        return name == LOCK or is_part(name) or is_index(name) or is_thumbnail(name) or _PARTIAL.fullmatch(name)
+        return name == LOCK or re.fullmatch(_MADE, name) or _PARTIAL.fullmatch(name)
 
     links = set(_names(folder, lambda entry: not entry.is_file(follow_symlinks=False)))
     return sorted(name for name in _names(folder, lambda entry: True) if name in links or not own(name))
