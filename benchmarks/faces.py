@@ -1,6 +1,7 @@
 """Face recipes, cross-validated over identities: each fifth of them is the test set of a network trained on the others.
 
     python benchmarks/faces.py --folder FOLDER
+    python benchmarks/faces.py --folder FOLDER --recipes faces_lfw --set train.start=runs/faces_lfw train.steps=100
 
 The table gives means over the folds, with the standard deviation between them.
 """
@@ -19,8 +20,9 @@ FOLDS = 5
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", required=True, help="folder with a subfolder for each identity")
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, choices=RECIPES)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="names of configurations")
     parser.add_argument("--data_dir", default="", help="folder for prepared data; default ~/tensorflow_datasets")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings, such as train.steps=100")
     options = parser.parse_args()
     table = Table(title=f"{options.folder}: {FOLDS} folds of identities, seed 0; %")
     for column in ("recipe", "verification", "AUC", "EER", "1-shot identification", "recall@1"):
@@ -35,8 +37,8 @@ def main():
 
 
 def measure(recipe, fold, options):
-    places = (f"data.folder.path={options.folder}", f"data.data_dir={options.data_dir}")
-    run = launch(recipe, *places, f"data.folder.fold={fold}")
+    places = ("data.name=folder", f"data.folder.path={options.folder}", f"data.data_dir={options.data_dir}")
+    run = launch(recipe, *places, *options.set, f"data.folder.fold={fold}")
     identification = next(row for name, row in run.results.items() if name.startswith("identification_test"))
     test, retrieval = run.verification["test"], run.verification["retrieval"]
     accuracies = (run.results["verification"]["accuracy"], identification["accuracy"])
