@@ -22,7 +22,7 @@ from siamjax.decision import Decision
 from siamjax.encoders import Towers
 from siamjax.network._file import FILE, portable, write
 from siamjax.network._places import stored
-from siamjax.network._programs import checked_numbers, copy_program, filled_up, programs
+from siamjax.network._programs import checked_numbers, embed_program, filled_up, programs
 from siamjax.network._references import verified
 from siamjax.network._types import UNDECIDED, Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
@@ -77,7 +77,7 @@ class Network:
             uses it: it is compiled once per object.
           settings: the configuration of the training.
           place: folder or name that the network was loaded from, for messages.
-          chunk: images per batch in `embed`.
+          chunk: images per batch in `embed`, counting their copies.
         """
         self.model, self.copies, self.settings, self.place = model, copies, settings, place
         self.towers = 2 if isinstance(model.encoder, Towers) else 1
@@ -89,7 +89,7 @@ class Network:
         self._decisions = dict(decisions or {})
         self._decision = self._decisions.get(copies)
         self._chunk, self._programs = chunk, programs(model)
-        self._embed_copy = copy_program(model, distort)
+        self._embed = embed_program(model, distort if copies else None, copies)
 
     @classmethod
     def load(
@@ -296,13 +296,9 @@ class Network:
         elif not isinstance(images, Images):
             images = np.asarray(images)
         hidden = not (description and parallel.is_main_process())
-        variables = self.variables["encoder"]
-        with Progress(description, (1 + self.copies) * len(images), hidden=hidden) as bar:
-            embeddings = parallel.map_chunks(self._programs["embed"], variables, images, self._chunk, bar)
-            for copy in range(self.copies):
-                arguments = (variables, jax.random.key(copy))
-                embeddings += parallel.map_chunks(self._embed_copy, arguments, images, self._chunk, bar)
-        return embeddings / (1 + self.copies)
+        chunk = max(1, self._chunk // (1 + self.copies))
+        with Progress(description, len(images), hidden=hidden) as bar:
+            return parallel.map_chunks(self._embed, self.variables["encoder"], images, chunk, bar)
 
     def embed_pairs(self, images: np.ndarray | Images, pairs: np.ndarray, description: str = "") -> np.ndarray:
         """Embeds images for `score_pairs`, each by the encoder of its side.

@@ -46,24 +46,29 @@ def filled_up(gallery: np.ndarray, queries: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def copy_program(model: Model, distort: Augment | None) -> Program:
-    """Like "embed" in `programs`, for distorted images: (variables, key), images -> embeddings."""
+def embed_program(model: Model, distort: Augment | None, copies: int) -> Program:
+    """Embeds images, each as the mean over itself and its distorted copies: variables, [n, ...] -> [n, d].
 
-    def embed_copy(arguments, images):
-        assert distort is not None, "copies need `distort`"
-        variables, key = arguments
-        keys = jnp.broadcast_to(key, (len(images),))
-        return model.encoder.apply(variables, distort(keys, scaled(images)), train=False)
+    All images get the same distortions. The encoder is called once, with (1 + copies) * n images: for a few images,
+    tracing it takes longer than running it.
+    """
 
-    return embed_copy
+    def embed(variables, images):
+        images = scaled(images)
+        if copies:
+            assert distort is not None, "copies need `distort`"
+            keys = jnp.repeat(jax.vmap(jax.random.key)(jnp.arange(copies)), len(images))
+            distorted = distort(keys, jnp.tile(images, (copies, *[1] * (images.ndim - 1))))
+            images = jnp.concatenate([images, distorted])
+        embeddings = model.encoder.apply(variables, images, train=False)
+        return jnp.asarray(embeddings).reshape(1 + copies, -1, embeddings.shape[1]).mean(axis=0)
+
+    return embed
 
 
 @functools.lru_cache(maxsize=8)
 def programs(model: Model) -> dict[str, Program]:
-    """The evaluation functions of a model. Cached, as each function object is compiled once."""
-
-    def embed(variables, images):
-        return model.encoder.apply(variables, scaled(images), train=False)
+    """The scoring functions of a model. Cached, as each function object is compiled once."""
 
     def pairs(arguments, numbers):
         params, embeddings = arguments
@@ -84,4 +89,4 @@ def programs(model: Model) -> dict[str, Program]:
 
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
-    return {"embed": embed, "pairs": pairs, "all": all_pairs, "trials": trials}
+    return {"pairs": pairs, "all": all_pairs, "trials": trials}
