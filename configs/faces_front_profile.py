@@ -3,7 +3,7 @@
     python launch.py --config configs/faces_front_profile.py --config.data.manual_dir=FOLDER
 
 FOLDER has CFP, as a zip file or unpacked; see docs/faces.md. 83.1 % on pairs of two frontal photographs and 81.1 % on
-pairs of a frontal and a profile one (fold 0, seed 0; 25 minutes on one core). Each network is judged on one of ten folds,
+pairs of a frontal and a profile one (fold 0, seed 0; 22 minutes). Each network is judged on one of ten folds,
 `--config.data.folder.fold=0` to 9; `python benchmarks/photographs.py faces_front_profile --manual_dir FOLDER` trains
 all ten, and prints the means that the literature reports.
 """

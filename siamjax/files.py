@@ -50,7 +50,7 @@ def write(path: pathlib.Path, content: bytes, private: bool = False) -> None:
 def append(path: pathlib.Path, content: bytes) -> None:
     """Adds to the end of a file that exists; the content is on disk once this returns. Links are not followed.
 
-    A process that is killed meanwhile may leave a part of the content there.
+    A process that is killed meanwhile, or a disk that fails twice, may leave a part of the content there.
 
     Raises:
       OSError: it cannot be written (the disk is full, ...); names the file, which is then as it was.
@@ -182,7 +182,7 @@ def opened(path: str | os.PathLike) -> io.BufferedReader:
 def read(path: str | os.PathLike, most: int = 2**30) -> bytes:
     """The content of a regular file; see `opened`. Raises ValueError, too, if it has more than `most` bytes."""
     with opened(path) as file:
-        content = file.read(most + 1)
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > most:
         raise ValueError(f"{shown(path)} has more than {most} bytes")
     return content

@@ -40,7 +40,7 @@ class Preparation:
       cache: folder for prepared images.
       size, channels, invert, pixels, ink, faces: see `images.read`.
       skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten. None where
-        all are needed: then a photograph in which no face is found is taken whole.
+        all are needed: then a photograph in which no face is found is used uncropped.
     """
 
     cache: str | os.PathLike
@@ -113,7 +113,7 @@ def prepare_images(
             tell(f"{folder} is damaged: the images are prepared again")
         rows = _write(folder, len(paths), load, how.skip_unreadable, tell)
     if whole:
-        tell(f"{len(whole)} of {len(paths)} photographs show no face that is found, and are taken whole")
+        tell(f"no face found in {len(whole)} of {len(paths)} photographs; they are used uncropped")
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
     _report(files, rows, name, tell)
     return Prepared(_stored(folder, (len(rows), *sides(how.size), how.channels)), files, how.invert or how.ink)

@@ -94,6 +94,11 @@ class FolderStore:
                 raise
 
     def add(self, embeddings: np.ndarray, images: Sequence[Enrolled]) -> None:
+        if not images:
+            return
+        embeddings = np.asarray(embeddings, np.float32)
+        if not np.isfinite(embeddings).all():
+            raise ValueError("embeddings are not finite, and nothing is near them; check the network and its inputs")
         columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
         numbers = np.arange(len(images)) + self._next()
         self._images = _joined([self._images, _Images(numbers, keys(embeddings), embeddings, columns)])
@@ -168,17 +173,18 @@ class FolderStore:
         return Found(scores[order], [Enrolled(*(values[numbers[n]] for values in columns)) for n in order])
 
     def _load(self):
+        stored = self._manifest
         while True:
             try:
                 return self._load_images()
             except FileNotFoundError:
-                before, self._manifest = self._manifest, _manifest.read(self._folder) or self._new
-                if before != self._manifest:
+                index, before = self._manifest.index, stored
+                self._manifest = stored = _manifest.read(self._folder) or self._new
+                if before != stored:
                     continue  # A writer has replaced files since the manifest was read.
-                index = self._manifest.index
                 if index is None or (self._folder / index.file).exists():
                     raise
-                self._manifest = dataclasses.replace(self._manifest, index=None)  # It can be made again.
+                self._manifest = dataclasses.replace(stored, index=None)  # It can be made again.
 
     def _load_images(self):
         self._images, self._log = _stored(self._folder, self._manifest)

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import pathlib
 import struct
 import zlib
@@ -40,18 +41,28 @@ class Log:
       file: its name.
       images: how many it holds.
       size: of the file, in bytes.
-      complete: whether its last record is, so that another one can follow.
+      end: the digest of its last record.
+      complete: whether that is, so that another one can follow.
     """
 
     file: str = ""
     images: int = 0
     size: int = 0
+    end: bytes = b""
     complete: bool = False
 
     def is_current(self, folder: pathlib.Path) -> bool:
-        """Whether the file in `folder` is complete, and what it was: records are only added to it."""
+        """Whether the file in `folder` is complete, and what it was.
+
+        Records are only added to it, but one whose writer failed may have been read before it was cut off again.
+        """
         path = folder / self.file
-        return self.complete and path.is_file() and path.stat().st_size == self.size
+        if not self.complete or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return (
+                file.seek(0, os.SEEK_END) == self.size and file.seek(-len(self.end), 1) > 0 and file.read() == self.end
+            )
 
 
 def create(folder: pathlib.Path, embeddings: np.ndarray, columns: Columns) -> Log:
@@ -59,14 +70,15 @@ def create(folder: pathlib.Path, embeddings: np.ndarray, columns: Columns) -> Lo
     name = _own.log()
     content = _first_line(name) + _record(embeddings, columns)
     files.write(folder / name, content, private=True)
-    return Log(name, len(embeddings), len(content), complete=True)
+    return Log(name, len(embeddings), len(content), content[-len(_UNWRITTEN) :], complete=True)
 
 
 def append(folder: pathlib.Path, log: Log, embeddings: np.ndarray, columns: Columns) -> Log:
     """Adds images, as in `create`, to a complete log; raises OSError if they cannot be written, and none is added."""
     record = _record(embeddings, columns)
     files.append(folder / log.file, record)
-    return dataclasses.replace(log, images=log.images + len(embeddings), size=log.size + len(record))
+    images, size = log.images + len(embeddings), log.size + len(record)
+    return dataclasses.replace(log, images=images, size=size, end=record[-len(_UNWRITTEN) :])
 
 
 def read(folder: pathlib.Path, name: str) -> tuple[Log, np.ndarray, Columns]:
@@ -87,7 +99,8 @@ def read(folder: pathlib.Path, name: str) -> tuple[Log, np.ndarray, Columns]:
     columns = {column: [text for _, texts in groups for text in texts[column]] for column in COLUMNS}
     embeddings = np.concatenate([embeddings for embeddings, _ in groups])
     whole = len(first) + sum(_HEAD.size + len(record) + len(_UNWRITTEN) for record in records)
-    return Log(name, len(embeddings), len(content), complete=whole == len(content)), embeddings, columns
+    log = Log(name, len(embeddings), len(content), content[-len(_UNWRITTEN) :], complete=whole == len(content))
+    return log, embeddings, columns
 
 
 def _first_line(name: str) -> bytes:
@@ -111,8 +124,10 @@ def _records(file: io.BytesIO) -> Iterator[bytes]:
         content, digest = file.read(length), file.read(len(_UNWRITTEN))
         if len(digest) < len(_UNWRITTEN):
             return
-        if digest != hashlib.sha256(content).digest():
-            if digest != _UNWRITTEN or file.read(1):
+        expected = hashlib.sha256(content).digest()
+        if digest != expected:
+            written = digest.rstrip(b"\0")
+            if file.read(1) or (written and not expected.startswith(written)):
                 raise ValueError("the content of a record has changed")
             return
         yield content

@@ -61,7 +61,7 @@ def embed_program(model: Model, distort: Augment | None, copies: int) -> Program
             distorted = distort(keys, jnp.tile(images, (copies, *[1] * (images.ndim - 1))))
             images = jnp.concatenate([images, distorted])
         embeddings = model.encoder.apply(variables, images, train=False)
-        return jnp.asarray(embeddings).reshape(1 + copies, -1, embeddings.shape[1]).mean(axis=0)
+        return jnp.asarray(embeddings, jnp.float32).reshape(1 + copies, -1, embeddings.shape[1]).mean(axis=0)
 
     return embed
 

@@ -125,7 +125,7 @@ def test_where_a_protocol_needs_every_photograph_one_without_a_face_is_taken_who
     place = photographs.unpacked(tmp_path / "data", content | {lost: file.getvalue()})
     config = photographs.config("cfp", place, tmp_path / "cache", faces=True, protocol="all")
     test = data.load(config, train=False)["test"]
-    assert "1 of 100 photographs show no face that is found, and are taken whole" in capsys.readouterr().out
+    assert "no face found in 1 of 100 photographs; they are used uncropped" in capsys.readouterr().out
     assert len(test.protocols["cfp_fp"].query) == 40
     row = next(row for row, name in enumerate(test.files) if name.endswith("003/profile/01.jpg"))
     image = test.images[np.array([row])][0]

@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import faults
 from siamjax import gallery
 from siamjax.gallery import _log
+from siamjax.gallery._types import Enrolled
 
 
 def test_no_flipped_bit_of_a_gallery_is_believed(tmp_path):
@@ -66,11 +68,32 @@ def logged(folder):
     return store, log, ends
 
 
+def test_who_has_read_an_addition_that_failed_afterwards_does_not_bring_it_back(tmp_path):
+    _, log, ends = logged(tmp_path)
+    early = faults._store(tmp_path)
+    os.truncate(log, ends[-2])  # As a writer does whose disk does not confirm the addition,
+    added(faults._store(tmp_path), [12, 22], "new xx")  # and another one of the same size follows.
+    assert log.stat().st_size == ends[-1]
+    with early.changing():
+        early.rename("old", "ann")
+    assert gallery.identities(tmp_path) == {"ann": 4, "new 10": 2, "new 11": 2, "new xx": 2}
+
+
+def test_embeddings_are_stored_as_float32_and_those_that_are_not_finite_are_refused(tmp_path):
+    store = faults._store(tmp_path)
+    images = [Enrolled("ann", "", "")] * 300
+    with store.changing():
+        store.add(np.ones((300, 4), jnp.bfloat16), images)
+    with pytest.raises(ValueError, match="not finite"), store.changing():
+        store.add(np.full((1, 4), np.nan, np.float32), images[:1])
+    assert gallery.identities(tmp_path) == {"ann": 300} and len(faults._store(tmp_path)) == 300
+
+
 def test_an_addition_that_was_cut_off_anywhere_does_not_count_and_is_not_built_upon(tmp_path):
     first, log, ends = logged(tmp_path)
     whole, counts = log.read_bytes(), {"new 10": 2, "new 11": 2, "old": 4}
     torn = [whole[:size] for size in range(ends[1], ends[2])]
-    torn += [whole[:size].ljust(ends[2], b"\0") for size in range(ends[1], ends[2] - 32, 7)]  # Power was lost.
+    torn += [whole[:size].ljust(ends[2], b"\0") for size in range(ends[1], ends[2])]  # Power was lost.
     for content in torn:
         log.write_bytes(content)
         assert gallery.identities(tmp_path) == counts
@@ -132,6 +155,7 @@ def test_a_damaged_log_is_named(tmp_path):
 _ADDING = """
 import pathlib, sys, benchmarks.faults as faults
 from siamjax.gallery import _log
+from siamjax.gallery._types import Enrolled
 _log.MOST = 5
 store = faults._store(pathlib.Path(sys.argv[1]))
 for number in range(40):
