@@ -331,6 +331,17 @@ def test_a_damaged_index_is_found_and_made_again_once_it_is_deleted(tmp_path, sm
     assert len(list(tmp_path.glob("lookup-*"))) == 1 and store._index._searched[0].ntotal == 401
 
 
+def test_a_gallery_that_was_deleted_since_it_was_opened_is_not_added_to(tmp_path):
+    """What is in memory alone would be named by a new gallery.json, or be lost."""
+    embeddings, images = drawn(300)
+    store = opened(tmp_path / "moved")
+    add(store, embeddings[:299], images[:299])
+    (tmp_path / "moved").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="moved was deleted or moved since it was opened; open it again"):
+        add(store, embeddings[299:], images[299:])
+    assert len(opened(tmp_path / "elsewhere")) == 299 and len(opened(tmp_path / "moved")) == 0
+
+
 def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     embeddings, images = drawn(60)
     monkeypatch.setattr(_log, "MOST", 50)

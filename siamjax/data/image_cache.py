@@ -39,18 +39,20 @@ class Preparation:
     Attributes:
       cache: folder for prepared images.
       size, channels, invert, pixels, ink, faces: see `images.read`.
-      skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten. None where
-        all are needed: then a photograph in which no face is found is used uncropped.
+      skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
+      all_needed: whether a protocol needs all: none is skipped, and a photograph in which no face is found is used
+        uncropped.
     """
 
     cache: str | os.PathLike
     size: int | tuple[int, int]
     channels: int = 1
     invert: bool = False
-    skip_unreadable: bool | None = False
+    skip_unreadable: bool = False
     pixels: int = PIXELS
     ink: bool = False
     faces: bool = False
+    all_needed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,8 @@ def prepare_images(
       tell: called with each line of the report.
     """
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
-    key = [3, how.size, how.channels, how.invert, bool(how.skip_unreadable) and how.pixels, fingerprints]
+    limit = how.skip_unreadable and not how.all_needed and how.pixels  # decides which images are left out
+    key = [3, how.size, how.channels, how.invert, limit, fingerprints]
     key += ["ink"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
@@ -97,7 +100,7 @@ def prepare_images(
             try:
                 image = pixels(number, file, how.faces)
             except faces.NoFaceError:
-                if how.skip_unreadable is not None:
+                if not how.all_needed:
                     raise
                 file.seek(0)
                 image = pixels(number, file, False)
@@ -111,7 +114,7 @@ def prepare_images(
     if rows is None:
         if folder.exists():
             tell(f"{folder} is damaged: the images are prepared again")
-        rows = _write(folder, len(paths), load, how.skip_unreadable, tell)
+        rows = _write(folder, len(paths), load, how, tell)
     if whole:
         tell(f"no face found in {len(whole)} of {len(paths)} photographs; they are used uncropped")
     files = tuple(File(paths[number], *names) for number, *names, _, _ in rows)
@@ -165,7 +168,7 @@ def _digest(folder, rows):
         return digests.of([json.dumps(rows), hashlib.file_digest(file, "sha256").hexdigest()])
 
 
-def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bool | None, tell: Tell) -> list[list]:
+def _write(folder: pathlib.Path, count: int, load: Callable, how: Preparation, tell: Tell) -> list[list]:
     """Reads in parallel, writes in order, and names the folder when it is complete; one process at a time.
 
     Returns what `_rows` does.
@@ -179,7 +182,7 @@ def _write(folder: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir()
         try:
-            rows = _fill(partial, count, load, skip_unreadable, tell)
+            rows = _fill(partial, count, load, how, tell)
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(partial, folder)
             return rows
@@ -200,7 +203,7 @@ def _writing(place: pathlib.Path) -> Iterator[None]:
         raise OSError(f"images cannot be stored in {place.parent} ({error})") from error
 
 
-def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bool | None, tell: Tell) -> list[list]:
+def _fill(partial: pathlib.Path, count: int, load: Callable, how: Preparation, tell: Tell) -> list[list]:
     def attempt(number):
         try:
             return load(number)
@@ -226,8 +229,8 @@ def _fill(partial: pathlib.Path, count: int, load: Callable, skip_unreadable: bo
                 rows.append([number, *row])
     with _writing(partial):
         writer.close()
-    if unreadable and not (skip_unreadable and rows):
-        skip = None if skip_unreadable is None else "--config.data.folder.skip_unreadable=True"
+    if unreadable and (how.all_needed or not (how.skip_unreadable and rows)):
+        skip = None if how.all_needed else "--config.data.folder.skip_unreadable=True"
         raise ValueError(refusal(unreadable, count, skip))
     for line in unreadable:
         tell(f"skipped: {line}")

@@ -176,7 +176,7 @@ def prepare(
     names = list(images)
     return image_cache.prepare_images(
         [images[name].path for name in names],
-        dataclasses.replace(how, skip_unreadable=None),
+        dataclasses.replace(how, all_needed=True),
         describe=lambda number: dataclasses.astuple(images[names[number]])[1:],
         content=lambda number: found.opened(names[number]),
         fingerprints=[f"{found.fingerprint(name)} {images[name]}" for name in names],

@@ -33,7 +33,7 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     name_of = [names[image] for image in first[identity]]
     prepared = image_cache.prepare_images(
         paths,
-        dataclasses.replace(folder.preparation(config), skip_unreadable=None),
+        dataclasses.replace(folder.preparation(config), all_needed=True),
         describe=lambda number: (name_of[number], "all", str(paths[number])),
         content=lambda number: opened(paths[number]),
         fingerprints=[f"{image_cache.fingerprint(path)} {of}" for path, of in zip(paths, name_of, strict=True)],

@@ -81,7 +81,8 @@ class FolderStore:
         with _manifest.locked(self._folder):
             stored = _manifest.read(self._folder)
             if stored is None:
-                self._log = dataclasses.replace(self._log, complete=False)  # It is in no gallery.
+                if self._manifest is not self._new:
+                    raise FileNotFoundError(f"{self._folder} was deleted or moved since it was opened; open it again")
             elif stored != self._manifest or (stored.log and not self._log.is_current(self._folder)):
                 self._new.check_same(self._folder, stored)
                 self._manifest = stored
@@ -187,7 +188,8 @@ class FolderStore:
                 self._manifest = dataclasses.replace(stored, index=None)  # It can be made again.
 
     def _load_images(self):
-        self._images, self._log = _stored(self._folder, self._manifest)
+        groups, self._log = _stored(self._folder, self._manifest)
+        self._images = _joined(groups)
         self._index.open(self._images.keys, self._images.embeddings, self._manifest.index)
 
     def _next(self):
@@ -232,12 +234,12 @@ def identities(folder: pathlib.Path) -> dict[str, int]:
 
         return DatabaseStore(folder, manifest, None, "l2").identities()
     try:
-        images, _ = _stored(folder, manifest)
+        groups, _ = _stored(folder, manifest)
     except FileNotFoundError:
         if _manifest.read(folder) == manifest:
             raise
         return identities(folder)  # A writer has replaced files since the manifest was read.
-    return _manifest.counted(images.columns["identity"])
+    return _manifest.counted([name for images in groups for name in images.columns["identity"]])
 
 
 def missing(folder: pathlib.Path) -> str:
@@ -257,8 +259,8 @@ def _joined(groups):
     return _Images(numbers, hashes, embeddings, columns)
 
 
-def _stored(folder: pathlib.Path, manifest: Manifest) -> tuple[_Images, Log]:
-    """The images that gallery.json names, and the state of their log.
+def _stored(folder: pathlib.Path, manifest: Manifest) -> tuple[list[_Images], Log]:
+    """The images that gallery.json names, file by file, and the state of their log.
 
     Raises:
       FileNotFoundError: a file is missing.
@@ -271,7 +273,7 @@ def _stored(folder: pathlib.Path, manifest: Manifest) -> tuple[_Images, Log]:
             groups.append(_checked(np.arange(log.images) + manifest.next, embeddings, columns, log.images))
     if len(sizes := sorted({images.embeddings.shape[1] for images in groups})) > 1:
         raise ValueError(f"{folder}: its parts are of different networks, with embeddings of {sizes}")
-    return _joined(groups), log
+    return groups, log
 
 
 def _read(folder, part):
