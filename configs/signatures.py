@@ -41,4 +41,5 @@ def get_config():
     config.train.steps = 400
     config.train.validate_every = 100
     config.train.keep = "last"
+    config.evaluation.copies = 8
     return config
