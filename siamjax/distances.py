@@ -207,7 +207,7 @@ def unit(x: Array) -> jax.Array:
       float [..., d].
     """
     (wide,) = widen(x)
-    wide = wide / _scale(jnp.abs(wide))
+    wide = wide / _scale(jnp.abs(wide), 2)
     length = _sqrt(jnp.sum(jnp.square(wide), axis=-1, keepdims=True))
     return (wide / jnp.where(length <= 0, 1, length)).astype(jnp.result_type(x))
 
@@ -328,13 +328,15 @@ def _sqrt(x):
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
-def _scale(x):
-    """A power of two near the largest of x [..., d], at least 0, without gradient, [..., 1]; 1 for zeros. Divided by
-    it, powers stay in range, and nothing is rounded."""
+def _scale(x, p):
+    """A number near the largest of x [..., d], at least 0, without gradient, [..., 1]; 1 for zeros. Divided by it,
+    p-th powers stay in range. Up to p = 64 it is a power of two, so that nothing is rounded."""
     largest = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=0))
     limits = jnp.finfo(x.dtype)
     # XLA may multiply by the reciprocal, which must not be so small that it is flushed to 0.
-    scale = lax.reduce_precision(jnp.minimum(largest, limits.max / 16), limits.nexp, 0)
+    scale = jnp.minimum(largest, limits.max / 16)
+    if p <= 64:
+        scale = lax.reduce_precision(scale, limits.nexp, 0)
     return jnp.where(largest <= 0, 1, scale)
 
 
@@ -344,7 +346,7 @@ def _norm(x, p):
         raise ValueError(f"p={p!r}: an Lp distance needs p of 1 or more")
     if p == math.inf:
         return jnp.max(x, axis=-1, initial=0)
-    scale = _scale(x)
+    scale = _scale(x, p)
     total = jnp.sum((x / scale) ** (int(p) if p == int(p) else p), axis=-1)
     zero = total <= 0
     return jnp.where(zero, 0, jnp.where(zero, 1, total) ** (1 / p)) * scale[..., 0]

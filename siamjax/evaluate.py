@@ -88,7 +88,7 @@ def judge(config: ConfigDict, run: Run, figures: Figures, datasets: Mapping[str,
     if "validation" in datasets:
         decision = drawn.decision(evaluated, datasets["validation"], embeddings["validation"], pairs["validation"])
     else:
-        saved = parallel.from_main(lambda: json.dumps(dataclasses.asdict(_decision_of(run, copies))))
+        saved = parallel.from_main(lambda: json.dumps(dataclasses.asdict(_decision_of(run, copies, int(trained.step)))))
         decision = Decision.read(json.loads(saved))
     verification: dict[str, Any] = {"decision": dataclasses.asdict(decision)}
     if copies and "validation" in datasets:
@@ -118,9 +118,9 @@ def show_again(config: ConfigDict, run: Run, progress: Mapping[str, Any]) -> Non
     report.note(f"already evaluated; to evaluate again: siamjax evaluate {run.folder}")
 
 
-def _decision_of(run, copies):
+def _decision_of(run, copies, step):
     """The decision of the run, for test data without validation data."""
-    decisions = run.figures.decisions(run.settings.evaluation.copies)
+    decisions = run.figures.decisions(run.settings.evaluation.copies, step)
     if copies not in decisions:
         raise ValueError(
             f"no validation data to fit a threshold on, and {run.folder} has no threshold for copies={copies}; "
@@ -204,7 +204,8 @@ def _other_figures(outcomes):
         _of(outcomes, *tables)
         for tables in (("pairs",), ("protocols",), ("retrieval", "reidentification"), ("open_set",))
     )
-    bounds: dict[str, Any] = {"over": "identities", "units": pairs[0].units if pairs else 0}
+    over, units = (pairs[0].over, pairs[0].units) if pairs else ("identities", 0)
+    bounds: dict[str, Any] = {"over": over, "units": units}
     bounds["test"] = {row.name: row.interval for row in pairs if row.is_share}
     if given:
         bounds["protocols"] = {row.name: row.interval for row in given}

@@ -9,7 +9,7 @@ from siamjax import data, extras, parallel, report
 from siamjax.evaluate import judge, show_again
 from siamjax.evaluation import drawn
 from siamjax.network import Network
-from siamjax.run import Run, parts, recipe, settings
+from siamjax.run import Run, check_unseen, parts, recipe, settings
 from siamjax.training import state, whole
 from siamjax.training.checkpoint import difference
 
@@ -42,6 +42,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
     with settings.keyed("encoder"):
         recipe.check_towers(config.encoder.towers, datasets)
     drawn.pairs(config.evaluation, datasets)  # Fails before training if evaluation would.
+    before = parallel.from_main(lambda: _trained_before(config, datasets))
     new = parallel.from_main(lambda: not run.has_checkpoint)
     published = parallel.main_first(lambda: parts.published_weights(config)) if new else None
     training = _made(config, datasets, published)
@@ -51,12 +52,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> None:
     with run.locked():
         # Another training may have begun in the meantime.
         parallel.from_main(lambda: run.check_resumable(config))
-        _train_and_evaluate(config, run, training, datasets, command)
+        _train_and_evaluate(config, run, training, datasets, command, before)
 
 
-def _train_and_evaluate(config, run, training, datasets, command):
+def _train_and_evaluate(config, run, training, datasets, command, before):
     parallel.from_main(lambda: run.check_identities(datasets))
-    parallel.from_main(lambda: run.start(config, datasets, command))
+    parallel.from_main(lambda: run.start(config, datasets, command, before))
     progress, complete = whole.in_folder(training, config.train, run.paths, lambda *_: None, report.note)
     about = run.about(config, "training and validation")
     parallel.from_main(lambda: report.curves(run.figures.report, run.metrics, about))
@@ -105,6 +106,23 @@ def _loaded(key, place):
         return Network.load(place, copies=0)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{key}={place!r}: {error}") from error
+
+
+def _trained_before(config, datasets):
+    """The names of those that the runs have learned from which this one starts from, or is taught by; sorted.
+
+    A network saved alone does not know them.
+    """
+    before = set()
+    for key in ("start", "teacher"):
+        if (place := config.train[key]) and (run := Run(place)).is_started:
+            reason = (
+                "choose the folds (data.folder.fold) and the protocol of that run, or other data. For other identities "
+                "that only have the same names, save the network alone: siamjax.Network.load(RUN).save(FOLDER)"
+            )
+            check_unseen(run.trained_on, datasets, f"train.{key}={place!r}: ", reason)
+            before |= run.trained_on
+    return sorted(before)
 
 
 def _started_from(place: str, start: state.State) -> state.State:

@@ -164,6 +164,13 @@ def test_high_powers_neither_overflow_nor_vanish():
         a, b = (scale * A).astype(np.float32), (scale * B).astype(np.float32)
         expected = reference.all_pairs(reference.lp, a, b, p=20)
         np.testing.assert_allclose(distances.pairwise_lp(a, b, p=20), expected, rtol=1e-5)
+    for p in (65, 300, 1000.0):
+        for largest in (1.01, 1.45, 1.6, 1.99):
+            value, slope = jax.value_and_grad(lambda x, p=p: distances.lp(x, jnp.zeros_like(x), p=p)[0])(
+                jnp.array([[largest, 0.1]])
+            )
+            np.testing.assert_allclose(value, largest, rtol=1e-6)
+            np.testing.assert_allclose(slope, [[1, 0]], atol=1e-5)
 
 
 def test_p_below_1_is_refused():

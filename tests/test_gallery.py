@@ -22,6 +22,7 @@ from siamjax import cli
 from siamjax.evaluate import evaluate
 from siamjax.gallery import Gallery
 from siamjax.network import Network
+from siamjax.run import Run
 from siamjax.train import train
 
 
@@ -144,6 +145,16 @@ def test_training_starts_from_another_runs_network(run, tmp_path):
     first, second = (Network.load(place).variables["encoder"]["params"] for place in (run, tmp_path / "run"))
     assert first.keys() == second.keys()
     np.testing.assert_allclose(first["Conv_1"]["kernel"], second["Conv_1"]["kernel"], atol=1e-6)
+    assert Run(tmp_path / "run").trained_on == Run(run).trained_on
+    # The test people of another fold have taught the network that this one starts from; saved alone, it knows no names.
+    config.data.folder.fold = 1
+    for key in ("start", "teacher"):
+        config.train.update({"start": "", "teacher": "", key: str(tmp_path / "run")})
+        with pytest.raises(
+            ValueError, match=rf"train.{key}=.*identities of the \w+ data were trained on .*folder.fold"
+        ):
+            train(config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_verify_uses_the_threshold_and_calibration_of_the_run(run, faces, capsys):
@@ -175,6 +186,12 @@ def test_pairs_agrees_with_verify(run, faces, tmp_path, capsys):
     assert figures["accuracy"] > 0.88 and sum(right) >= 5 and figures["auc"] > 0.93
     assert cli.main(["pairs", str(run), str(tmp_path / "list.csv")]) == 2
     assert "list.csv, line 2" in capsys.readouterr().err
+    # Of one kind of pairs, there are scores and an accuracy.
+    (tmp_path / "list.csv").write_text("path_a,path_b,same\nperson00/0.png,person01/1.png,0\n")
+    options = ("--images", str(faces), "--json", "-o", str(tmp_path / "scores.csv"))
+    assert cli.main(["pairs", str(run), str(tmp_path / "list.csv"), *options]) == 0
+    figures = json.loads(said(capsys))
+    assert figures["accuracy"] in (0, 1) and "auc" not in figures and (tmp_path / "scores.csv").stat().st_size > 30
 
 
 def test_identify_names_enrolled_people_and_answers_unknown_for_strangers(filled, faces, capsys):

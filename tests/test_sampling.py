@@ -277,6 +277,7 @@ def test_triplets_of_plain_labels():
         ),
         (lambda: sampling.Balanced([1, 2, 3], identities=2, per_identity=2), "no identity has two images"),
         (lambda: sampling.Balanced([1, 1, 1], identities=2, per_identity=2), "a single identity"),
+        (lambda: sampling.Balanced([1, 1, 2], identities=2, per_identity=4), "per_identity=4 is more than the items"),
         (
             lambda: sampling.Balanced([1, 1, 2], identities=2, per_identity=2, groups=["a"]),
             "groups: found 1, expected 3",

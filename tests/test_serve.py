@@ -276,6 +276,20 @@ def test_what_takes_too_long_is_refused(limited, network, monkeypatch):
     refused(client.post("/v1/embed", json={"images": [text(1)]}), 503, "0.05 s", "busy; try later")
 
 
+def test_a_change_that_takes_too_long_is_answered_when_it_is_made(network, tmp_path, monkeypatch):
+    """It cannot be called back: refused, it would be asked for again, and made twice."""
+    gallery = Gallery(tmp_path / "gallery", network)
+    app = serve.application(network, gallery, limits=serve.Limits(answer=1))
+    with TestClient(app, LOCAL, raise_server_exceptions=False) as client:
+        while client.get("/health").status_code != 200:
+            time.sleep(0.05)
+        enroll = gallery.enroll
+        monkeypatch.setattr(gallery, "enroll", lambda *given: (time.sleep(2), enroll(*given))[1])
+        answer = client.post("/v1/enroll", json={"identity": "Zoë", "images": [text(20)]})
+        assert (answer.status_code, answer.json()) == (200, {"identity": "Zoë", "images": 1})
+        assert gallery.identities() == {"Zoë": 1}
+
+
 def test_a_body_that_trickles_in_is_refused(limited):
     sent = []
 

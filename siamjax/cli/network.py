@@ -183,7 +183,8 @@ def _pairs(options):
     figures = {"accuracy": float((accepted == same).mean())}
     if pairs.fold.max() > 0:
         figures["folds_accuracy"], figures["folds_standard_error"] = verification.folds(scores, pairs.same, pairs.fold)
-    figures |= verification.measures(scores, pairs.same)
+    if same.any() and not same.all():
+        figures |= verification.measures(scores, pairs.same)
     if options.output:
         _write_scores(options.output, pairs, scores, network.decision)
     threshold = network.decision.threshold

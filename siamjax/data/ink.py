@@ -38,6 +38,8 @@ def written(grey: np.ndarray) -> np.ndarray:
     if np.mean(detail**3) > 0:
         raise ValueError("it shows light ink: expected dark ink on lighter paper; invert it first")
     ink = _without_specks(ink)
+    if not ink.any():
+        raise ValueError("it shows no ink, only specks: expected a signature or other writing on plain paper")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     return np.where(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 255, 0).astype(np.uint8)
 

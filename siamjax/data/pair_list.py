@@ -71,15 +71,19 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Pa
 
 
 def _of_csv(path: pathlib.Path) -> list[Row]:
-    rows = []
+    rows, without = [], []
     for where, row in table(path, ("path_a", "path_b", "same"), "path_a,path_b,same[,fold]"):
         same = row["same"].lower()
         if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
             raise ValueError(f"{where}: expected two paths, and 1 or 0, found {row['same']!r}")
         fold = row.get("fold") or "0"
+        if not row.get("fold"):
+            without.append(where)
         if not fold.isdecimal():
             raise ValueError(f"{where}: expected a whole number as fold, found {fold!r}")
         rows.append((where, row["path_a"], row["path_b"], same in _YES, int(fold)))
+    if 0 < len(without) < len(rows):
+        raise ValueError(f"{without[0]}: it has no fold, but other pairs do; fill in the fold of each pair")
     return rows
 
 

@@ -29,6 +29,13 @@ def _load(config: ConfigDict, train: bool) -> Datasets:
     pairs = np.array([[number[path] for path in side] for side in (listed.first, listed.second)], np.int32).T
     names = [listed.names[path] for path in paths]
     identity = _identities(names, pairs[listed.same])
+    wrong = np.flatnonzero(~listed.same & (identity[pairs[:, 0]] == identity[pairs[:, 1]]))
+    if len(wrong):
+        first, second = (shown(paths[image]) for image in pairs[wrong[0]])
+        raise ValueError(
+            f"{shown(own.path)} says that {first} and {second} are of different identity, but other lines, or "
+            f"names, make them the same: correct one of them ({len(wrong)} such pairs)"
+        )
     _, first = np.unique(identity, return_index=True)
     name_of = [names[image] for image in first[identity]]
     prepared = image_cache.prepare_images(

@@ -44,9 +44,10 @@ def parts_of(
       others: whether identities that no comparison has are trained on.
 
     Raises:
-      ValueError: an identity is in two folds, there are fewer than three folds, or no such one; or training is asked
-        for with protocol "all".
+      ValueError: an identity is in two folds, a fold has one kind of comparisons, there are fewer than three folds, or
+        no such one; or training is asked for with protocol "all".
     """
+    _check_kinds(protocols, name)
     if config.protocol == "all":
         if train:
             raise ValueError(
@@ -85,6 +86,18 @@ def part(
         references, query = place[given.references[whole]], place[given.query[whole]]
         kept[protocol] = Comparisons(references, query, given.same[whole], given.fold[whole])
     return dataclasses.replace(image_cache.dataset(prepared, chosen, name, stream), protocols=kept)
+
+
+def _check_kinds(protocols, name):
+    """Refuses folds that no network can be judged by, before one is trained."""
+    for protocol, given in protocols.items():
+        for fold in np.unique(given.fold):
+            kinds = np.unique(given.same[given.fold == fold])
+            if len(kinds) < 2:
+                raise ValueError(
+                    f"{name}: all comparisons of fold {fold + 1} of the protocol {protocol} are of "
+                    f"{'the same identity' if kinds[0] else 'different identities'}; list both kinds in each fold"
+                )
 
 
 def _folds_of(identity, protocols, name):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from siamjax import parallel
 from siamjax.data import Dataset
 from siamjax.decision import Decision
-from siamjax.evaluation import calibration, one_shot, verification
+from siamjax.evaluation import calibration, given, one_shot, verification
 from siamjax.familiar import Familiar
 from siamjax.network import Network
 from siamjax.training.state import State
@@ -105,7 +105,8 @@ def decision(
     """
     numbers, same = pairs
     known = dataset.pairs is None or dataset.names  # Given pairs need not say which identities they are of.
-    scores, label = network.score_pairs(embeddings, numbers), dataset.label if known else None
+    scores = network.score_pairs(embeddings, numbers)
+    label = (dataset.label if dataset.pairs is None else given.units(dataset, numbers)[0]) if known else None
     if embeddings.ndim == 3 and label is not None:
         # Of two towers: with its sides changed, a pair is another one, so that an image counts as two.
         numbers, label = 2 * numbers + np.arange(2), np.repeat(label, 2)

@@ -47,15 +47,19 @@ def pair_scores(subject: Subject) -> PairScores:
 def _verification(subject):
     """Koch's table 1: test pairs, judged by the decision that was fitted to the validation pairs."""
     test, seed = pair_scores(subject), subject.config.seed
-    identities = subject.datasets["test"].label[test.pairs]
-    accepted, count, units = test.decision.same(test.scores), len(test.same), len(np.unique(identities))
-    bounds = verification.intervals_of(test.scores, test.same, identities, accepted)
+    dataset, over = subject.datasets["test"], "identities"
+    unit = dataset.label
+    if dataset.pairs is not None:
+        unit, over = given.units(dataset, test.pairs)
+    unit = unit[test.pairs]
+    accepted, count, units = test.decision.same(test.scores), len(test.same), len(np.unique(unit))
+    bounds = verification.intervals_of(test.scores, test.same, unit, accepted)
     value = float(np.mean(accepted == test.same))
-    yield Measure("verification", value, bounds["accuracy"], count, seed, "identities", units)
+    yield Measure("verification", value, bounds["accuracy"], count, seed, over, units)
     for name, value in verification.measures(test.scores, test.same).items():
-        yield Measure(name, value, bounds[name], count, seed, "identities", units, "pairs")
+        yield Measure(name, value, bounds[name], count, seed, over, units, "pairs")
     loss = calibration.log_loss(test.decision.probability(test.scores), test.same)
-    yield Measure("log_loss", loss, None, count, seed, "identities", units, "pairs", is_share=False)
+    yield Measure("log_loss", loss, None, count, seed, over, units, "pairs", is_share=False)
 
 
 def _protocols(subject):
@@ -70,7 +74,9 @@ def _protocols(subject):
         else:
             fitted = validation.protocols[name]
             threshold = calibration.fit_threshold(_scores(subject, "validation", fitted), fitted.same)
-            yield from given.of_fold(name, scores, compared, *given.units(test, compared), threshold)
+            images = np.stack([compared.references[:, 0], compared.query], axis=1)
+            unit, over = given.units(test, images)
+            yield from given.of_fold(name, scores, compared, unit[images], over, threshold)
 
 
 def _scores(subject, part, compared):

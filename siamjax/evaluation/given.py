@@ -12,16 +12,19 @@ from siamjax.evaluation import intervals, verification
 from siamjax.evaluation.types import Measure
 
 
-def units(dataset: Dataset, compared: Comparisons) -> tuple[np.ndarray, str]:
-    """The independent units of comparisons, int [t, 2], of references and query; and what they are.
+def units(dataset: Dataset, images: np.ndarray) -> tuple[np.ndarray, str]:
+    """The independent units of comparisons that the data comes with, as numbers [n] of its images; and what they are.
 
     Identities; or groups, where all images that are compared with one another are of one group, such as a signer's
     genuine signatures and the forgeries of these.
+
+    Args:
+      dataset: n images.
+      images: int [t, 2], those compared.
     """
-    images = np.stack([compared.references[:, 0], compared.query], axis=1)
     group = dataset.group[images]
     within = (group[:, 0] == group[:, 1]).all() and len(np.unique(group)) > 1
-    return (group, "groups") if within else (dataset.label[images], "identities")
+    return (dataset.group, "groups") if within else (dataset.label, "identities")
 
 
 def of_fold(

@@ -53,7 +53,7 @@ def within_group(
       TooFewImages: no group has `ways` identities that share two sources.
     """
     rng = np.random.default_rng(seed)
-    image = _image_of(dataset)
+    image = _image_of(dataset, ways)
     group_of = _group_of(dataset)
     groups = [g for g, name in enumerate(dataset.group_names) if among is None or name in among]
     groups = [g for g in groups if len(_drawer_pairs(image[group_of == g], ways))]
@@ -175,10 +175,16 @@ def rival(scores: np.ndarray, answer: np.ndarray) -> np.ndarray:
     return others.argmax(axis=2)
 
 
-def _image_of(dataset):
-    """int32 [labels, sources]: the last image of an identity from a source, -1 if it has none."""
-    image = np.full((dataset.label.max() + 1, dataset.source.max() + 1), -1, np.int32)
-    image[dataset.label, dataset.source] = np.arange(len(dataset))
+def _image_of(dataset, ways):
+    """int32 [labels, sources]: the last image of an identity from a source, -1 if it has none.
+
+    Only of sources with at least `ways` images: where each image is a source of its own, all would be a table of
+    identities times images.
+    """
+    many = np.flatnonzero(np.bincount(dataset.source) >= ways)
+    kept = np.flatnonzero(np.isin(dataset.source, many))
+    image = np.full((dataset.label.max() + 1, len(many)), -1, np.int32)
+    image[dataset.label[kept], np.searchsorted(many, dataset.source[kept])] = kept
     return image
 
 
@@ -191,7 +197,6 @@ def _group_of(dataset):
 def _drawer_pairs(image, ways):
     """int [p, 2]: the pairs of sources that share `ways` rows of image [labels, sources]."""
     present = (image >= 0).astype(np.int32)
-    # Only these, as the product would be large where sources are as many as images.
     frequent = np.flatnonzero(present.sum(axis=0) >= ways)
     shared = present[:, frequent].T @ present[:, frequent]
     return frequent[np.argwhere(np.triu(shared >= ways, k=1))]

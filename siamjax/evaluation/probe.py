@@ -74,8 +74,8 @@ def cross_validated(
             f"of {folds} groups are needed"
         )
     splitter = sklearn.model_selection.GroupKFold(folds, shuffle=True, random_state=seed)
-    rows = [
-        measures(embeddings[train], targets[train], embeddings[test], targets[test])
-        for train, test in splitter.split(embeddings, groups=groups)
-    ]
+    splits = list(splitter.split(embeddings, groups=groups))
+    if min(len(test) for _, test in splits) < 2:
+        raise ValueError(f"a fold of {folds} has a single image, on which R² is not defined; use fewer folds")
+    rows = [measures(embeddings[train], targets[train], embeddings[test], targets[test]) for train, test in splits]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

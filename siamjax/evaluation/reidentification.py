@@ -61,6 +61,7 @@ def answers(
         rows = slice(start, start + block)
         scores = np.maximum.reduceat(np.asarray(score(queries[rows], gallery), np.float64), starts, axis=1)
         right = identities[None, :] == query_label[rows, None]
+        scores = np.where(np.isnan(scores), np.where(right, -np.inf, np.inf), scores)  # NaN is wrong.
         scores[right] = np.nextafter(scores[right], -np.inf)  # A tie is not a hit.
         top = np.argpartition(-scores, _PLACES - 1, axis=1)[:, :_PLACES]
         best.append(-np.sort(-np.take_along_axis(scores, top, 1), axis=1))

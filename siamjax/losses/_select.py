@@ -29,7 +29,8 @@ def selected_rows(x: Array, where: Array | None) -> jax.Array:
     if where is None or not len(wide):
         return wide
     where = taking_part(where, wide.shape[:1])
-    return jnp.where(where[:, None], wide, lax.stop_gradient(wide[jnp.argmax(where)])[None, :])
+    first = jnp.where(jnp.any(where), wide[jnp.argmax(where)], 0)  # If none is selected, none may be NaN.
+    return jnp.where(where[:, None], wide, lax.stop_gradient(first)[None, :])
 
 
 def check_positive(**numbers: Scalar) -> None:

@@ -127,7 +127,8 @@ class Network:
         config = found.config
         config.encoder.convolution = convolution or config.encoder.convolution
         own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config, encoder, head)
-        decisions, trained = found.decisions(), found.restore(model, inputs.shape)
+        trained = found.restore(model, inputs.shape)
+        decisions = found.decisions(int(trained.step))
         network = cls(
             model,
             trained.params,

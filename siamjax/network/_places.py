@@ -22,13 +22,13 @@ class Stored(NamedTuple):
 
     Attributes:
       config: its configuration.
-      decisions: -> how scores decide, by number of copies.
+      decisions: the step of a state -> how its scores decide, by number of copies; none of another step's.
       restore: (model, shape of an input) -> its state, on the host.
       place: what finds it again: the folder, or a name; "" if nothing does.
     """
 
     config: ConfigDict
-    decisions: Callable[[], dict[int, Decision]]
+    decisions: Callable[[int], dict[int, Decision]]
     restore: Callable[[Model, tuple[int, ...]], State]
     place: str
 
@@ -48,7 +48,10 @@ def stored(place: str | os.PathLike[str], weights: str | os.PathLike[str] | None
         config = run.settings
         copies = config.evaluation.copies
         return Stored(
-            config, lambda: run.figures.decisions(copies), lambda model, shape: run.restore(model, shape)[0], found
+            config,
+            lambda step: run.figures.decisions(copies, step),
+            lambda model, shape: run.restore(model, shape)[0],
+            found,
         )
     if file is None:
         raise FileNotFoundError(
@@ -57,7 +60,7 @@ def stored(place: str | os.PathLike[str], weights: str | os.PathLike[str] | None
             "a run folder (workdir of the training)"
         )
     config, arrays, decisions = read(file)
-    return Stored(config, lambda: decisions, lambda model, shape: filled(model, shape, arrays, file), found)
+    return Stored(config, lambda _: decisions, lambda model, shape: filled(model, shape, arrays, file), found)
 
 
 def _published(name: str, weights: str | os.PathLike[str] | None) -> Stored:
@@ -76,4 +79,4 @@ def _published(name: str, weights: str | os.PathLike[str] | None) -> Stored:
         stats = {"backbone": published["batch_stats"]} if published["batch_stats"] else {}
         return State(step=0, params=params, batch_stats=stats, opt_state=())
 
-    return Stored(config, dict, restore, name if weights is None else "")
+    return Stored(config, lambda _: {}, restore, name if weights is None else "")

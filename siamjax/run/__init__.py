@@ -1,5 +1,5 @@
 """A run: its folder, its settings, and what is made from them."""
 
-from siamjax.run._folder import Figures, Run
+from siamjax.run._folder import Figures, Run, check_unseen
 
-__all__ = ["Figures", "Run"]
+__all__ = ["Figures", "Run", "check_unseen"]

@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import filelock
@@ -17,15 +17,16 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from siamjax import __version__, digests, files, parallel
+from siamjax import __version__, files, parallel
 from siamjax.data import SOURCES, Dataset
 from siamjax.decision import Decision
-from siamjax.run import settings
+from siamjax.run import _sealed, settings
+from siamjax.run._sealed import Json
 from siamjax.training.state import Model, State, create
 from siamjax.training.types import Paths
 
-Json = dict[str, Any]
 _ROW = {"accuracy", "ci95", "trials", "seed"}  # of results.json
+_FOLD = ("data.folder.fold", "data.folder.folds", "data.folder.seed", "data.folder.by")
 # The settings that figures depend on, apart from the weights.
 _JUDGED = ("data.", "augment.", "encoder.", "head.", "evaluation.")
 
@@ -67,7 +68,7 @@ class Figures:
         return f"evaluate the run again: siamjax evaluate {run}"
 
     def _read(self, name):
-        return _read(self.folder / name, self._again)
+        return _sealed.read(self.folder / name, self._again)
 
     @property
     def files(self) -> tuple[pathlib.Path, ...]:
@@ -77,24 +78,29 @@ class Figures:
 
     def write(self, config: ConfigDict, results: Json) -> None:
         """Stores accuracies and the configuration that they belong to; `write_verification` must follow."""
-        _write(self.folder / "results_config.json", json.loads(config.to_json()))
-        _write(self.folder / "results.json", results)
+        _sealed.write(self.folder / "results_config.json", json.loads(config.to_json()))
+        _sealed.write(self.folder / "results.json", results)
 
     def write_verification(self, verification: Json) -> None:
         """Stores the last file of an evaluation, which marks it as complete."""
-        _write_sealed(self.folder / "verification.json", verification)
+        _sealed.write_sealed(self.folder / "verification.json", verification)
 
     def are_of(self, step: int) -> bool:
         """Whether the evaluation is complete and of the checkpoint at `step`."""
         return self.verification.get("step") == step
 
-    def decisions(self, own_copies: int) -> dict[int, Decision]:
-        """The fitted decisions by number of copies; `own_copies` is the number in the run's configuration.
+    def decisions(self, own_copies: int, step: int) -> dict[int, Decision]:
+        """The decisions that were fitted to the scores of the checkpoint at `step`, by number of copies.
+
+        {} if another checkpoint was evaluated, because training went on. `own_copies` is the number in the run's
+        configuration.
 
         Raises:
           ValueError: the file is damaged.
         """
         saved = self.verification
+        if saved.get("step", step) != step:
+            return {}
         try:
             fitted = {0: saved.get("decision_without_copies"), own_copies: saved.get("decision")}
             return {copies: Decision.read(decision) for copies, decision in fitted.items() if decision}
@@ -147,7 +153,7 @@ class Run:
         """
         if not self.is_started:
             raise FileNotFoundError(f"{self._config} not found; pass the folder of a run (workdir of the training)")
-        return _read(self._config, "restore it from a copy, or use another workdir")
+        return _sealed.read(self._config, "restore it from a copy, or use another workdir")
 
     @functools.cached_property
     def settings(self) -> ConfigDict:
@@ -188,10 +194,12 @@ class Run:
         ]
         if changed:
             values = "; ".join(f"{change.key} was {change.before}, now {change.after}" for change in changed)
+            # Those of another fold have seen its test data.
+            other = {change.key for change in changed} & {"data.protocol", *_FOLD}
+            start = "" if other else f", and start from these weights with --config.train.start={self.folder}"
             raise ValueError(
                 f"{self._config} has other settings: {values}. Resume with the same values; to evaluate with "
-                f"others: siamjax evaluate {self.folder}; to train with others, use a new workdir, and start from "
-                f"these weights with --config.train.start={self.folder}"
+                f"others: siamjax evaluate {self.folder}; to train with others, use a new workdir{start}"
             )
 
     def _check_new(self):
@@ -236,10 +244,15 @@ class Run:
           ValueError: the file is damaged.
         """
         remedy = "restore it from a copy, or delete it if no identity was added to the data or removed"
-        names = _read(self._identities, remedy)
+        names = _sealed.read(self._identities, remedy)
         if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in names.values()):
             raise ValueError(f"{self._identities} is damaged (expected lists of names); {remedy}")
         return names
+
+    @property
+    def trained_on(self) -> set[str]:
+        """The names of all identities that the network has learned from, also before this run; {} if they have none."""
+        return {files.named(name) for part in ("train", "before") for name in self.identities.get(part, ())}
 
     def check_identities(self, datasets: Mapping[str, Dataset]) -> None:
         """Refuses validation or test data with identities that were trained on.
@@ -247,32 +260,37 @@ class Run:
         Raises:
           ValueError: the message names the first such identity.
         """
-        trained = {files.named(name) for name in self.identities.get("train", ())}
-        for part in datasets.keys() & {"validation", "test"}:
-            moved = sorted(trained & set(datasets[part].names))
-            if moved:
-                raise ValueError(
-                    f"{self._identities}: {len(moved)} identities of the {part} data were trained on ({moved[0]!r} "
-                    "first): identities were added or removed since, which changed the split, or other ones were "
-                    "chosen (data.protocol, data.folder.fold). Restore the data, or use a new workdir; a network is "
-                    "judged on identities that it has not seen"
-                )
+        check_unseen(
+            self.trained_on,
+            datasets,
+            f"{self._identities}: ",
+            "identities were added or removed since, which changed the split, or other ones were chosen "
+            "(data.protocol, data.folder.fold). Restore the data, or use a new workdir; other identities that only "
+            "have the same names need other names",
+        )
 
     @property
     def started(self) -> Json:
         """How the training began: "command", "at" (UTC), "version", "sizes"; {} in older runs."""
-        return _read(self._started, "delete it; it is only shown in reports")
+        return _sealed.read(self._started, "delete it; it is only shown in reports")
 
-    def start(self, config: ConfigDict, datasets: Mapping[str, Dataset], command: str = "") -> None:
-        """Stores the configuration and the names of the identities in each part of the data; at first, the command."""
-        _write_sealed(self._config, json.loads(config.to_json()))
+    def start(
+        self, config: ConfigDict, datasets: Mapping[str, Dataset], command: str = "", before: Collection[str] = ()
+    ) -> None:
+        """Stores the configuration and the names of the identities in each part of the data; at first, the command.
+
+        `before` names those that the weights, or the teacher, have learned from already.
+        """
+        _sealed.write_sealed(self._config, json.loads(config.to_json()))
         names = {part: sorted(dataset.names) for part, dataset in datasets.items() if dataset.names}
+        if before := {*before, *self.identities.get("before", ())}:
+            names["before"] = sorted(before)
         if names:
-            _write_sealed(self._identities, names)
+            _sealed.write_sealed(self._identities, names)
         if not self.has_checkpoint and not self._started.is_file():
             sizes = {part: [len(dataset), len(set(dataset.label.tolist()))] for part, dataset in datasets.items()}
             at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            _write_sealed(self._started, {"command": command, "at": at, "version": __version__, "sizes": sizes})
+            _sealed.write_sealed(self._started, {"command": command, "at": at, "version": __version__, "sizes": sizes})
 
     def check_trained(self) -> None:
         """Raises FileNotFoundError if the run has no folder of checkpoints."""
@@ -338,6 +356,16 @@ class Run:
         return f"run {self.folder.absolute().name}{at}; {part} data of {_data(config)}"
 
 
+def check_unseen(trained: set[str], datasets: Mapping[str, Dataset], start: str, reason: str) -> None:
+    """Refuses validation or test data with identities in `trained`; the message has these texts around the first."""
+    for part in datasets.keys() & {"validation", "test"}:
+        if seen := sorted(trained & set(datasets[part].names)):
+            raise ValueError(
+                f"{start}{len(seen)} identities of the {part} data were trained on ({seen[0]!r} first): {reason}; a "
+                "network is judged on identities that it has not seen"
+            )
+
+
 def _data(config):
     return SOURCES[config.data.name].title(config.data)
 
@@ -359,38 +387,3 @@ def _judged(config):
     values = settings.flat(json.loads(config.to_json()))
     kept = {key: value for key, value in values.items() if key.startswith(_JUDGED) and key not in places}
     return kept | {"data.folder.path": source.path(config.data)}
-
-
-def _read(path, remedy) -> Json:
-    """The content of a JSON file, which must be an object; {} if it does not exist.
-
-    Raises:
-      ValueError: it is damaged; the message ends with `remedy`.
-    """
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError(f"expected an object, found {str(content)[:40]!r}")
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
-    if content.pop("digest", digest := _digest(content)) != digest:
-        raise ValueError(
-            f"{path} is damaged, or was edited: its content differs from its digest; {remedy}. If the edit is yours, "
-            'remove the entry "digest"'
-        )
-    return content
-
-
-def _digest(content):
-    return digests.of([json.dumps({key: content[key] for key in content.keys() - {"digest"}}, sort_keys=True)])
-
-
-def _write(path, content):
-    files.write(path, f"{json.dumps(content, indent=2)}\n".encode())
-
-
-def _write_sealed(path, content):
-    """Writes a JSON object with a digest of it, which `_read` compares."""
-    _write(path, {**content, "digest": _digest(content)})

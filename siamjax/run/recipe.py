@@ -173,6 +173,16 @@ def _pairs(batch, index, turns):
 def _identities(batch, index, turns):
     shape = dict(per_identity=batch.per_identity, per_group=batch.per_group)
     count = min(batch.identities, sampling.most_identities(index, **shape))
+    if count < 1:
+        raise ValueError(
+            f"batch.per_identity={batch.per_identity} is more than the training data's {index.images.sum()} images can "
+            "fill: set fewer, or add images"
+        )
+    if not batch.across_groups and min(batch.per_group, index.labels.max()) < 2:
+        raise ValueError(
+            f"batch.across_groups=False compares identities of one group, but a batch has one of each (batch.per_group="
+            f"{batch.per_group}, groups of up to {index.labels.max()}): set batch.across_groups=True, or more per group"
+        )
     few = sampling.few_images(index, batch.per_identity)
     sample = functools.partial(sampling.identities, count=count, turns=turns, few=few, **shape)
     images = count * batch.per_identity

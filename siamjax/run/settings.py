@@ -198,6 +198,10 @@ RANGES = {
     "data.folder.folds": "[3, inf)",
     "data.folder.fold": "[0, inf)",
     "batch.chunk": "[0, inf)",
+    # With fewer, no pair is the same, or none is different.
+    "batch.identities": "[2, inf)",
+    "batch.per_identity": "[2, inf)",
+    "batch.pairs": "[2, inf)",
     "batch.assigned.block": "[2, inf)",
     "batch.assigned.noise": "[0, inf)",
     "batch.assigned.decay": "[0, 1]",

@@ -70,6 +70,8 @@ class Balanced:
         index, self.names = _labelled(labels, groups)
         self._per_group = per_group or len(self.names)
         self.identities = min(identities, most_identities(index, per_identity, self._per_group))
+        if self.identities < 1:
+            raise ValueError(f"per_identity={per_identity} is more than the items of all identities can fill; lower it")
         self.per_identity, self._few = per_identity, few_images(index, per_identity)
         self._index = jax.tree.map(jnp.asarray, index)
 

@@ -266,7 +266,14 @@ class Service:
         return await self._within(asyncio.wrap_future(self._worker.map(function, images)))
 
     async def _call(self, function: Callable[[], Any]) -> Any:
-        return await self._within(asyncio.wrap_future(self._worker.call(function)))
+        """What has begun is waited for to its end, so that a change is never both refused and carried out."""
+        future = self._worker.call(function)
+        try:
+            return await self._within(asyncio.shield(asyncio.wrap_future(future)))
+        except Refusal:
+            if future.cancel():
+                raise
+            return await asyncio.wrap_future(future)
 
     async def _within(self, answer):
         try:

@@ -106,7 +106,7 @@ def _of_pairs(name, head, given, of_pairs):
         raise ValueError(f"name={name!r} is a loss of given pairs: set batch.mode='pairs', or name 'batch_{name}'")
     if name not in _OF_DISTANCES:
         return _objective(functools.partial(on_pairs, head, loss=functools.partial(PAIR_LOSSES[name], **given)))
-    distance, _ = choose(f"{name}.distance", given.pop("distance"), DISTANCES)
+    distance, _ = _distances(name, given.pop("distance"))
 
     def loss(first, second, same):
         return _OF_DISTANCES[name](distance(first, second), same, **given)
@@ -114,9 +114,15 @@ def _of_pairs(name, head, given, of_pairs):
     return _objective(functools.partial(on_pairs, head, loss=loss))
 
 
+def _distances(loss, name):
+    if name == "dot":
+        raise ValueError(f"{loss}.distance='dot' is a similarity, and would train the opposite: choose 'cosine'")
+    return choose(f"{loss}.distance", name, DISTANCES)
+
+
 def _on_embeddings(name, head, given, across_groups, identities):
     if "distance" in given:
-        _, given["distance"] = choose(f"{name}.distance", given["distance"], DISTANCES)
+        _, given["distance"] = _distances(name, given["distance"])
     function = (BATCH_LOSSES | PROXY_LOSSES)[name]
     of_triplets = "has_aux" in inspect.signature(function).parameters
     if of_triplets:

@@ -52,8 +52,12 @@ def test_paler_ink_is_as_dark(tmp_path):
         (np.full((40, 60), 230, np.uint8), "scan.png: it shows no ink"),
         (np.random.default_rng(0).normal(230, 2, (80, 120)).astype(np.uint8), "scan.png: it shows no ink"),
         (255 - photographs.scan(3, 235), "scan.png: it shows light ink.*invert it first"),
+        (
+            np.where(np.indices((200, 300)) % 6 == 0, 0, 230).max(0).astype(np.uint8),
+            "scan.png: it shows no ink, only s",
+        ),
     ],
-    ids=["blank", "noise", "light on dark"],
+    ids=["blank", "noise", "light on dark", "halftone"],
 )
 def test_what_is_no_ink_on_paper_is_refused_by_name(tmp_path, scan, message):
     with pytest.raises(ValueError, match=message):

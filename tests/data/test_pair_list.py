@@ -107,3 +107,11 @@ def test_lfws_list_with_other_line_ends_and_blanks(people):
     pairs = pair_list.read(people / "p.txt")
     assert pairs.second[0].name == "Bob Roe_0003.jpg" and pairs.second[1].name == "Ann_Lee_0001.jpg"
     np.testing.assert_array_equal(pairs.same, [True, False])
+
+
+def test_a_pair_without_the_fold_that_others_have_is_refused(tmp_path):
+    for name in "ab":
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "list.csv").write_text("path_a,path_b,same,fold\na.png,b.png,1,1\na.png,b.png,0,\n")
+    with pytest.raises(ValueError, match=r"list.csv, line 3: it has no fold, but other pairs do"):
+        pair_list.read(tmp_path / "list.csv")

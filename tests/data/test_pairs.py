@@ -100,6 +100,11 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "pairs.csv").write_text("path_a,path_b,same\n0-0.png,0-1.png,1\n")
     with pytest.raises(ValueError, match=r"data\.folder\.folds=5 parts need 10 identities"):
         data.load(config.data)
+    (tmp_path / "pairs.csv").write_text("path_a,path_b,same\n0-0.png,0-1.png,1\n0-1.png,0-2.png,1\n0-2.png,0-0.png,0\n")
+    with pytest.raises(
+        ValueError, match=r"says that .*0-2.png and .*0-0.png are of different identity, but other lines"
+    ):
+        data.load(config.data)
     config.data.pairs.path = ""
     with pytest.raises(ValueError, match=r"data\.pairs\.path is empty"):
         data.load(config.data)

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from siamjax import data
-from siamjax.data import cedar, cfp, images, lfw
+from siamjax.data import cedar, cfp, images, lfw, protocols
 from siamjax.run import recipe, settings
 
 
@@ -226,3 +226,11 @@ def test_the_real_paper_tells_forgeries_from_genuine_signatures_until_only_ink_i
     assert roc_auc_score(~genuine, [np.median(image) for image in ink]) == 0.5
     for number in (np.mean, np.max, lambda image: image[image > 0].mean(), lambda image: image.any(axis=1).argmax()):
         assert 0.42 < roc_auc_score(genuine, [number(image) for image in ink]) < 0.58
+
+
+def test_a_fold_that_no_network_can_be_judged_by_is_refused_before_training():
+    compared = protocols.of_pairs(np.arange(12).reshape(6, 2), [1, 0, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2])
+    with pytest.raises(
+        ValueError, match="mine: all comparisons of fold 3 of the protocol p are of different identities"
+    ):
+        protocols.parts_of(None, {"p": compared}, photographs.config("cfp", "", ""), "mine", True)

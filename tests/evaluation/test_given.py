@@ -106,11 +106,11 @@ def test_several_references_tell_more(drawn, judged):
 def test_intervals_are_over_groups_where_comparisons_stay_within_them(drawn):
     """A signer's forgeries are no person of their own."""
     pairs = compared(drawn, folds=1)
-    unit, over = given.units(drawn, pairs)
+    unit, over = given.units(drawn, np.stack([pairs.references[:, 0], pairs.query], axis=1))
     assert over == "identities"
-    np.testing.assert_array_equal(unit[:, 1], drawn.label[pairs.query])
+    np.testing.assert_array_equal(unit, drawn.label)
     inside = drawn.group[pairs.references[:, 0]] == drawn.group[pairs.query]
     kept = Comparisons(*(getattr(pairs, field.name)[inside] for field in dataclasses.fields(pairs)))
-    unit, over = given.units(drawn, kept)
+    unit, over = given.units(drawn, np.stack([kept.references[:, 0], kept.query], axis=1))
     assert over == "groups" and len(kept.same) > 100
-    np.testing.assert_array_equal(unit, drawn.group[np.stack([kept.references[:, 0], kept.query], axis=1)])
+    np.testing.assert_array_equal(unit, drawn.group)

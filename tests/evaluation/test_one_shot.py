@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -102,3 +103,16 @@ def test_as_many_sources_as_images_need_little_memory():
     lone = Dataset(images, number % 10, 0 * number, number, ("digits",))
     with pytest.raises(one_shot.TooFewImages):
         one_shot.within_group(lone, trials=20, ways=5, seed=0)
+
+
+def test_memory_does_not_grow_with_identities_times_images():
+    """In a folder, each image is a source of its own."""
+    n = 20_000
+    label, images = np.arange(n, dtype=np.int32) // 2, np.zeros((n, 1, 1, 1), np.uint8)
+    dataset = Dataset(images, label, np.zeros(n, np.int32), np.arange(n, dtype=np.int32), ("all",))
+    tracemalloc.start()
+    with pytest.raises(one_shot.TooFewImages):
+        one_shot.within_group(dataset, trials=40, ways=20, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6

@@ -35,3 +35,10 @@ def test_arrays_of_other_shapes_are_refused():
         ValueError, match=r"test: expected embeddings \[n, d\] and targets \[n\], found \(300, 4\), \(9,\)"
     ):
         probe.measures(x, value, x, value[:9])
+
+
+def test_a_fold_of_one_image_is_refused():
+    groups = np.repeat(np.arange(5), [1, 3, 3, 3, 3])
+    x = np.random.default_rng(0).normal(size=(13, 4))
+    with pytest.raises(ValueError, match="a fold of 5 has a single image, on which R² is not defined; use fewer"):
+        probe.cross_validated(x, x[:, 0], groups, folds=5, seed=0)

@@ -71,3 +71,12 @@ def test_measures_use_the_threshold_of_the_validation_queries():
     assert constant["map_at_5"] == constant["map_at_5_all_new"] and constant["rank_1_of_known"] == 0
     with pytest.raises(ValueError, match="the gallery has 4 identities"):
         reidentification.answers(products, queries, query_label, gallery[:12], label[:12])
+
+
+def test_nan_is_wrong():
+    gallery, label, queries, query_label = draw(3)
+    queries[:5] = np.nan
+    found = reidentification.answers(products, queries, query_label, gallery, label)
+    known = query_label[:5] < 12
+    assert known.any() and (found.place[:5][known] >= 5).all()
+    assert not reidentification.map_at_5(found, 0.0)[:5][known].any()

@@ -200,3 +200,12 @@ def test_arcface_keeps_the_margin_of_items_that_nearly_agree_with_their_weight()
 def test_proxy_nca_refuses_a_single_class_without_the_positive():
     with pytest.raises(ValueError, match="include_positive"):
         losses.proxy_nca(jnp.ones((2, 3)), jnp.zeros(2, int), jnp.ones((1, 3)))
+
+
+@pytest.mark.parametrize("name", ["arcface", "proxy_nca"])
+def test_nan_does_not_reach_the_proxies_if_nothing_is_selected(name):
+    x, proxies = jnp.full((4, 3), jnp.nan), jnp.eye(3)
+    loss = functools.partial(getattr(losses, name), x, jnp.array([0, 1, 2, 0]), where=jnp.zeros(4, bool))
+    value, slope = jax.value_and_grad(loss)(proxies)
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0)

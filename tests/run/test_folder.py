@@ -111,10 +111,17 @@ ACCEPTS = {"pairs": 9, "identities": 3, "accepted": [0, 1], "threshold": [0.9, 0
 def test_a_decision_that_cannot_be_is_refused(tmp_path, changed, words):
     figures = Run(tmp_path).figures
     figures.write_verification({"decision": {**DECISION, "false_accepts": ACCEPTS}})
-    assert figures.decisions(0)[0].slope == 2.0
+    assert figures.decisions(0, 7)[0].slope == 2.0
     figures.write_verification({"decision": DECISION | changed})
     with pytest.raises(ValueError, match=f"verification.json is damaged.*{words}.*siamjax evaluate "):
-        figures.decisions(0)
+        figures.decisions(0, 7)
+
+
+def test_a_decision_belongs_to_the_checkpoint_that_was_evaluated(tmp_path):
+    """A training may go on after an evaluation: scores of newer weights need a threshold of their own."""
+    figures = Run(tmp_path).figures
+    figures.write_verification({"decision": DECISION, "step": 30})
+    assert list(figures.decisions(8, 30)) == [8] and figures.decisions(8, 40) == {}
 
 
 def test_an_edited_file_is_refused_unless_its_digest_is_removed(tmp_path):

@@ -166,6 +166,7 @@ def test_your_own_loss_is_used_unchanged():
         ("contrastive", {}, "name='contrastive' is a loss of given pairs: set batch.mode='pairs', or name 'batch_cont"),
         ("arcface", {"identities": None}, "name='arcface' learns a point for each identity"),
         ("batch_hard_triplet", {"options": {"distance": "snr"}}, "batch_hard_triplet.distance='snr' is not known"),
+        ("batch_hard_triplet", {"options": {"distance": "dot"}}, "batch_hard_triplet.distance='dot' is a similarity"),
     ],
 )
 def test_losses_that_do_not_fit_are_refused(name, changed, message):
