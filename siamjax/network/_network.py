@@ -128,7 +128,7 @@ class Network:
         config.encoder.convolution = convolution or config.encoder.convolution
         own, inputs, model = config.evaluation.copies, inputs_of(config), parts.make_model(config, encoder, head)
         trained = found.restore(model, inputs.shape)
-        decisions = found.decisions(int(trained.step))
+        decisions = found.decisions(trained)
         network = cls(
             model,
             trained.params,

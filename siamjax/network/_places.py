@@ -22,13 +22,13 @@ class Stored(NamedTuple):
 
     Attributes:
       config: its configuration.
-      decisions: the step of a state -> how its scores decide, by number of copies; none of another step's.
+      decisions: a restored state -> how its scores decide, by number of copies; none of another checkpoint's.
       restore: (model, shape of an input) -> its state, on the host.
       place: what finds it again: the folder, or a name; "" if nothing does.
     """
 
     config: ConfigDict
-    decisions: Callable[[int], dict[int, Decision]]
+    decisions: Callable[[State], dict[int, Decision]]
     restore: Callable[[Model, tuple[int, ...]], State]
     place: str
 
@@ -49,7 +49,7 @@ def stored(place: str | os.PathLike[str], weights: str | os.PathLike[str] | None
         copies = config.evaluation.copies
         return Stored(
             config,
-            lambda step: run.figures.decisions(copies, step),
+            lambda trained: run.figures.decisions(copies, int(trained.step)),
             lambda model, shape: run.restore(model, shape)[0],
             found,
         )
