@@ -126,7 +126,7 @@ def small_files(folder: pathlib.Path, count: int = 1000) -> Iterator[Outcome]:
 
     def content():
         run = Run(folder)
-        return run.settings.to_json(), run.identities, run.figures.are_of(40), run.figures.decisions(0)
+        return run.settings.to_json(), run.identities, run.figures.are_of(40), run.figures.decisions(0, 40)
 
     yield from _flipped(folder, count, content)
 
