@@ -198,10 +198,7 @@ RANGES = {
     "data.folder.folds": "[3, inf)",
     "data.folder.fold": "[0, inf)",
     "batch.chunk": "[0, inf)",
-    # With fewer, no pair is the same, or none is different.
-    "batch.identities": "[2, inf)",
-    "batch.per_identity": "[2, inf)",
-    "batch.pairs": "[2, inf)",
+    **dict.fromkeys(("batch.identities", "batch.per_identity", "batch.pairs"), "[2, inf)"),  # for both kinds of pairs
     "batch.assigned.block": "[2, inf)",
     "batch.assigned.noise": "[0, inf)",
     "batch.assigned.decay": "[0, 1]",
