@@ -480,7 +480,11 @@ def test_an_index_of_codes_of_an_older_version_is_searched_as_well_until_the_nex
     folder = opened(tmp_path / "folder")
     add(folder, embeddings, images)
     queries, _ = drawn(30, seed=5)
-    assert overlap(store.best(queries, 5), folder.best(queries, 5)) > 0.9
+    found = overlap(store.best(queries, 5), folder.best(queries, 5))
+    with monkeypatch.context() as without:
+        # The index is trained at random: of seven, 0.85 to 0.96, and 0.67 to 0.82 by the codes alone.
+        without.setattr(DatabaseStore, "_has_codes", lambda _: False)
+        assert found > overlap(store.best(queries, 5), folder.best(queries, 5)) + 0.03
     monkeypatch.setattr(DatabaseStore, "_INDEXED", 300)
     add(store, embeddings[:1], [Enrolled("i0", "new", "t")])
     (index,) = [index for index in store._table.list_indices() if index.columns == ["vector"]]
