@@ -76,9 +76,10 @@ def _of_csv(path: pathlib.Path) -> list[Row]:
         same = row["same"].lower()
         if not row["path_a"] or not row["path_b"] or same not in (*_YES, *_NO):
             raise ValueError(f"{where}: expected two paths, and 1 or 0, found {row['same']!r}")
-        fold = row.get("fold") or "0"
-        if not row.get("fold"):
+        fold = row.get("fold")
+        if not fold:
             without.append(where)
+            fold = "0"
         if not fold.isdecimal():
             raise ValueError(f"{where}: expected a whole number as fold, found {fold!r}")
         rows.append((where, row["path_a"], row["path_b"], same in _YES, int(fold)))

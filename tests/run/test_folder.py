@@ -118,7 +118,7 @@ def test_a_decision_that_cannot_be_is_refused(tmp_path, changed, words):
 
 
 def test_a_decision_belongs_to_the_checkpoint_that_was_evaluated(tmp_path):
-    """A training may go on after an evaluation: scores of newer weights need a threshold of their own."""
+    """Training may continue after an evaluation; a newer checkpoint needs its own threshold."""
     figures = Run(tmp_path).figures
     figures.write_verification({"decision": DECISION, "step": 30})
     assert list(figures.decisions(8, 30)) == [8] and figures.decisions(8, 40) == {}
