@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from siamjax import draws
 from siamjax.streams import OfImage
 from siamjax.types import Array
 
@@ -139,7 +140,7 @@ def _rectangle(place_key, size_key, shape, longest):
 def _random_bend(key, height, width):
     """Shifts [2, h, w] of unit deviation at the points of a coarse grid, smooth between them, in image sides."""
     rows, columns = _smooth(height), _smooth(width)
-    shifts = jax.random.normal(jax.random.split(key, 4)[2], (2, rows.shape[1], columns.shape[1]))
+    shifts = draws.draw(jax.random.normal, jax.random.split(key, 4)[2], (2, rows.shape[1], columns.shape[1]))
     return rows @ shifts @ columns.T
 
 
@@ -183,8 +184,9 @@ def turn(images: Array, number: Array) -> jax.Array:
 def _random_map(key, probability, limits):
     """Matrix [2, 2] and shift [2] (share of the side), on (y, x) coordinates."""
     value_key, present_key, *_ = jax.random.split(key, 4)
-    value = jax.random.uniform(value_key, limits.shape, minval=-1.0) * limits
-    value = jnp.where(jax.random.bernoulli(present_key, probability, limits.shape), value, 0.0)
+    value = draws.draw(functools.partial(jax.random.uniform, minval=-1.0), value_key, limits.shape) * limits
+    present = draws.draw(functools.partial(jax.random.bernoulli, p=probability), present_key, limits.shape)
+    value = jnp.where(present, value, 0.0)
     angle, shear_y, shear_x, scale_y, scale_x = value[:5]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotate = jnp.array([[cos, sin], [-sin, cos]])

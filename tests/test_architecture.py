@@ -10,7 +10,19 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the bottom up; a module belongs to the longest name that fits. It may import from its own floor and from below.
 FLOORS = (
-    ("choices", "digests", "extras", "familiar", "files", "host", "progress", "rendezvous", "streams", "types"),
+    (
+        "choices",
+        "digests",
+        "draws",
+        "extras",
+        "familiar",
+        "files",
+        "host",
+        "progress",
+        "rendezvous",
+        "streams",
+        "types",
+    ),
     ("decision", "parallel"),
     ("distances", "labels", "rows"),
     ("augment", "encoders", "heads", "losses", "mining", "optimizer", "options"),

@@ -269,7 +269,8 @@ def test_untrained_distance_orders_pairs_as_the_distance_does():
     for name in DISTANCES:
         head = heads.Distance(distance=name)
         a, b = A.astype(np.float32), B.astype(np.float32)
-        logits = head.apply(head.init(jax.random.key(2), a, a), a, b, method="all_pairs")
+        all_pairs = jax.jit(functools.partial(head.apply, method="all_pairs"))
+        logits = all_pairs(jax.jit(head.init)(jax.random.key(2), a, a), a, b)
         farness = getattr(distances, f"pairwise_{name}")(a, b) * (-1 if name == "dot" else 1)
         np.testing.assert_array_equal(np.argsort(-logits, axis=None), np.argsort(farness, axis=None))
 

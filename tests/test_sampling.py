@@ -221,7 +221,7 @@ def test_balanced_batches_of_any_labels_also_when_closed_over():
         drawn = draw(key)
         assert drawn.item.shape == (6,) and len(set(np.asarray(drawn.item).tolist())) == 6
         assert [sampler.names[label] for label in drawn.label] == [NAMES[item] for item in drawn.item]
-    many = jax.vmap(sampler)(jax.random.split(jax.random.key(5), 300)).item
+    many = jax.jit(jax.vmap(sampler))(jax.random.split(jax.random.key(5), 300)).item
     assert set(np.asarray(many).ravel().tolist()) == set(range(len(NAMES)))
     np.testing.assert_array_equal(sampler(KEYS[0]).item, draw(KEYS[0]).item)
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
+from siamjax import draws
 from siamjax.data.dataset import Dataset, checked
 from siamjax.data.types import Datasets, Source
 from siamjax.streams import OfGlyph
@@ -66,6 +67,8 @@ CLEAR = 0.16  # minimum of the mean distance of those points, cut at 0.25, from 
 INK = 5.5  # maximum length of the path of a whole character, in cells
 WHOLE = 16  # normal random numbers of a drawing for each stroke as a whole
 
+_WITHIN_TWO = functools.partial(jax.random.truncated_normal, lower=-2.0, upper=2.0)
+
 # The evaluators of a data set of alphabets.
 EVALUATORS = ("verification", "within_group", "koch_400_trials", "validation_within_group", "between_groups")
 # Alphabet numbers of the fixed data sets; training draws its alphabets from other keys.
@@ -93,12 +96,10 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
         jax.random.fold_in(character_key, jnp.int32(OfGlyph.TRAITS)), traits, shared, places
     )
     strokes, forms = _compose(strokes, joins, traits, jax.random.fold_in(character_key, jnp.int32(OfGlyph.FORMS)))
-    habit = jax.random.truncated_normal(
-        jax.random.fold_in(alphabet_key, OfGlyph.HABITS - drawer), -2.0, 2.0, (len(HABITS),)
-    )
+    habit = draws.draw(_WITHIN_TWO, jax.random.fold_in(alphabet_key, OfGlyph.HABITS - drawer), (len(HABITS),))
     habit = dict(zip(HABITS, habit, strict=True))
     noise = jax.random.fold_in(character_key, drawer)
-    noise = jax.random.truncated_normal(noise, -2.0, 2.0, (STROKES, WHOLE + 3 * PIECES))
+    noise = draws.draw(_WITHIN_TWO, noise, (STROKES, WHOLE + 3 * PIECES))
     points = _join(*_walk(strokes, habit, noise), joins, forms, traits, noise)
     points = _frame(points, traits, own_size, habit, noise)
     return _ink(points, PEN * (1 + 0.03 * habit["pen"]), size)
@@ -158,7 +159,7 @@ def _draw_many(key, alphabet, character, drawer, size):
 def _alphabet(key):
     """Returns traits by name, the shared strokes [SHARED, PIECES, 4] and their usual joins [SHARED, JOIN]."""
     n = len(TRAITS)
-    u = jax.random.uniform(key, (n + SHARED * (PIECES * PIECE + JOIN),))
+    u = draws.draw(jax.random.uniform, key, (n + SHARED * (PIECES * PIECE + JOIN),))
     traits: dict[str, Array] = dict(zip(TRAITS, u[:n], strict=True))
     # Stretched, so that alphabets of lines only, of arcs only, or of single strokes are as common as mixed ones.
     for name, most in (("curved", 0.8), ("many", 0.95), ("long", 0.95)):
@@ -209,7 +210,7 @@ def _strokes(u, traits):
 
 def _character(key, traits, shared, places):
     """Returns strokes [STROKES, PIECES, 4] (length 0: none), joins [STROKES, JOIN] and a size, 0..1."""
-    u = jax.random.uniform(key, (STROKES, PIECES * PIECE + JOIN + 5))
+    u = draws.draw(jax.random.uniform, key, (STROKES, PIECES * PIECE + JOIN + 5))
     joins, choice, u = u[:, :JOIN], u[:, JOIN : JOIN + 5], u[:, JOIN + 5 :].reshape(STROKES, PIECES, PIECE)
     order = jnp.arange(STROKES)
     mark = order == STROKES - 1
@@ -266,7 +267,7 @@ def _compose(strokes, joins, traits, key):
     noise = jnp.zeros((STROKES, WHOLE + 3 * PIECES))
     walks, there = _walk(strokes, dict.fromkeys(HABITS, 0.0), noise)
     walks, lengths = walks[:, ::EVERY], jnp.sum(strokes[..., 2], -1)
-    luck = jax.random.uniform(key, (STROKES, len(FORMS)))
+    luck = draws.draw(jax.random.uniform, key, (STROKES, len(FORMS)))
 
     def choose(carry, s):
         placed, ink = carry

@@ -88,7 +88,7 @@ def prepare_images(
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
     limit = how.skip_unreadable and not how.all_needed and how.pixels  # decides which images are left out
     key = [3, how.size, how.channels, how.invert, limit, fingerprints]
-    key += ["ink"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
+    key += ["ink 2"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 

@@ -5,6 +5,7 @@ import numpy as np
 _LIGHT = 0.1  # of the longest side: a window that holds paper wherever it is
 _CONTRAST = 0.06  # of paper and ink; noise of paper alone divides into two shades of a third of that
 _SPECK = 0.002  # of all ink: smaller spots are dust
+_APART, _LITTLE = 0.1, 0.03  # of the longest side; of all ink: what is as far from the rest, and less, is no writing
 
 
 def written(grey: np.ndarray) -> np.ndarray:
@@ -13,7 +14,7 @@ def written(grey: np.ndarray) -> np.ndarray:
     Paper tells where a scan comes from: in CEDAR's signatures its grey alone separates all genuine ones from all
     forgeries, and the margins separate 70 %. So the light is evened out (each pixel divided by the lightest
     one around it), ink is told from paper by Otsu's threshold (1979, https://doi.org/10.1109/TSMC.1979.4310076), which
-    also removes how dark the ink is; specks are removed, and margins cut off.
+    also removes how dark the ink is; specks, and little marks far from the rest, are removed, and margins cut off.
 
     Args:
       grey: uint8 [h, w], dark ink on lighter paper.
@@ -40,8 +41,7 @@ def written(grey: np.ndarray) -> np.ndarray:
     ink = _without_specks(ink)
     if not ink.any():
         raise ValueError("it shows no ink, only specks: expected a signature or other writing on plain paper")
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    return np.where(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 255, 0).astype(np.uint8)
+    return np.where(_cut(_without_marks(_cut(ink))), 255, 0).astype(np.uint8)
 
 
 def threshold(grey: np.ndarray) -> int:
@@ -67,3 +67,19 @@ def _without_specks(ink: np.ndarray) -> np.ndarray:
     sizes = np.bincount(spots.ravel())
     sizes[0] = 0
     return sizes[spots] > _SPECK * ink.sum()
+
+
+def _cut(ink: np.ndarray) -> np.ndarray:
+    """The box around the ink."""
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _without_marks(ink: np.ndarray) -> np.ndarray:
+    """Without a little ink far from the rest, which would move the box around the ink."""
+    import scipy.ndimage
+
+    near = scipy.ndimage.maximum_filter(ink, 1 + round(_APART * max(ink.shape)))
+    parts, _ = scipy.ndimage.label(near, np.ones((3, 3)))
+    sizes = np.bincount(parts[ink])
+    return ink & (sizes[parts] >= min(_LITTLE * ink.sum(), sizes.max()))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from siamjax import distances
+from siamjax import distances, draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders import _past as past
 from siamjax.encoders._convolution import Method
@@ -21,9 +21,14 @@ def normalised_convolution(
 
     To be called in the encoder's compact method, to which the layers belong.
     """
-    conv = convolution.for_flax(encoder.convolution)
     x = nn.Conv(
-        channels, (side, side), (stride, stride), use_bias=False, dtype=encoder.dtype, conv_general_dilated=conv
+        channels,
+        (side, side),
+        (stride, stride),
+        use_bias=False,
+        dtype=encoder.dtype,
+        conv_general_dilated=convolution.for_flax(encoder.convolution),
+        kernel_init=draws.by_rows(nn.initializers.lecun_normal()),
     )(x)
     return normalised(encoder, x, train)
 

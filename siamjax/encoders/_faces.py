@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from siamjax import distances
+from siamjax import distances, draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders._convolution import Method
 from siamjax.types import Array
@@ -54,13 +54,13 @@ class Faces(nn.Module):
                 (stride, stride),
                 conv_general_dilated=convolution.for_flax(self.convolution),
                 dtype=self.dtype,
-                kernel_init=nn.initializers.he_normal(),
+                kernel_init=draws.by_rows(nn.initializers.he_normal()),
             )(x)
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
         if train:
             keys = self.get_variable("noise", "keys")
-            kept = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, x.shape[1:]))(keys)
+            kept = jax.vmap(lambda key: draws.draw(jax.random.bernoulli, key, x.shape[1:]))(keys)
             x = jnp.where(kept, 2 * x, 0)
         x = nn.Dense(self.embedding, dtype=self.dtype)(x)
         x = nn.sigmoid(x.astype(jnp.float32))

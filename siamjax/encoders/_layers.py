@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from siamjax import draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders._convolution import Method
 from siamjax.encoders._depthwise import depthwise
@@ -34,7 +35,7 @@ class Convolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x float [n, h, w, c] -> float [n, ⌈h / stride⌉, ⌈w / stride⌉, channels]."""
         shape = (self.side, self.side, 1 if self.per_channel else x.shape[3], self.channels)
-        kernel = self.param("kernel", nn.initializers.he_uniform(), shape)
+        kernel = self.param("kernel", draws.by_rows(nn.initializers.he_uniform()), shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if self.per_channel:
             return depthwise(x, kernel, self.stride)

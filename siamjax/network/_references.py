@@ -78,7 +78,9 @@ def score_references(
     one, other = np.triu_indices(count, 1)
     with_query = np.stack([references.ravel(), np.repeat(query, count)], axis=1)
     of_sets = np.stack([sets[:, one].ravel(), sets[:, other].ravel()], axis=1)
-    scores = scorer.score_pairs(embeddings, np.concatenate([with_query, of_sets]))
+    # Protocols draw the same pairs again and again.
+    pairs, of_pair = np.unique(np.concatenate([with_query, of_sets]), axis=0, return_inverse=True)
+    scores = scorer.score_pairs(embeddings, pairs)[of_pair.ravel()]
     mean = scores[: len(with_query)].reshape(len(query), count).mean(axis=1)
     if count == 1 or usual is None:
         return mean

@@ -35,6 +35,8 @@ def test_margins_are_cut_off_and_specks_do_not_count(tmp_path):
     wide[120:280, 60:300] = scan
     wide[3, 4] = wide[330, 340] = 20
     assert overlap(read(tmp_path, scan), read(tmp_path, wide)) > 0.9
+    wide[325:330, 345:350] = 20  # a blot, no speck
+    assert overlap(read(tmp_path, scan), read(tmp_path, wide)) > 0.9
     found = ink.written(scan)
     assert set(np.unique(found)) == {0, 255}
     assert found.any(axis=1)[[0, -1]].all() and found.any(axis=0)[[0, -1]].all()

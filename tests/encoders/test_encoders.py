@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def test_koch_has_the_papers_layers_and_initial_weights():
         "dense": (9216, 4096),
     }
     small = encoders.make("koch", width=8, embedding=64, dtype="float32")
-    params = small.init(jax.random.key(0), jnp.zeros((1, 105, 105, 1)))["params"]
+    params = jax.jit(small.init)(jax.random.key(0), jnp.zeros((1, 105, 105, 1)))["params"]
     for name, layer in params.items():
         expected = 0.2 if name == "dense" else 0.01
         assert abs(float(layer["kernel"].std()) / expected - 1) < 0.1, name
@@ -31,7 +33,7 @@ def test_scaled_initial_weights_separate_images_better_than_kochs():
     spread = {}
     for name in ("koch", "koch_scaled"):
         encoder = encoders.make(name, width=8, embedding=256, dtype="float32")
-        embeddings, _ = encoder.init_with_output(jax.random.key(1), images)
+        embeddings, _ = jax.jit(encoder.init_with_output)(jax.random.key(1), images)
         spread[name] = float(embeddings.std(axis=0).mean())
     assert spread["koch_scaled"] > 5 * spread["koch"]
 
@@ -48,13 +50,16 @@ def test_koch_refuses_images_too_small_for_its_layers():
 def test_frozen_statistics_make_an_embedding_independent_of_its_batch(name):
     encoder = encoders.make(name, width=4, embedding=100, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
-    variables = encoder.init(jax.random.key(1), images)
-    _, updated = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-    variables = {**variables, **updated}
-    together = encoder.apply(variables, images)
-    alone = encoder.apply(variables, images[2:3])
+    variables = jax.jit(encoder.init)(jax.random.key(1), images)
+    train, apply = (
+        jax.jit(functools.partial(encoder.apply, train=True, mutable=["batch_stats"])),
+        jax.jit(encoder.apply),
+    )
+    variables = {**variables, **train(variables, images)[1]}
+    together = apply(variables, images)
+    alone = apply(variables, images[2:3])
     np.testing.assert_allclose(alone[0], together[2], atol=1e-5)
-    in_training, _ = encoder.apply(variables, images[2:4], train=True, mutable=["batch_stats"])
+    in_training, _ = train(variables, images[2:4])
     assert np.abs(in_training[0] - together[2]).max() > 1e-3
 
 
@@ -62,9 +67,10 @@ def test_local_descriptors_move_with_the_image_and_their_lengths_sum_to_one():
     encoder = encoders.make("local", width=4, embedding=13 * 13 * 5, dtype="float32")
     images = np.full((1, 52, 52, 1), 0.1, np.float32)
     images[0, 22:28, 21:31] = np.random.default_rng(0).uniform(size=(6, 10, 1))
-    variables = encoder.init(jax.random.key(1), images)
+    variables = jax.jit(encoder.init)(jax.random.key(1), images)
+    apply = jax.jit(encoder.apply)
     here, lower = (
-        np.asarray(encoder.apply(variables, np.roll(images, pixels, axis=1))).reshape(13, 13, 5) for pixels in (0, 4)
+        np.asarray(apply(variables, np.roll(images, pixels, axis=1))).reshape(13, 13, 5) for pixels in (0, 4)
     )
     lengths = np.linalg.norm(here, axis=-1, keepdims=True)
     np.testing.assert_allclose(lengths.sum(), 1, rtol=1e-5)
@@ -93,8 +99,8 @@ def test_local56_makes_the_map_of_local_from_images_of_twice_the_side_and_sees_t
 def test_bfloat16_computes_near_float32_and_returns_float32():
     images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
     make = lambda dtype: encoders.Conv(width=8, embedding=16, dtype=dtype)  # noqa: E731
-    variables = make(jnp.float32).init(jax.random.key(1), images)
-    full, half = (make(dtype).apply(variables, images) for dtype in (jnp.float32, jnp.bfloat16))
+    variables = jax.jit(make(jnp.float32).init)(jax.random.key(1), images)
+    full, half = (jax.jit(make(dtype).apply)(variables, images) for dtype in (jnp.float32, jnp.bfloat16))
     assert half.dtype == jnp.float32
     difference = np.abs(full - half).max()
     assert 0 < difference < 0.05 * np.abs(full).max()
@@ -116,15 +122,17 @@ def test_on_a_cpu_a_configured_bfloat16_is_float32():
 def test_faces_drops_half_by_each_images_own_key_in_training_only():
     encoder = encoders.make("faces", width=4, embedding=8, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (3, 64, 64, 1))
-    variables = encoder.init(jax.random.key(1), images)
+    variables = jax.jit(encoder.init)(jax.random.key(1), images)
     keys = jax.random.split(jax.random.key(2), 3)
 
+    @jax.jit
     def train(keys, images):
         return encoder.apply({**variables, "noise": {"keys": keys}}, images, train=True)
 
     together = train(keys, images)
     np.testing.assert_allclose(train(keys[1:2], images[1:2])[0], together[1], atol=1e-6)
     assert np.abs(train(keys[::-1], images) - together).max() > 1e-3
-    np.testing.assert_array_equal(encoder.apply(variables, images), encoder.apply(variables, images))
+    apply = jax.jit(encoder.apply)
+    np.testing.assert_array_equal(apply(variables, images), apply(variables, images))
     with pytest.raises(ValueError, match="at least 32×32 pixels, found 20×20"):
         encoder.init(jax.random.key(0), jnp.zeros((1, 20, 20, 1)))

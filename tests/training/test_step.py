@@ -97,27 +97,30 @@ def test_the_step_descends_the_loss_of_the_whole_batch(dataset, single_device, m
     kept = step.keywords
     index = jax.tree.map(jnp.asarray, sampling.make_index(dataset))
     sample_key, _, augment_key = jax.random.split(jax.random.fold_in(jax.random.key(7), 0), 3)
-    batch = sample(sample_key, index)
-    images = jnp.asarray(dataset.images)[batch.item].astype(jnp.float32) / 255
-    images = DISTORT(jax.random.split(augment_key, len(images)), images)
+    batch = jax.jit(sample)(sample_key, index)
+    images = dataset.images[np.asarray(batch.item)].astype(np.float32) / 255
+    images = jax.jit(DISTORT)(jax.random.split(augment_key, len(images)), images)
     encoder = kept["model"].encoder.clone(axis_name=None)
 
+    group, label = np.asarray(batch.group), np.asarray(batch.label)
+
+    @jax.jit
+    @jax.value_and_grad
     def loss_of(params):
         variables = {"params": params["encoder"], "batch_stats": start.batch_stats}
         embeddings, _ = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-        same, logits = [], []
         count = len(images)
         pairs = [(i, i + count // 2) for i in range(count // 2)]
         if mode == "cross_entropy":
             pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
-            pairs = [(i, j) for i, j in pairs if batch.group[i] == batch.group[j]]
+            pairs = [(i, j) for i, j in pairs if group[i] == group[j]]
         first, second = np.transpose(pairs)
-        same = (batch.label[first] == batch.label[second]).astype(jnp.float32)
+        same = (label[first] == label[second]).astype(np.float32)
         weights = same / same.sum() + (1 - same) / (1 - same).sum()
         logits = jnp.abs(embeddings[first] - embeddings[second]) @ params["head"]["weight"] + params["head"]["bias"]
         return jnp.sum(weights * jnp.logaddexp(0.0, jnp.where(same == 1, -logits, logits))) / 2
 
-    loss, gradient = jax.value_and_grad(loss_of)(start.params)
+    loss, gradient = loss_of(start.params)
     _, history = single_device(mode)
     np.testing.assert_allclose(history[0]["loss"][0], loss, rtol=1e-5)
     np.testing.assert_allclose(history[0]["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-4)

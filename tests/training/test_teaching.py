@@ -57,8 +57,9 @@ def test_a_share_of_the_loss_is_the_distance_from_the_teachers_ranking(devices):
     small = jax.image.resize(images, (8, 4, 4, 1), "linear", antialias=True)
     start = weights(TAUGHT, (8, 8, 1), 2)
     student = {"params": start.params["encoder"], "batch_stats": start.batch_stats}
-    embeddings, _ = STUDENT.apply(student, jnp.asarray(images), train=True, mutable=["batch_stats"])
-    of_teacher = TEACHER.encoder.apply(variables["encoder"], jnp.asarray(small), train=False)
+    learn = jax.jit(functools.partial(STUDENT.apply, train=True, mutable=["batch_stats"]))
+    embeddings, _ = learn(student, jnp.asarray(images))
+    of_teacher = jax.jit(TEACHER.encoder.apply)(variables["encoder"], jnp.asarray(small))
     own, their = (
         jnp.asarray(model.head.apply({"params": params}, e, e, method="all_pairs"))
         for model, params, e in (
