@@ -60,13 +60,19 @@ def threshold(grey: np.ndarray) -> int:
 
 
 def _without_specks(ink: np.ndarray) -> np.ndarray:
-    import scipy.ndimage
-
-    spots = np.zeros(ink.shape, np.int32)
-    scipy.ndimage.label(ink, np.ones((3, 3)), output=spots)
+    spots = _connected(ink)
     sizes = np.bincount(spots.ravel())
     sizes[0] = 0
     return sizes[spots] > _SPECK * ink.sum()
+
+
+def _connected(mask: np.ndarray) -> np.ndarray:
+    """The number, from 1, of the connected part that each pixel of `mask` belongs to; 0 outside."""
+    import scipy.ndimage
+
+    parts = np.zeros(mask.shape, np.int32)
+    scipy.ndimage.label(mask, np.ones((3, 3)), output=parts)
+    return parts
 
 
 def _cut(ink: np.ndarray) -> np.ndarray:
@@ -80,6 +86,6 @@ def _without_marks(ink: np.ndarray) -> np.ndarray:
     import scipy.ndimage
 
     near = scipy.ndimage.maximum_filter(ink, 1 + round(_APART * max(ink.shape)))
-    parts, _ = scipy.ndimage.label(near, np.ones((3, 3)))
+    parts = _connected(near)
     sizes = np.bincount(parts[ink])
     return ink & (sizes[parts] >= min(_LITTLE * ink.sum(), sizes.max()))

@@ -51,10 +51,8 @@ def test_frozen_statistics_make_an_embedding_independent_of_its_batch(name):
     encoder = encoders.make(name, width=4, embedding=100, dtype="float32")
     images = jax.random.uniform(jax.random.key(0), (6, 20, 20, 1))
     variables = jax.jit(encoder.init)(jax.random.key(1), images)
-    train, apply = (
-        jax.jit(functools.partial(encoder.apply, train=True, mutable=["batch_stats"])),
-        jax.jit(encoder.apply),
-    )
+    train = jax.jit(functools.partial(encoder.apply, train=True, mutable=["batch_stats"]))
+    apply = jax.jit(encoder.apply)
     variables = {**variables, **train(variables, images)[1]}
     together = apply(variables, images)
     alone = apply(variables, images[2:3])
