@@ -10,20 +10,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the bottom up; a module belongs to the longest name that fits. It may import from its own floor and from below.
 FLOORS = (
-    (
-        "choices",
-        "digests",
-        "draws",
-        "extras",
-        "familiar",
-        "files",
-        "host",
-        "progress",
-        "rendezvous",
-        "streams",
-        "types",
-    ),
-    ("decision", "parallel"),
+    ("choices", "digests", "extras", "familiar", "files", "host", "progress", "rendezvous", "streams", "types"),
+    ("decision", "draws", "parallel"),
     ("distances", "labels", "rows"),
     ("augment", "encoders", "heads", "losses", "mining", "optimizer", "options"),
     ("data",),
