@@ -28,13 +28,13 @@ def main():
     table = Table(title="compiling the initial weights")
     for column in ("encoder", "as jax.random, s", "siamjax, s", "times faster"):
         table.add_column(column, justify="left" if column == "encoder" else "right")
-    compiled(jax.random.key, 0)  # What only the first program waits for.
+    compiled(jax.random.key, 0)  # warm-up: the first program takes longer
     for name, (size, channels) in SIZES.items():
-        siamjax, weights = initialise(name, size, channels)
+        own, weights = initialise(name, size, channels)
         with mock.patch.object(draws, "by_rows", lambda initializer: initializer):
             plain, expected = initialise(name, size, channels)
         chex.assert_trees_all_equal(weights, expected)
-        table.add_row(name, f"{plain:.1f}", f"{siamjax:.1f}", f"{plain / siamjax:.1f}")
+        table.add_row(name, f"{plain:.1f}", f"{own:.1f}", f"{plain / own:.1f}")
     Console(width=80).print(table)
 
 

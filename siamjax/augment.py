@@ -140,7 +140,7 @@ def _rectangle(place_key, size_key, shape, longest):
 def _random_bend(key, height, width):
     """Shifts [2, h, w] of unit deviation at the points of a coarse grid, smooth between them, in image sides."""
     rows, columns = _smooth(height), _smooth(width)
-    shifts = draws.draw(jax.random.normal, jax.random.split(key, 4)[2], (2, rows.shape[1], columns.shape[1]))
+    shifts = draws.numbers(jax.random.normal, jax.random.split(key, 4)[2], (2, rows.shape[1], columns.shape[1]))
     return rows @ shifts @ columns.T
 
 
@@ -184,8 +184,8 @@ def turn(images: Array, number: Array) -> jax.Array:
 def _random_map(key, probability, limits):
     """Matrix [2, 2] and shift [2] (share of the side), on (y, x) coordinates."""
     value_key, present_key, *_ = jax.random.split(key, 4)
-    value = draws.draw(functools.partial(jax.random.uniform, minval=-1.0), value_key, limits.shape) * limits
-    present = draws.draw(functools.partial(jax.random.bernoulli, p=probability), present_key, limits.shape)
+    value = draws.numbers(functools.partial(jax.random.uniform, minval=-1.0), value_key, limits.shape) * limits
+    present = draws.numbers(functools.partial(jax.random.bernoulli, p=probability), present_key, limits.shape)
     value = jnp.where(present, value, 0.0)
     angle, shear_y, shear_x, scale_y, scale_x = value[:5]
     cos, sin = jnp.cos(angle), jnp.sin(angle)

@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import faulthandler
 import functools
-import io
 import math
 import os
 import re
@@ -284,16 +283,10 @@ def _described(error):
 
 
 def main_first(function: Callable[[], T]) -> T:
-    """Calls `function` on every process, on the main one first: it prepares files that the others may share.
-
-    Only what it prints on the main one is shown.
-    """
+    """Calls `function` on every process, on the main one first: it prepares files that the others may share."""
     done = []
     from_main(lambda: done.append(function()))
-    if done:
-        return done[0]
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function()
+    return done[0] if done else function()
 
 
 def padded(items: T, count: int | None = None) -> T:

@@ -17,16 +17,17 @@ KEYS = jax.random.split(jax.random.key(3), 5)
 def test_draws_are_those_of_jax_also_when_mapped(shape):
     for distribution in (
         functools.partial(jax.random.uniform, minval=-1.0),
+        jax.random.normal,
         functools.partial(jax.random.bernoulli, p=0.3),
         functools.partial(jax.random.truncated_normal, lower=-2.0, upper=2.0),
     ):
-        got = jax.vmap(lambda key, of=distribution: draws.draw(of, key, shape))(KEYS)
+        got = jax.vmap(lambda key, of=distribution: draws.numbers(of, key, shape))(KEYS)
         expected = jax.vmap(lambda key, of=distribution: of(key, shape=shape))(KEYS)
         assert got.dtype == expected.dtype
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", ["lecun_normal", "he_normal", "he_uniform"])
+@pytest.mark.parametrize("name", ["lecun_normal", "he_normal", "he_uniform", "normal"])
 def test_a_kernel_drawn_by_rows_has_the_weights_of_its_initializer(name):
     initializer = getattr(nn.initializers, name)()
     for shape in ((3, 3, 5, 4), (1, 1, 6, 2)):

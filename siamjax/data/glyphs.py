@@ -96,10 +96,10 @@ def draw(key: Array, alphabet: Array, character: Array, drawer: Array, size: int
         jax.random.fold_in(character_key, jnp.int32(OfGlyph.TRAITS)), traits, shared, places
     )
     strokes, forms = _compose(strokes, joins, traits, jax.random.fold_in(character_key, jnp.int32(OfGlyph.FORMS)))
-    habit = draws.draw(_WITHIN_TWO, jax.random.fold_in(alphabet_key, OfGlyph.HABITS - drawer), (len(HABITS),))
+    habit = draws.numbers(_WITHIN_TWO, jax.random.fold_in(alphabet_key, OfGlyph.HABITS - drawer), (len(HABITS),))
     habit = dict(zip(HABITS, habit, strict=True))
     noise = jax.random.fold_in(character_key, drawer)
-    noise = draws.draw(_WITHIN_TWO, noise, (STROKES, WHOLE + 3 * PIECES))
+    noise = draws.numbers(_WITHIN_TWO, noise, (STROKES, WHOLE + 3 * PIECES))
     points = _join(*_walk(strokes, habit, noise), joins, forms, traits, noise)
     points = _frame(points, traits, own_size, habit, noise)
     return _ink(points, PEN * (1 + 0.03 * habit["pen"]), size)
@@ -159,7 +159,7 @@ def _draw_many(key, alphabet, character, drawer, size):
 def _alphabet(key):
     """Returns traits by name, the shared strokes [SHARED, PIECES, 4] and their usual joins [SHARED, JOIN]."""
     n = len(TRAITS)
-    u = draws.draw(jax.random.uniform, key, (n + SHARED * (PIECES * PIECE + JOIN),))
+    u = draws.numbers(jax.random.uniform, key, (n + SHARED * (PIECES * PIECE + JOIN),))
     traits: dict[str, Array] = dict(zip(TRAITS, u[:n], strict=True))
     # Stretched, so that alphabets of lines only, of arcs only, or of single strokes are as common as mixed ones.
     for name, most in (("curved", 0.8), ("many", 0.95), ("long", 0.95)):
@@ -210,7 +210,7 @@ def _strokes(u, traits):
 
 def _character(key, traits, shared, places):
     """Returns strokes [STROKES, PIECES, 4] (length 0: none), joins [STROKES, JOIN] and a size, 0..1."""
-    u = draws.draw(jax.random.uniform, key, (STROKES, PIECES * PIECE + JOIN + 5))
+    u = draws.numbers(jax.random.uniform, key, (STROKES, PIECES * PIECE + JOIN + 5))
     joins, choice, u = u[:, :JOIN], u[:, JOIN : JOIN + 5], u[:, JOIN + 5 :].reshape(STROKES, PIECES, PIECE)
     order = jnp.arange(STROKES)
     mark = order == STROKES - 1
@@ -267,7 +267,7 @@ def _compose(strokes, joins, traits, key):
     noise = jnp.zeros((STROKES, WHOLE + 3 * PIECES))
     walks, there = _walk(strokes, dict.fromkeys(HABITS, 0.0), noise)
     walks, lengths = walks[:, ::EVERY], jnp.sum(strokes[..., 2], -1)
-    luck = draws.draw(jax.random.uniform, key, (STROKES, len(FORMS)))
+    luck = draws.numbers(jax.random.uniform, key, (STROKES, len(FORMS)))
 
     def choose(carry, s):
         placed, ink = carry

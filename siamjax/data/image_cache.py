@@ -20,7 +20,7 @@ import numpy as np
 
 from siamjax import digests
 from siamjax.choices import choose
-from siamjax.data import faces
+from siamjax.data import faces, ink
 from siamjax.data.dataset import Dataset, Images, checked
 from siamjax.data.finding import File
 from siamjax.data.images import PIXELS, read, refusal, sides
@@ -88,7 +88,7 @@ def prepare_images(
     choose("data.folder.channels", how.channels, dict.fromkeys((1, 3)))
     limit = how.skip_unreadable and not how.all_needed and how.pixels  # decides which images are left out
     key = [3, how.size, how.channels, how.invert, limit, fingerprints]
-    key += ["ink 2"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
+    key += [f"ink {ink.VERSION}"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 

@@ -5,7 +5,11 @@ import numpy as np
 _LIGHT = 0.1  # of the longest side: a window that holds paper wherever it is
 _CONTRAST = 0.06  # of paper and ink; noise of paper alone divides into two shades of a third of that
 _SPECK = 0.002  # of all ink: smaller spots are dust
-_APART, _LITTLE = 0.1, 0.03  # of the longest side; of all ink: what is as far from the rest, and less, is no writing
+_APART, _LITTLE = (
+    0.1,
+    0.03,
+)  # of the longest side; of the ink of the largest part: smaller parts that far are no writing
+VERSION = 2  # of what `written` gives; prepared images of another one are prepared again
 
 
 def written(grey: np.ndarray) -> np.ndarray:
@@ -85,7 +89,8 @@ def _without_marks(ink: np.ndarray) -> np.ndarray:
     """Without a little ink far from the rest, which would move the box around the ink."""
     import scipy.ndimage
 
-    near = scipy.ndimage.maximum_filter(ink, 1 + round(_APART * max(ink.shape)))
-    parts = _connected(near)
+    # Ink is one part if no gap in it is wider than `_APART`: each side of a gap grows by half of that.
+    grown = scipy.ndimage.maximum_filter(ink, 1 + round(_APART * max(ink.shape)))
+    parts = _connected(grown)
     sizes = np.bincount(parts[ink])
-    return ink & (sizes[parts] >= min(_LITTLE * ink.sum(), sizes.max()))
+    return ink & (sizes[parts] >= _LITTLE * sizes.max())

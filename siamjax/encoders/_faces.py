@@ -60,7 +60,7 @@ class Faces(nn.Module):
         x = x.reshape(x.shape[0], -1)
         if train:
             keys = self.get_variable("noise", "keys")
-            kept = jax.vmap(lambda key: draws.draw(jax.random.bernoulli, key, x.shape[1:]))(keys)
+            kept = jax.vmap(lambda key: draws.numbers(jax.random.bernoulli, key, x.shape[1:]))(keys)
             x = jnp.where(kept, 2 * x, 0)
         x = nn.Dense(self.embedding, dtype=self.dtype)(x)
         x = nn.sigmoid(x.astype(jnp.float32))

@@ -49,7 +49,7 @@ class Koch(nn.Module):
                 "use larger images (data.size) or another encoder"
             )
         x = jnp.asarray(images, self.dtype)
-        kernels = nn.initializers.he_normal() if self.scaled else nn.initializers.normal(0.01)
+        kernel_init = nn.initializers.he_normal() if self.scaled else nn.initializers.normal(0.01)
         biases = nn.initializers.zeros if self.scaled else bias_init
         for number, (channels, kernel) in enumerate([(1, 10), (2, 7), (2, 4), (4, 4)], start=1):
             x = nn.Conv(
@@ -58,7 +58,7 @@ class Koch(nn.Module):
                 padding="VALID",
                 conv_general_dilated=convolution.for_flax(self.convolution),
                 dtype=self.dtype,
-                kernel_init=draws.by_rows(kernels),
+                kernel_init=draws.by_rows(kernel_init),
                 bias_init=biases,
                 name=f"conv{number}",
             )(x)

@@ -42,8 +42,8 @@ class VisionTransformer(nn.Module):
             )
         rows, columns = h // _PATCH, w // _PATCH
         x = x.reshape(n, rows, _PATCH, columns, _PATCH, 3).swapaxes(2, 3).reshape(n, rows * columns, -1)
-        start = draws.by_rows(nn.initializers.lecun_normal())
-        kernel = self.param("patch_embed.proj.kernel", start, (_PATCH, _PATCH, 3, self.width))
+        initializer = draws.by_rows(nn.initializers.lecun_normal())
+        kernel = self.param("patch_embed.proj.kernel", initializer, (_PATCH, _PATCH, 3, self.width))
         bias = self.param("patch_embed.proj.bias", nn.initializers.zeros, (self.width,))
         x = x.astype(self.dtype) @ kernel.reshape(-1, self.width).astype(self.dtype)
         token = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, self.width))

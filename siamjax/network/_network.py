@@ -32,7 +32,7 @@ from siamjax.training.types import Augment
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
 _NUMBERS = 2**22  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
-_CACHED = 2**19  # likewise on a CPU, whose cache should hold them: three times as fast
+_CACHED = 2**19  # the same on a CPU, so that its cache holds what "aligned" makes of them
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 

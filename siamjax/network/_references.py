@@ -78,9 +78,11 @@ def score_references(
     one, other = np.triu_indices(count, 1)
     with_query = np.stack([references.ravel(), np.repeat(query, count)], axis=1)
     of_sets = np.stack([sets[:, one].ravel(), sets[:, other].ravel()], axis=1)
-    # Protocols draw the same pairs again and again.
-    pairs, of_pair = np.unique(np.concatenate([with_query, of_sets]), axis=0, return_inverse=True)
-    scores = scorer.score_pairs(embeddings, pairs)[of_pair.ravel()]
+    pairs = np.concatenate([with_query, of_sets])
+    # Protocols repeat pairs: each is scored once.
+    codes = pairs[:, 0].astype(np.int64) * 2**32 + pairs[:, 1]
+    _, kept, of_pair = np.unique(codes, return_index=True, return_inverse=True)
+    scores = scorer.score_pairs(embeddings, pairs[kept])[of_pair]
     mean = scores[: len(with_query)].reshape(len(query), count).mean(axis=1)
     if count == 1 or usual is None:
         return mean

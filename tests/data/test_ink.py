@@ -42,6 +42,22 @@ def test_margins_are_cut_off_and_specks_do_not_count(tmp_path):
     assert found.any(axis=1)[[0, -1]].all() and found.any(axis=0)[[0, -1]].all()
 
 
+def test_only_little_marks_far_from_the_writing_are_no_writing():
+    paper = np.full((300, 600), 235, np.uint8)
+    paper[100:200, 100:110] = paper[195:205, 100:300] = 20
+    written = paper.copy()
+    written[88:94, 102:108] = 20  # the dot of an i
+    written[100:150, 450:456] = 20  # another letter, far away, not little
+    far = written.copy()
+    far[285:291, 590:596] = 20
+    np.testing.assert_array_equal(ink.written(far), ink.written(written))
+    assert ink.written(written).shape == (117, 356)
+    apart = np.full((500, 500), 235, np.uint8)
+    for row, column in np.ndindex(4, 4):
+        apart[60 + 120 * row :, 60 + 120 * column :][:8, :8] = 20
+    assert (ink.written(apart)[::120, ::120] == 255).all(), "many parts, none of them large"
+
+
 def test_paler_ink_is_as_dark(tmp_path):
     scan = photographs.scan(3, 235)
     pale = (235 - 0.4 * (235.0 - scan)).clip(0, 255).astype(np.uint8)

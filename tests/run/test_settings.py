@@ -36,6 +36,8 @@ def test_every_range_pattern_applies_to_a_setting():
         ("train.steps", 0, "train.steps=0 must be in \\[1, inf\\)"),
         ("seed", -1, "seed=-1 must be"),
         ("data.turns", 3, "data.turns=3 is not known; choose one of 1, 4, 8"),
+        ("head.name", "cosine", "head.name='cosine' is not known; choose one of aligned"),
+        ("batch.mode", "triplets", "batch.mode='triplets' is not known; choose one of"),
         ("train.keep", "worst", "train.keep='worst' is not known; choose one of best, last"),
         ("evaluation.trials", 30, "evaluation.trials=30 must be a multiple of evaluation.ways=20"),
         ("evaluation.copies", -1, "evaluation.copies=-1 must be"),

@@ -99,3 +99,10 @@ def test_settings_that_do_not_fit_are_refused(config, training_parts, key, value
     config[part].update({name: value})
     with pytest.raises(ValueError, match=message):
         recipe.make_batches(config, long_tail())
+
+
+def test_images_that_are_drawn_in_the_step_are_refused(config):
+    config = config.copy_and_resolve_references()
+    config.data.name = "glyphs"
+    with pytest.raises(ValueError, match="cannot be used with data.name='glyphs'"):
+        recipe.make_batches(config, None)
