@@ -3,7 +3,7 @@
     python launch.py --config configs/faces_lfw.py --config.data.manual_dir=FOLDER
 
 FOLDER has LFW, as a zip file or unpacked, with pairs.txt; see docs/faces.md. 90.2 % on View 2, AUC 97.0 (fold 0, seed
-0; 50 minutes on one core). Each network is judged on one of View 2's ten folds,
+0; about an hour on one core). Each network is judged on one of View 2's ten folds,
 `--config.data.folder.fold=0` to 9; `python benchmarks/photographs.py faces_lfw --manual_dir FOLDER` trains all ten, and
 prints the mean that the literature reports. Choose settings by View 1: `--config.data.protocol=view1`.
 
