@@ -32,7 +32,6 @@ from siamjax.training.types import Augment
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
 _NUMBERS = 2**22  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
-_CACHED = 2**19  # the same on a CPU, so that its cache holds what "aligned" makes of them
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -344,7 +343,7 @@ class Network:
         if embeddings.ndim == 3:
             embeddings, pairs = embeddings.reshape(-1, embeddings.shape[2]), 2 * pairs + np.arange(2, dtype=np.int32)
         arguments = self.variables["head"], parallel.padded(embeddings)
-        chunk = min(_BLOCK, max(1, (_CACHED if parallel.on_cpu() else _NUMBERS) // embeddings.shape[1]))
+        chunk = min(_BLOCK, max(1, _NUMBERS // embeddings.shape[1]))
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, chunk)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
