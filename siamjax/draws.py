@@ -6,7 +6,8 @@ JAX's default, each number depends on the key and its place alone, so that both 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
@@ -27,7 +28,7 @@ def by_rows(initializer: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     not for `glorot_normal`, which counts outputs, too.
     """
 
-    def initialize(key, shape, dtype=float):
+    def initialize(key: jax.Array, shape: Sequence[int], dtype: Any = float) -> jax.Array:
         return initializer(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
     return initialize

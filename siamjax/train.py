@@ -120,8 +120,9 @@ def _trained_before(config, datasets):
                 "choose the folds (data.folder.fold) and the protocol of that run, or other data. For other identities "
                 "that only have the same names, save the network alone: siamjax.Network.load(RUN).save(FOLDER)"
             )
-            check_unseen(run.trained_on, datasets, f"train.{key}={place!r}: ", reason)
-            before |= run.trained_on
+            trained = run.trained_on
+            check_unseen(trained, datasets, f"train.{key}={place!r}: ", reason)
+            before |= trained
     return sorted(before)
 
 

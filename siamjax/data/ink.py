@@ -65,9 +65,7 @@ def threshold(grey: np.ndarray) -> int:
 
 def _without_specks(ink: np.ndarray) -> np.ndarray:
     spots = _connected(ink)
-    sizes = np.bincount(spots.ravel())
-    sizes[0] = 0
-    return sizes[spots] > _SPECK * ink.sum()
+    return np.bincount(spots[ink])[spots] > _SPECK * ink.sum()
 
 
 def _connected(mask: np.ndarray) -> np.ndarray:
@@ -92,5 +90,5 @@ def _without_marks(ink: np.ndarray) -> np.ndarray:
     # Ink is one part if no gap in it is wider than `_APART`: each side of a gap grows by half of that.
     grown = scipy.ndimage.maximum_filter(ink, 1 + round(_APART * max(ink.shape)))
     parts = _connected(grown)
-    sizes = np.bincount(parts[ink])
+    sizes = np.bincount(parts[ink])  # of the ink alone
     return ink & (sizes[parts] >= _LITTLE * sizes.max())
