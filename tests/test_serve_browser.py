@@ -84,7 +84,7 @@ def visit(browser):
     """Opens the page; in the end, asserts that nothing was logged, and no other host was asked for anything."""
     seen, contexts = [], []
 
-    def visit(address, width=1280, scheme="light", expected=(), waiting=False):
+    def visit(address, width=1280, scheme="light", expected=(), waiting=False, states=None):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=False)
         contexts.append(context)
         page = context.new_page()
@@ -96,6 +96,8 @@ def visit(browser):
         page.on("console", lambda message: note(message.text))
         page.on("pageerror", lambda error: note(str(error)))
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or note(asked.url))
+        if states:  # The last one is told in place of the service's own.
+            page.route("**/status", lambda route: route.fulfill(json={"status": states[-1]}))
         page.goto(address)
         if not waiting:
             page.get_by_role("tab").first.wait_for()
@@ -144,6 +146,18 @@ def test_the_ranking_follows_the_pen_and_the_right_example_is_first(visit, omnig
         assert ranking(page) == []
     assert firsts == [f"Example {number + 1}" for number in range(4)]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width,scheme", SIZES)
+def test_nothing_moves_under_the_pen_once_the_programs_are_compiled(visit, omniglot, width, scheme):
+    states = ["warming up"]
+    page = visit(omniglot, width, scheme, states=states)
+    example, waiting = page.get_by_role("img", name="example 1", exact=True), page.locator("#waiting")
+    playwright.expect(waiting).to_contain_text("being compiled")
+    before = example.bounding_box()
+    states.append("ok")
+    playwright.expect(waiting).to_be_hidden()
+    assert example.bounding_box() == before
 
 
 def give(page, place, content, name="image.png", kind="image/png"):

@@ -37,9 +37,11 @@ async function compiled() {
     await new Promise((resolve) => setTimeout(resolve, 500));
     ({ status } = await (await fetch("status")).json());
   }
-  find("waiting").textContent = "Some of its programs could not be compiled; the output of the service says why.";
-  // Its place stays: nothing moves away under the pen.
-  if (status === "ok") find("waiting").style.visibility = "hidden";
+  if (status === "ok") {
+    find("waiting").style.visibility = "hidden";  // Its place and its text stay: nothing moves away under the pen.
+  } else {
+    find("waiting").textContent = "Some of its programs could not be compiled; the output of the service says why.";
+  }
 }
 
 shown(async () => {
