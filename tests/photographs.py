@@ -14,8 +14,13 @@ from siamjax.run import settings
 def picture(person, number, size=12):
     """A pattern that is of the person, with a brightness that is of the number."""
     pattern = np.random.default_rng(person).integers(0, 200, (size, size), np.uint8)
+    return encoded(pattern + np.uint8(5 * number % 50))
+
+
+def encoded(pixels):
+    """The content of an image file."""
     file = io.BytesIO()
-    Image.fromarray(pattern + np.uint8(5 * number % 50)).save(file, "png")
+    Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
 
 
@@ -83,9 +88,8 @@ def cedar(root="signatures/", signers=15, genuine=8, forged=6):
             ("forgeries", "full_forg", forged, 205),
         ):
             for number in range(1, count + 1):
-                file = io.BytesIO()
-                Image.fromarray(scan(signer + 100 * (kind == "forgeries"), paper, number)).save(file, "png")
-                files[f"{root}{folder}/{kind}_{signer}_{number}.png"] = file.getvalue()
+                content = encoded(scan(signer + 100 * (kind == "forgeries"), paper, number))
+                files[f"{root}{folder}/{kind}_{signer}_{number}.png"] = content
     return files
 
 

@@ -38,7 +38,7 @@ class Preparation:
 
     Attributes:
       cache: folder for prepared images.
-      size, channels, invert, pixels, ink, faces: see `images.read`.
+      size, channels, invert, pixels, ink, faces, middle: see `images.read`.
       skip_unreadable: whether to skip files that cannot be read; otherwise the error names the first ten.
       all_needed: whether a protocol needs all: none is skipped, and a photograph in which no face is found is used
         uncropped.
@@ -53,6 +53,7 @@ class Preparation:
     ink: bool = False
     faces: bool = False
     all_needed: bool = False
+    middle: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +90,12 @@ def prepare_images(
     limit = how.skip_unreadable and not how.all_needed and how.pixels  # decides which images are left out
     key = [3, how.size, how.channels, how.invert, limit, fingerprints]
     key += [f"ink {ink.VERSION}"] * how.ink + [f"faces {faces.VERSION}"] * how.faces
+    key += [f"middle {how.middle}"] * (how.middle is not None)
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     folder = pathlib.Path(how.cache).expanduser() / f"images-{digest[:24]}"
 
     def pixels(number, file, crop):
-        return read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink, crop)
+        return read(paths[number], how.size, how.channels, how.invert, file, how.pixels, how.ink, crop, how.middle)
 
     def load(number):
         with content(number) as file:

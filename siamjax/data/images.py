@@ -84,6 +84,7 @@ def read(
     pixels: int = PIXELS,
     ink: bool = False,
     faces: bool = False,
+    middle: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """An image file as uint8 [height, width, channels]: the whole image, in its aspect ratio, centred on black.
 
@@ -99,6 +100,7 @@ def read(
       ink: keep only what is written: ink is 255, paper 0, and margins are cut off; see `ink.written`. `invert` changes
         nothing then.
       faces: crop the photograph's face, see `faces.aligned`; not with `ink`.
+      middle: (side, part): of images of side × side pixels, only the middle part × part is used; not with `faces`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -106,11 +108,13 @@ def read(
       ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
     rows, columns = sides(size)
-    enough = least(size, ink, faces)
+    enough = max(least(size, ink, faces), middle[0] if middle else 0)
     mode = "L" if channels == 1 else "RGB"
     with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
         if faces:
             image = _face(path, image, min(rows, columns)).convert(mode)  # Faces are found in grey images less often.
+        elif middle and image.size == (middle[0], middle[0]):
+            image = ImageOps.crop(image, (middle[0] - middle[1]) // 2)
         if ink:
             image = _ink(path, image, enough).convert(mode)
         elif invert:

@@ -1,5 +1,6 @@
 """LFW, Labeled Faces in the Wild: 13,233 photographs of 5,749 people from the news."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ ADDRESS = "http://vis-www.cs.umass.edu/lfw"
 _IMAGE = r"(?P<root>(?:.*/)?)(?P<person>[^/]+)/(?P=person)_(?P<number>\d+)\.(?:jpg|jpeg|png)"
 _AGAIN = f"download it to the same folder from {ADDRESS}"
 _FOLDS = 10  # of View 1, for a threshold
+_MIDDLE = (250, 150)  # pixels per side, as published, and of the part with the face
 
 
 def load(config: ConfigDict, train: bool = True) -> Datasets:
@@ -26,6 +28,8 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
     per fold, ten in all. Protocol "all" judges one network on all ten folds, and is valid only for a network
     trained on other data (*with outside data*). Protocol "view1" trains on the people of pairsDevTrain, and both
     validates and tests on the 1,000 pairs of pairsDevTest: its figures serve to choose, and are not to be reported.
+    Of photographs of 250 × 250 pixels, as published, the middle 150 × 150 are used, where the face is; crops of other
+    sizes are used whole.
     Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild (2007), http://vis-www.cs.umass.edu/lfw/lfw.pdf;
     Huang, Learned-Miller: updates and new reporting procedures (2014).
 
@@ -45,7 +49,8 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
         name: File(found.path(name), named(match["person"]), "lfw", f"{named(match['person'])} {match['number']}")
         for name, match in images.items()
     }
-    prepared = originals.prepare(found, files, folder.preparation(config), "LFW")
+    how = dataclasses.replace(folder.preparation(config), middle=_MIDDLE)
+    prepared = originals.prepare(found, files, how, "LFW")
     if config.protocol == "view1":
         return _view1(_reader(found, config.manual_dir), _numbers(images), prepared, train, config.stream)
     compared = comparisons(found, images, config.manual_dir)

@@ -1,5 +1,7 @@
 """CFP, LFW and CEDAR: found by content in their layouts, split by their folds, and what is said of damaged files."""
 
+import re
+
 import numpy as np
 import photographs
 import pytest
@@ -70,6 +72,20 @@ def test_lfws_view_2_trains_on_people_of_the_other_folds_pairs_alone(tmp_path):
     assert names["train"] == {f"P{n}" for n in range(4, 36)}, "P40 is in no pair, so that the fold is unknown"
     assert parts["test"].protocols["lfw_view2"].same.tolist() == [True, True, False, False]
     assert len(parts["test"]) == 8, "all images of its people, not those of the pairs alone"
+
+
+def test_of_lfws_photographs_as_published_only_the_middle_with_the_face_is_used(tmp_path):
+    face = np.random.default_rng(0).integers(100, 200, (150, 150), np.uint8)
+    files, alone = photographs.lfw(), photographs.lfw()
+    for name in filter(re.compile(r".*_0001\.jpg").fullmatch, files):  # Others are crops already, here of 12 pixels.
+        files[name] = photographs.encoded(np.pad(face, 50))
+        alone[name] = photographs.encoded(face)
+    read = []
+    for number, content in enumerate((files, alone)):
+        place = photographs.unpacked(tmp_path / str(number), content)
+        test = data.load(photographs.config("lfw", place, tmp_path / "cache", size=30), train=False)["test"]
+        read.append(test.images[np.arange(len(test))])
+    np.testing.assert_array_equal(*read)
 
 
 def test_lfws_view_1_is_read_from_csv_files_and_from_the_published_lists(tmp_path):
