@@ -1,15 +1,15 @@
-"""Eight virtual devices on the CPU, with the kernels that the command uses, and strict shapes, for every test."""
+"""Eight virtual devices on the CPU, programs that compile quickly, and strict shapes, for every test."""
 
 import collections
 import os
 import pathlib
 import shutil
 
+import compiling
+
 from siamjax import host
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-# Whole: both cores have tests to run meanwhile.
-os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = compiling.for_tests()
 # As the command runs: with its kernels, and its folder for compiled programs, which all processes and runs share.
 os.environ.update({name: value for name, value in host.settings(os.environ).items() if name != "GLIBC_TUNABLES"})
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

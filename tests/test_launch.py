@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import compiling
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -41,12 +42,15 @@ SMALL = [
 
 
 def launch(*arguments, **kwargs):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     # Most tests compile the same programs: the cache compiles each once per test session.
-    cache = {"JAX_COMPILATION_CACHE_DIR": COMPILED.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    settings = {
+        "XLA_FLAGS": compiling.for_child(),
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     command = [sys.executable, "-c", INTERRUPTIBLE, str(ROOT / "launch.py"), *map(str, arguments)]
     return subprocess.Popen(
-        command, env=environment | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
+        command, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs
     )
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 
+import compiling
 import numpy as np
 import pytest
 
@@ -71,7 +72,7 @@ def test_an_older_gallery_can_be_changed(older, capsys):
 
 
 def launch(*arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = os.environ | {"XLA_FLAGS": compiling.for_child()}
     command = [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 
+import compiling
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,12 +41,10 @@ SMALL = [
 
 
 def launch(workdir, *arguments, devices=1):
-    # Such small programs take longer to compile than to run, so costly compiler passes are off.
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     clusters = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri")  # The tests themselves may run on a cluster.
     environment = {name: value for name, value in os.environ.items() if name not in clusters}
     settings = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {quick}",
+        "XLA_FLAGS": compiling.for_child(devices),
         "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
