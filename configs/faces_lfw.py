@@ -3,10 +3,12 @@
     python launch.py --config configs/faces_lfw.py --config.data.manual_dir=FOLDER
 
 FOLDER has LFW, as a zip file or unpacked, with pairs.txt; see docs/faces.md. 90.2 % on View 2, AUC 97.0 (fold 0, seed
-0; about an hour on one core), and 91.3 % after another hour: `--config.train.start=RUN --config.train.steps=3000
---config.optimizer.adamw.learning_rate=2e-3`. Each network is judged on one of View 2's ten folds,
-`--config.data.folder.fold=0` to 9; `python benchmarks/photographs.py faces_lfw --manual_dir FOLDER` trains all ten, and
-prints the mean that the literature reports. Choose settings by View 1: `--config.data.protocol=view1`.
+0; about an hour on one core), and 91.3 % after another hour, in a new folder: `--workdir FOLDER
+--config.train.start=RUN --config.train.steps=3000 --config.optimizer.adamw.learning_rate=2e-3`.
+
+Each network is judged on one of View 2's ten folds, `--config.data.folder.fold=0` to 9; `python
+benchmarks/photographs.py faces_lfw --manual_dir FOLDER` trains all ten, and prints the mean that the literature
+reports. Choose settings by View 1: `--config.data.protocol=view1`.
 
 Faces that are aligned are compared place by place, as characters are by configs/omniglot_fast.py.
 """

@@ -306,7 +306,11 @@ def _centre(*sets):
         fits = jnp.isfinite(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
         total += jnp.sum(jnp.where(fits, x, 0), axis=0, keepdims=True)
         count += jnp.sum(fits)
-    return total / jnp.maximum(count, 1)
+    mean = total / jnp.maximum(count, 1)
+    # One bit shorter: otherwise XLA may compute x - total * (1 / count) in one step, without rounding the mean, for the
+    # squares and not for the products, and distances of near points far from the origin are lost.
+    kind = jnp.finfo(mean.dtype)
+    return lax.reduce_precision(mean, kind.nexp, kind.nmant - 1)
 
 
 def _products(a, b):

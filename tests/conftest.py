@@ -10,7 +10,7 @@ import compiling
 from siamjax import host
 
 os.environ["XLA_FLAGS"] = compiling.for_tests()
-# As the command runs: with its kernels, and its folder for compiled programs, which all processes and runs share.
+# The kernels of the command, and its folder for compiled programs, which all processes and runs share.
 os.environ.update({name: value for name, value in host.settings(os.environ).items() if name != "GLIBC_TUNABLES"})
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

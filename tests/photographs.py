@@ -17,10 +17,10 @@ def picture(person, number, size=12):
     return encoded(pattern + np.uint8(5 * number % 50))
 
 
-def encoded(pixels):
+def encoded(pixels, kind="png", **options):
     """The content of an image file."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
+    Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 

@@ -1,9 +1,9 @@
 """The notebooks run from top to bottom, with few steps, and say what they promise."""
 
-import os
 import pathlib
 import re
 
+import compiling
 import pytest
 
 nbclient = pytest.importorskip("nbclient", reason="pip install 'siamjax[docs]'")
@@ -15,8 +15,7 @@ NOTEBOOKS = pathlib.Path(__file__).parents[1] / "docs" / "notebooks"
 @pytest.fixture
 def executed(tmp_path, monkeypatch):
     """Executes a notebook with other parameters in a process of its own, on one device: what it prints."""
-    flags = os.environ["XLA_FLAGS"].split()
-    monkeypatch.setenv("XLA_FLAGS", " ".join(flag for flag in flags if "device_count" not in flag))
+    monkeypatch.setenv("XLA_FLAGS", compiling.for_child())
 
     def executed(name, **parameters):
         notebook = nbformat.read(NOTEBOOKS / name, 4)

@@ -108,7 +108,7 @@ def read(
       ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
     rows, columns = sides(size)
-    enough = max(least(size, ink, faces), middle[0] if middle else 0)
+    enough = max(least(size, ink, faces), middle[0] + 1 if middle else 0)  # No larger file is decoded at its size.
     mode = "L" if channels == 1 else "RGB"
     with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
         if faces:

@@ -28,8 +28,8 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
     per fold, ten in all. Protocol "all" judges one network on all ten folds, and is valid only for a network
     trained on other data (*with outside data*). Protocol "view1" trains on the people of pairsDevTrain, and both
     validates and tests on the 1,000 pairs of pairsDevTest: its figures serve to choose, and are not to be reported.
-    Of photographs of 250 × 250 pixels, as published, the middle 150 × 150 are used, where the face is; crops of other
-    sizes are used whole.
+    Photographs of 250 × 250 pixels, the published size, are cropped to the middle 150 × 150, where the face is, unless
+    `data.faces` finds it; those of other sizes are used whole.
     Huang, Ramesh, Berg, Learned-Miller: Labeled Faces in the Wild (2007), http://vis-www.cs.umass.edu/lfw/lfw.pdf;
     Huang, Learned-Miller: updates and new reporting procedures (2014).
 
@@ -49,7 +49,9 @@ def load(config: ConfigDict, train: bool = True) -> Datasets:
         name: File(found.path(name), named(match["person"]), "lfw", f"{named(match['person'])} {match['number']}")
         for name, match in images.items()
     }
-    how = dataclasses.replace(folder.preparation(config), middle=_MIDDLE)
+    how = folder.preparation(config)
+    if not config.faces:
+        how = dataclasses.replace(how, middle=_MIDDLE)
     prepared = originals.prepare(found, files, how, "LFW")
     if config.protocol == "view1":
         return _view1(_reader(found, config.manual_dir), _numbers(images), prepared, train, config.stream)

@@ -1,7 +1,5 @@
 """CFP, LFW and CEDAR: found by content in their layouts, split by their folds, and what is said of damaged files."""
 
-import re
-
 import numpy as np
 import photographs
 import pytest
@@ -75,17 +73,18 @@ def test_lfws_view_2_trains_on_people_of_the_other_folds_pairs_alone(tmp_path):
 
 
 def test_of_lfws_photographs_as_published_only_the_middle_with_the_face_is_used(tmp_path):
-    face = np.random.default_rng(0).integers(100, 200, (150, 150), np.uint8)
-    files, alone = photographs.lfw(), photographs.lfw()
-    for name in filter(re.compile(r".*_0001\.jpg").fullmatch, files):  # Others are crops already, here of 12 pixels.
-        files[name] = photographs.encoded(np.pad(face, 50))
-        alone[name] = photographs.encoded(face)
-    read = []
-    for number, content in enumerate((files, alone)):
-        place = photographs.unpacked(tmp_path / str(number), content)
-        test = data.load(photographs.config("lfw", place, tmp_path / "cache", size=30), train=False)["test"]
-        read.append(test.images[np.arange(len(test))])
-    np.testing.assert_array_equal(*read)
+    """Also if JPEG files could be decoded at a half or a quarter of their size; others are used whole."""
+    image = np.kron(np.random.default_rng(0).integers(100, 200, (5, 5), np.uint8), np.ones((50, 50), np.uint8))
+    larger = image.repeat(2, 0).repeat(2, 1)
+    for pixels, expected in ((image, image[50:200, 50:200]), (larger, larger), (image[:200, :200], image[:200, :200])):
+        content = photographs.lfw()
+        photograph = photographs.encoded(pixels, "jpeg", quality=95)
+        content |= {name: photograph for name in content if name.endswith("_0001.jpg")}
+        place = photographs.unpacked(tmp_path / str(expected.shape) / str(pixels.shape), content)
+        test = data.load(photographs.config("lfw", place, tmp_path / "cache", size=10), train=False)["test"]
+        read = test.images[np.flatnonzero([name.endswith("_0001.jpg") for name in test.files])][..., 0].astype(float)
+        scaled = expected.reshape(10, len(expected) // 10, 10, -1).mean((1, 3))
+        assert len(read) == 4 and np.abs(read - scaled[None]).max() < 5
 
 
 def test_lfws_view_1_is_read_from_csv_files_and_from_the_published_lists(tmp_path):
