@@ -84,7 +84,7 @@ def visit(browser):
     """Opens the page; in the end, asserts that nothing was logged, and no other host was asked for anything."""
     seen, contexts = [], []
 
-    def visit(address, width=1280, scheme="light", expected=(), waiting=False, states=None):
+    def visit(address, width=1280, scheme="light", expected=(), waiting=False, before=None):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=False)
         contexts.append(context)
         page = context.new_page()
@@ -96,8 +96,8 @@ def visit(browser):
         page.on("console", lambda message: note(message.text))
         page.on("pageerror", lambda error: note(str(error)))
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or note(asked.url))
-        if states:  # The last one is told in place of the service's own.
-            page.route("**/status", lambda route: route.fulfill(json={"status": states[-1]}))
+        if before:
+            before(page)
         page.goto(address)
         if not waiting:
             page.get_by_role("tab").first.wait_for()
@@ -151,7 +151,11 @@ def test_the_ranking_follows_the_pen_and_the_right_example_is_first(visit, omnig
 @pytest.mark.parametrize("width,scheme", SIZES)
 def test_nothing_moves_under_the_pen_once_the_programs_are_compiled(visit, omniglot, width, scheme):
     states = ["warming up"]
-    page = visit(omniglot, width, scheme, states=states)
+
+    def told(page):
+        page.route("**/status", lambda route: route.fulfill(json={"status": states[-1]}))
+
+    page = visit(omniglot, width, scheme, before=told)
     example, waiting = page.get_by_role("img", name="example 1", exact=True), page.locator("#waiting")
     playwright.expect(waiting).to_contain_text("being compiled")
     before = example.bounding_box()
@@ -308,6 +312,21 @@ def test_a_file_that_is_no_image_is_told_and_the_page_lives_on(visit, plain):
     give(page, "#second", b"no image", "notes.txt", "text/plain")
     page.get_by_role("alert").wait_for()
     assert not page.locator("#verdict").is_visible() and page.locator("#second .seen").count() == 0
+
+
+def test_an_error_stays_although_something_that_began_before_it_succeeds(visit, plain):
+    held = []
+
+    def hold(page):
+        page.route("**/v1/identities", lambda route: held.append(route))
+
+    page = visit(plain, expected=["400"], before=hold)
+    give(page, "#first", b"no image", "notes.txt", "text/plain")
+    page.get_by_role("alert").wait_for()
+    with page.expect_response("**/v1/identities"):
+        held[0].continue_()
+    playwright.expect(page.locator("#enrolled")).not_to_have_text("Enrolled")
+    assert page.get_by_role("alert").is_visible()
 
 
 def test_an_image_of_another_kind_is_said_to_be_one(visit, omniglot):

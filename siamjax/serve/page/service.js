@@ -27,16 +27,19 @@ export const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
 export const reason = (error) =>
   error instanceof TypeError ? "The service does not answer. Is it still running?" : error.message;
 
-// Shows the message of an error until something succeeds.
+let begun = 0, atError = 0;  // how many works have begun, and how many had when an error was last shown
+
+// Shows the message of an error until something succeeds that has begun after it.
 export async function shown(work) {
-  const place = find("error");
+  const place = find("error"), number = ++begun;
   try {
     const result = await work();
-    place.hidden = true;
+    if (number > atError) place.hidden = true;
     return result;
   } catch (error) {
     place.textContent = reason(error);
     place.hidden = false;
+    atError = begun;
     return undefined;
   }
 }
