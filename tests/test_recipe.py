@@ -1,4 +1,5 @@
-"""The recipes for one-shot Omniglot, trained on the real data for a minute each, and the networks that ship."""
+"""The recipes for one-shot Omniglot, faces and signatures, trained on the real data for minutes each; and the networks
+that ship."""
 
 import json
 

@@ -108,7 +108,7 @@ def read(
       ValueError: see `upright`, `ink.written` and `faces.aligned`.
     """
     rows, columns = sides(size)
-    enough = max(least(size, ink, faces), middle[0] + 1 if middle else 0)  # No larger file is decoded at its size.
+    enough = least(size, ink, faces, middle)
     mode = "L" if channels == 1 else "RGB"
     with upright(path, "RGB" if faces else "L" if ink else mode, enough, file, pixels) as image:
         if faces:
@@ -139,12 +139,13 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def least(size: int | tuple[int, int], ink: bool, faces: bool) -> int:
+def least(size: int | tuple[int, int], ink: bool, faces: bool, middle: tuple[int, int] | None = None) -> int:
     """Pixels per side that an image is decoded at, if it has as many: enough for a crop of it, too; see `read`."""
     longest = max(sides(size))
     if faces:
         return max(_FACES * longest, _SEARCHED)
-    return max(2 * longest, _INK) if ink else 2 * longest
+    # One more than the side whose middle is used: no larger file is decoded at that side.
+    return max(2 * longest, _INK if ink else 0, middle[0] + 1 if middle else 0)
 
 
 def _ink(path, image, most):

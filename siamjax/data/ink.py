@@ -5,10 +5,8 @@ import numpy as np
 _LIGHT = 0.1  # of the longest side: a window that holds paper wherever it is
 _CONTRAST = 0.06  # of paper and ink; noise of paper alone divides into two shades of a third of that
 _SPECK = 0.002  # of all ink: smaller spots are dust
-_APART, _LITTLE = (
-    0.1,
-    0.03,
-)  # of the longest side; of the ink of the largest part: smaller parts that far are no writing
+_APART = 0.1  # of the longest side: ink that is farther from the rest is another part
+_LITTLE = 0.03  # of the ink of the largest part: a smaller part is no writing
 VERSION = 2  # of what `written` gives; prepared images of another one are prepared again
 
 
