@@ -122,12 +122,12 @@ def matrix_product_rate():
 
 
 def configuration(network, precision):
-    name = "koch_omniglot" if network == "koch" else "omniglot_ntxent"
+    name = "koch_full" if network == "koch" else "omniglot_ntxent"
     config = importlib.import_module(f"configs.{name}").get_config()
     config.encoder.dtype = precision
     config.data.size = SIDE[network]
     if network == "koch":
-        config.batch.mode, config.batch.pairs = "pairs", IMAGES["koch"] // 2
+        config.batch.pairs, config.optimizer.name, config.encoder.name = IMAGES["koch"] // 2, "adamw", "koch_scaled"
     else:
         config.encoder.width, config.batch.identities = 32, IMAGES["small"] // 4
     return config

@@ -98,23 +98,34 @@ def between_groups(dataset: Dataset, *, trials: int, ways: int, shots: int, seed
       TooFewImages: fewer than `ways` identities have more than `shots` images.
     """
     rng = np.random.default_rng(seed)
-    images = [np.flatnonzero(dataset.label == label) for label in range(dataset.label.max() + 1)]
-    images = [numbers for numbers in images if len(numbers) > shots]
-    if len(images) < ways:
+    in_order = np.argsort(dataset.label, kind="stable")
+    counts = np.bincount(dataset.label)
+    firsts = np.cumsum(counts) - counts
+    large = np.flatnonzero(counts > shots)
+    if len(large) < ways:
         raise TooFewImages(
             f"{ways}-way {shots}-shot trials need {ways} identities with at least {shots + 1} images each; found "
-            f"{len(images)}"
+            f"{len(large)}"
         )
-    support = np.empty((trials, ways, shots), np.int32)
-    query = np.empty((trials, 1), np.int32)
     answer = rng.integers(ways, size=(trials, 1)).astype(np.int32)
-    for trial in range(trials):
-        for way, label in enumerate(rng.choice(len(images), ways, replace=False)):
-            drawn = rng.choice(images[label], shots + 1, replace=False)
-            support[trial, way] = drawn[:shots]
-            if way == answer[trial, 0]:
-                query[trial, 0] = drawn[shots]
-    return Trials(support, query, answer)
+    labels = large[_distinct(rng, np.full(trials, len(large)), ways)]
+    places = _distinct(rng, counts[labels].reshape(-1), shots + 1).reshape(trials, ways, -1)
+    images = in_order[firsts[labels][..., None] + places].astype(np.int32)
+    return Trials(images[..., :shots], np.take_along_axis(images[..., shots], answer, axis=1), answer)
+
+
+def _distinct(rng, ends, count):
+    """Int [n, count]: in each row, distinct numbers below its end, any set and order of them as likely as another.
+
+    Bentley, Floyd: Programming pearls: a sample of brilliance (1987), https://doi.org/10.1145/30401.315746.
+    """
+    drawn = np.empty((len(ends), count), np.int64)
+    for place in range(count):
+        last = ends - count + place
+        number = rng.integers(last + 1)
+        taken = np.any(drawn[:, :place] == number[:, None], axis=1)
+        drawn[:, place] = np.where(taken, last, number)
+    return rng.permuted(drawn, axis=1)
 
 
 def prototype_scores(
