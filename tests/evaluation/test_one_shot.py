@@ -49,6 +49,17 @@ def test_between_groups_trials(drawn, shots):
         one_shot.between_groups(drawn, trials=1, ways=15, shots=4, seed=0)
 
 
+@pytest.mark.parametrize("ends", [[3] * 60_000, [3, 5] * 30_000])
+def test_every_choice_and_order_is_as_likely_as_another(ends):
+    drawn = one_shot._distinct(np.random.default_rng(0), np.array(ends), 2)
+    for end in set(ends):
+        rows = drawn[np.array(ends) == end]
+        found, counts = np.unique(rows, axis=0, return_counts=True)
+        assert found.tolist() == [[a, b] for a in range(end) for b in range(end) if a != b]
+        expected = len(rows) / len(found)
+        assert abs(counts - expected).max() < 5 * expected**0.5
+
+
 def test_ties_and_nan_are_wrong_and_a_clear_best_is_right():
     answer = np.array([[0, 2]])
     assert not one_shot.right(np.zeros((1, 2, 3)), answer).any()
