@@ -22,6 +22,8 @@ from flax import linen as nn
 import siamjax
 from siamjax import encoders, export
 
+pytestmark = pytest.mark.thorough
+
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [

@@ -10,6 +10,8 @@ import pytest
 
 import siamjax
 
+pytestmark = pytest.mark.thorough
+
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 

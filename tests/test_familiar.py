@@ -93,6 +93,7 @@ def test_the_answer_on_photographs_by_a_network_of_drawings_is_called_meaningles
     assert "1 of 2 images are unlike" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_what_a_training_learned_from_is_familiar_and_stays_so_when_saved(tmp_path):
     colours = np.random.default_rng(0).integers(60, 200, (12, 1, 1, 3))
     x = (colours.repeat(4, 0) + np.random.default_rng(1).integers(-9, 9, (48, 12, 12, 3))).astype(np.uint8)

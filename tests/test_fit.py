@@ -177,6 +177,7 @@ def test_losses_heads_and_augmentations_of_ones_own():
     assert network.score_pairs(network.embed(people(4, 1)[0]), np.array([[0, 1]])).shape == (1,)
 
 
+@pytest.mark.thorough
 def test_images_series_and_flat_images_are_taken():
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(6), 6)
@@ -190,6 +191,7 @@ def test_images_series_and_flat_images_are_taken():
             network.embed(x[:, 1:])
 
 
+@pytest.mark.thorough
 def test_a_first_try_on_few_identities_does_no_harm():
     """Digits 0 to 5 teach little about 6 to 9: encoders of layers alone end at 0.85 to 0.93, standardised pixels have
     0.987."""
@@ -224,6 +226,7 @@ def test_a_folder_resumes_to_the_same_bits_and_is_a_run(tmp_path):
             siamjax.fit(*x, workdir=tmp_path / "run", **given | other)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("taught", [False, True])
 def test_launch_gives_the_same_numbers_for_the_same_settings(taught, trained, tmp_path):
     """On the training part of a file of arrays; with a teacher, too."""

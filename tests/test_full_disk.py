@@ -14,6 +14,8 @@ from siamjax.evaluate import evaluate
 from siamjax.gallery import Gallery
 from siamjax.train import train
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def small_disk(tmp_path):

@@ -135,6 +135,7 @@ def test_evaluating_on_other_data_leaves_the_runs_threshold(run, tmp_path, capsy
     assert (folder / "verification.json").exists() and (folder / "report" / "worst_pairs.png").exists()
 
 
+@pytest.mark.thorough
 def test_training_starts_from_another_runs_network(run, tmp_path):
     from configs import saved
 
@@ -417,6 +418,7 @@ def test_decisions_fitted_by_an_older_version_still_work(run, tmp_path, faces, c
         Network.load(old, far=0.01)
 
 
+@pytest.mark.thorough
 def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_path):
     config = settings(faces, tmp_path)
     config.encoder.update(name="local", width=4, embedding=36 * 4)
@@ -445,6 +447,7 @@ def _enroll_one(gallery, image, identity):
     assert cli.main(["enroll", str(gallery), "--identity", identity, str(image)]) == 0
 
 
+@pytest.mark.thorough
 def test_two_writers_at_once_lose_nothing(gallery, faces):
     context = multiprocessing.get_context("spawn")
     writers = [
@@ -466,6 +469,7 @@ def _enroll_for_ever(gallery, images):
         opened.enroll(images, ["again"] * len(images))
 
 
+@pytest.mark.thorough
 def test_a_writer_killed_at_any_moment_leaves_a_complete_gallery(gallery, faces):
     images = [faces / "person25" / f"{shot}.png" for shot in range(4)]
     context = multiprocessing.get_context("spawn")

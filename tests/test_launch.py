@@ -18,6 +18,8 @@ import pytest
 
 from siamjax.training import metrics
 
+pytestmark = pytest.mark.thorough
+
 ROOT = pathlib.Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
 # Background processes ignore Ctrl-C (SIGINT), and children inherit that; launch.py must receive it.

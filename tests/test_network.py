@@ -113,6 +113,7 @@ def compiled():
     jax.monitoring.clear_event_listeners()
 
 
+@pytest.mark.thorough
 def test_a_hundred_sizes_need_only_a_few_programs(weights, images, compiled):
     network = Network(MODEL, *weights, chunk=16)
     embeddings = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)

@@ -79,6 +79,7 @@ def launch(*arguments):
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_an_older_run_is_evaluated_and_resumed(older):
     """Trials are the same for all dates; only the oldest run is also trained further."""
     run = older[0] / "run"

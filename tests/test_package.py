@@ -128,6 +128,7 @@ def get_config():
 """
 
 
+@pytest.mark.thorough
 def test_the_wheel_trains_and_evaluates_away_from_the_clone(installed, tmp_path):
     for number in range(20):
         (tmp_path / "people" / str(number)).mkdir(parents=True)
@@ -148,6 +149,7 @@ def test_the_wheel_trains_and_evaluates_away_from_the_clone(installed, tmp_path)
     assert done.returncode == 0 and (run / "results.json").read_bytes() == results, done.stderr
 
 
+@pytest.mark.thorough
 def test_the_wheel_knows_the_configurations_by_name(installed, tmp_path):
     listed = json.loads(command(installed, "configs", "--json", cwd=tmp_path).stdout)
     assert set(listed) == {path.stem for path in (ROOT / "configs").glob("*.py")} - {"saved"}
@@ -206,6 +208,7 @@ def without_extras(program, cwd):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.thorough
 def test_the_core_does_without_the_extras(tmp_path):
     """Losses, encoders, training in one's own loop, a network and a gallery of images."""
     program = """

@@ -20,6 +20,8 @@ from siamjax import parallel
 from siamjax.train import train
 from siamjax.training import metrics
 
+pytestmark = pytest.mark.thorough
+
 ROOT = pathlib.Path(__file__).parents[1]
 COMPILED = tempfile.TemporaryDirectory()
 SMALL = [

@@ -68,12 +68,14 @@ def trained(name, steps, data_dir, manual_dir, workdir, settings=()):
     return {file: json.loads((workdir / f"{file}.json").read_text()) for file in ("results", "verification")}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_network_recognises_synthetic_alphabets(name):
     drawn = glyphs.dataset(jax.random.key(5), alphabets=3, characters=20, drawers=6, size=56)
     assert _accuracy(siamjax.load_pretrained(name), drawn) > 0.8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_network_recognises_omniglots_evaluation_alphabets(name, omniglot_dirs):
     test = omniglot.load(*omniglot_dirs, splits="background", size=56, train=False)["test"]

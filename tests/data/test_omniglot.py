@@ -337,6 +337,7 @@ def leftovers(data_dir):
     return list(data_dir.glob("*/incomplete*"))
 
 
+@pytest.mark.thorough
 def test_a_killed_preparation_can_be_run_again(omniglot_dirs, tmp_path):
     process = child(DIES, tmp_path, omniglot_dirs[1])
     process.communicate()
@@ -349,6 +350,7 @@ def test_a_killed_preparation_can_be_run_again(omniglot_dirs, tmp_path):
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.thorough
 def test_two_processes_prepare_at_once(omniglot_dirs, tmp_path):
     both = [child("", tmp_path, omniglot_dirs[1]) for _ in range(2)]
     for process in both:
@@ -374,6 +376,7 @@ def test_a_damaged_prepared_data_set_is_prepared_again(omniglot_dirs, tmp_path, 
     assert "siamjax_omniglot/1.0.0 is damaged" in capfd.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("left", [0, 1000, None])
 def test_a_damaged_file_of_decoded_drawings_is_written_again(omniglot_dirs, tmp_path, left):
     shutil.copytree(omniglot_dirs[0], tmp_path, dirs_exist_ok=True)

@@ -155,6 +155,8 @@ def test_a_damaged_log_is_named(tmp_path):
 _ADDING = """
 import pathlib, sys, benchmarks.faults as faults
 from siamjax.gallery import _log
+
+pytestmark = pytest.mark.thorough
 _log.MOST = 5
 store = faults._store(pathlib.Path(sys.argv[1]))
 for number in range(40):

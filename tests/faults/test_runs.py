@@ -12,6 +12,8 @@ from siamjax import parallel
 from siamjax.training import loop, state
 from siamjax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.thorough
+
 
 def test_no_flipped_bit_of_a_checkpoint_is_believed(tmp_path, capfd):
     counts = collections.Counter(faults.checkpoints(tmp_path, 60))

@@ -61,6 +61,7 @@ def steps(take, current, first, count):
     return current, losses
 
 
+@pytest.mark.thorough
 def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(training_parts):
     taker, start, every = training_parts
     key = jax.random.key(5)

@@ -106,6 +106,7 @@ def test_several_steps_in_one_program_equal_single_steps(resident, expected):
     jax.tree.map(close, (parallel.first(current), parallel.first(metrics)), expected[5])
 
 
+@pytest.mark.thorough
 def test_only_variants_are_distorted(expected):
     """`with_variants` numbers variants from 8; the identities below stay unchanged."""
     first, doubled = expected[0][0], sampling.with_variants(INDEX)

@@ -80,6 +80,7 @@ def test_a_teacher_that_cannot_see_the_images_is_refused():
         teach(mode="pairs")
 
 
+@pytest.mark.thorough
 def test_a_small_network_learns_from_a_large_one_what_its_few_labels_do_not_say():
     """The student's labels are noise; what it learns is the teacher's."""
     rng = np.random.default_rng(3)
