@@ -213,7 +213,7 @@ def _resample(image, matrix, shift, bend=None):
     # Points outside the image are read from a margin of zeros around it.
     pixels = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).reshape(-1, channels)
     stride = width + 3
-    corner = _whole((top + 1) * stride + left + 1, len(pixels))
+    corner = _whole(top + 1) * stride + _whole(left + 1)
 
     def at(offset):
         return pixels.at[corner + offset].get(mode="promise_in_bounds")
@@ -223,14 +223,16 @@ def _resample(image, matrix, shift, bend=None):
     return upper * (1 - below) + lower * below
 
 
+# Next to reads of single pixels, a CPU computes these number by number. `jnp.clip` and `astype`, which look for NaN and
+# for what no integer can hold, then take several times as long.
+
+
 def _limited(place, side):
-    """Places in -1..side; NaN stays. On a CPU, next to reads of single pixels, `jnp.clip` is several times as slow."""
+    """Places in -1..side; NaN stays."""
     place = jnp.where(place < -1, -1.0, place)
     return jnp.where(place > side, float(side), place)
 
 
-def _whole(numbers, end):
-    """Whole numbers in 0..end - 1, as int32; not converted, for the same reason, but read from the bits of a float."""
-    if end > 2**23:
-        return numbers.astype(jnp.int32)
-    return lax.bitcast_convert_type(numbers + 2.0**23, jnp.int32) & (2**23 - 1)
+def _whole(numbers):
+    """Whole numbers in 0..2^23 - 1 as int32: with 2^23 added, they are the last bits of a float32."""
+    return lax.bitcast_convert_type((numbers + 2.0**23).astype(jnp.float32), jnp.int32) & (2**23 - 1)

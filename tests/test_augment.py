@@ -21,10 +21,12 @@ def test_with_probability_zero_nothing_changes(images):
     np.testing.assert_allclose(out, images, atol=1e-5)
 
 
-def test_resampling_equals_scipy(images):
+@pytest.mark.parametrize("dtype, atol", [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_resampling_equals_scipy(images, dtype, atol):
     matrix = np.array([[1.1, 0.2], [-0.3, 0.8]])
     shift = np.array([0.08, -0.05])
-    out = augment._resample(jnp.asarray(images[0]), jnp.asarray(matrix, jnp.float32), jnp.asarray(shift, jnp.float32))
+    with jax.enable_x64(dtype == np.float64):
+        out = augment._resample(*(jnp.asarray(x, dtype) for x in (images[0], matrix, shift)))
     size = np.array(images.shape[1:3])
     inverse = np.linalg.inv(matrix)
     centre = (size - 1) / 2
@@ -32,7 +34,16 @@ def test_resampling_equals_scipy(images):
     for channel in range(2):
         padded = np.pad(images[0, ..., channel].astype(np.float64), 4)
         expected = scipy.ndimage.affine_transform(padded, inverse, inverse @ [-4, -4] + offset + 4, order=1)[4:-4, 4:-4]
-        np.testing.assert_allclose(out[..., channel], expected, atol=1e-5)
+        np.testing.assert_allclose(out[..., channel], expected, atol=atol)
+
+
+def test_what_is_far_outside_is_0_and_an_unknown_map_gives_nan(images):
+    image, unmoved = jnp.asarray(images[0]), jnp.zeros(2)
+    out = np.asarray(augment._resample(image, 0.01 * jnp.eye(2), unmoved))
+    np.testing.assert_allclose(out[6, 8], image[6, 8], atol=1e-3)  # The centre is all that is left.
+    assert np.count_nonzero(out) == 2
+    assert not np.any(augment._resample(image, jnp.eye(2), jnp.array([1e30, 0.0])))
+    assert np.isnan(augment._resample(image, jnp.full((2, 2), jnp.nan), unmoved)).all()
 
 
 def test_components_come_with_their_probability_and_range():

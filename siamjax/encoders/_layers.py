@@ -11,7 +11,6 @@ from siamjax import draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders._convolution import Method
 from siamjax.encoders._depthwise import depthwise
-from siamjax.encoders._normalisation import BatchNorm
 
 
 class Convolution(nn.Module):
@@ -50,7 +49,14 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
     """A `Convolution` of this `shape` with batch normalisation, both called by `names`, in `owner`'s compact method."""
     own = {"dtype": owner.dtype, "convolution": owner.convolution}
     x = Convolution(channels, **shape, **own, name=names[0])(x)
-    return BatchNorm(not train, owner.dtype, owner.axis_name, name=names[1])(x)
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=owner.dtype,
+        axis_name=owner.axis_name if train else None,
+        name=names[1],
+    )(x)
 
 
 relu6 = functools.partial(jnp.clip, min=0, max=6)

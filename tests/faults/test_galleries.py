@@ -18,6 +18,8 @@ from siamjax import gallery
 from siamjax.gallery import _log
 from siamjax.gallery._types import Enrolled
 
+pytestmark = pytest.mark.thorough
+
 
 def test_no_flipped_bit_of_a_gallery_is_believed(tmp_path):
     counts = collections.Counter(faults.gallery(tmp_path, 60))
@@ -155,8 +157,6 @@ def test_a_damaged_log_is_named(tmp_path):
 _ADDING = """
 import pathlib, sys, benchmarks.faults as faults
 from siamjax.gallery import _log
-
-pytestmark = pytest.mark.thorough
 _log.MOST = 5
 store = faults._store(pathlib.Path(sys.argv[1]))
 for number in range(40):
