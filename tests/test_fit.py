@@ -137,6 +137,7 @@ def test_a_network_with_an_encoder_of_the_package_is_saved_and_gives_a_gallery(t
     assert len(gallery) == 10
 
 
+@pytest.mark.thorough
 def test_pairs_are_learned_from_and_validated_on():
     def pairs(seed):
         (x, y), rng = people(30, seed), np.random.default_rng(seed)
@@ -201,6 +202,7 @@ def test_a_first_try_on_few_identities_does_no_harm():
     assert recall(network.embed(digits.images[~known]), digits.target[~known]) > 0.975
 
 
+@pytest.mark.thorough
 def test_a_folder_resumes_to_the_same_bits_and_is_a_run(tmp_path):
     given = dict(encoder=Normalised(), validation=people(20, 2), **QUICK | {"steps": 200})
     whole = siamjax.fit(*people(20, 0), **given)
@@ -263,6 +265,7 @@ def test_identities_with_few_inputs_fill_a_batch():
     assert siamjax.fit(x[few], y[few], steps=1).embed(x).shape == (64, 128)
 
 
+@pytest.mark.thorough
 def test_folds_are_verified_on_identities_that_were_not_trained_on():
     figures = siamjax.cross_validate(*people(24, 0), folds=3, test_pairs=400, **QUICK)
     assert figures["accuracy"].shape == (3,) and figures["accuracy"].mean() > 0.65 and figures["auc"].mean() > 0.75

@@ -73,6 +73,7 @@ def test_a_run_that_resumes_where_a_plan_begins_takes_the_same_steps(training_pa
     jax.tree.map(np.testing.assert_array_equal, parallel.first(after), parallel.first(resumed))
 
 
+@pytest.mark.thorough
 def test_training_on_assigned_pairs_learns_to_verify(training_parts):
     taker, start, every = training_parts
     _, losses = steps(taker(jax.random.key(5), 0), parallel.replicate(start), 0, 12 * every)
