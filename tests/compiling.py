@@ -1,7 +1,7 @@
 """How programs of tests are compiled: without optimisations, since these take longer than the programs.
 
-Sampling, distortion and a training step then compile in less than a quarter of the time. `XLA_FLAGS= pytest` compiles as the
-command does.
+Sampling, distortion and a training step then compile in less than a quarter of the time. `XLA_FLAGS= pytest` compiles
+as the command does.
 """
 
 import os
