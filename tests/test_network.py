@@ -126,11 +126,13 @@ def test_a_hundred_sizes_need_only_a_few_programs(weights, images, compiled):
         network.score_all(embeddings[:size], embeddings[:2])
         network.score_trials(embeddings[:size], trials.query, trials.support)
 
+    use(3)
+    compiled.clear()  # What any size needs does not count.
     use(1030)
     for size in range(1000, 1025):  # These sizes pad to the same shapes as those up to 1,099.
         use(size)
     first = len(compiled)
-    assert 0 < first <= 20
+    assert 0 < first <= 12
     for size in range(1025, 1100):
         use(size)
     assert len(compiled) == first

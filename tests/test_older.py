@@ -87,10 +87,10 @@ def test_an_older_run_is_evaluated_and_resumed(older):
     launch("--mode", "evaluate", "--workdir", run)
     after = json.loads((run / "results.json").read_text())
     assert after.keys() == before.keys() | {"between_5way_5shot_prototypes"}  # Measured since.
-    # How pairs and trials between groups are drawn, and how the threshold is fitted, have changed.
-    same = [name for name in before if name != "verification" and not name.startswith("between")]
-    for name in same:
-        assert after[name]["accuracy"] == pytest.approx(before[name]["accuracy"], abs=0.011), name
+    for name in before.keys() - {"verification"}:  # The pairs and the fitting of the threshold have changed.
+        # So has the drawing of trials between groups: two times 200 of them differ by 0.15 in 3 of 1,000 cases.
+        tolerance = 0.15 if name.startswith("between") else 0.011
+        assert after[name]["accuracy"] == pytest.approx(before[name]["accuracy"], abs=tolerance), name
     if run.parent.name.endswith(f"{DATES[0]}_0"):
         assert "from step 40 to 60" in launch("--workdir", run)
         assert (run / "metrics.csv").read_text().splitlines()[-1].startswith("60,")
