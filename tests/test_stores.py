@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from siamjax import files, heads
-from siamjax.gallery import Enrolled, _index, _log
+from siamjax.gallery import Enrolled, _index, _log, _own
 from siamjax.gallery._database import DatabaseStore
 from siamjax.gallery._folder import FolderStore
 from siamjax.gallery._manifest import Manifest
@@ -41,7 +41,7 @@ def drawn(count, seed=0):
 @pytest.fixture
 def small(monkeypatch):
     """The kinds of index change at smaller numbers of images."""
-    for name, value in (("_ALL", 100), ("_FLAT", 300), ("_GRAPH", 5000), ("_TOLERATED", 10)):
+    for name, value in (("_ALL", 100), ("_FLAT", 300), ("_SEARCHED", 16), ("_TOLERATED", 10)):
         monkeypatch.setattr(_index, name, value)
 
 
@@ -66,7 +66,7 @@ def overlap(found, expected):
 
 
 @pytest.mark.parametrize("head", [COSINE, EUCLIDEAN])
-@pytest.mark.parametrize(("count", "kind"), [(90, None), (200, None), (1500, "hnsw"), (9000, "ivfpq")])
+@pytest.mark.parametrize(("count", "kind"), [(90, None), (200, None), (1500, "cells"), (9000, "cells")])
 def test_faiss_finds_what_comparing_with_all_finds(tmp_path, monkeypatch, small, head, count, kind):
     embeddings, images = drawn(count)
     store = opened(tmp_path, head)
@@ -229,9 +229,63 @@ def test_renamed_identities_keep_their_images_and_merge_with_others(tmp_path, ki
         assert (best.images[0].identity, best.images[0].path) == ("it's new", images[number].path)
 
 
+def with_graph(folder, keys, embeddings):
+    """The path of an index such as older versions made, in place of the index in `folder`."""
+    faiss = pytest.importorskip("faiss")
+    graph = faiss.IndexHNSWSQ(DIMENSION, faiss.ScalarQuantizer.QT_fp16, 32)
+    graph.train(np.zeros((1, DIMENSION), np.float32))
+    graph = faiss.IndexIDMap2(graph)
+    graph.add_with_ids(_index.for_metric(embeddings, "cosine"), keys)
+    content = faiss.serialize_index(graph).tobytes()
+    path = folder / _own.index(content)
+    path.write_bytes(content)
+    next(other for other in folder.glob("lookup-*") if other != path).unlink()
+    return path
+
+
+def test_the_graph_of_an_older_version_is_searched_until_the_next_change(tmp_path, small):
+    embeddings, images = drawn(400)
+    store = opened(tmp_path)
+    add(store, embeddings, images)
+    content = json.loads((tmp_path / "gallery.json").read_text())
+    graph = with_graph(tmp_path, _index.keys(embeddings), embeddings)
+    content["lookup"] = {"file": graph.name, "kind": "hnsw"}
+    del content["digest"]
+    (tmp_path / "gallery.json").write_text(json.dumps(content))
+    store = opened(tmp_path)
+    assert paths(store.best(embeddings[:9], 1)) == [[image.path] for image in images[:9]] and graph.exists()
+    new, (image, *_) = drawn(1, seed=9)
+    add(store, new, [image])
+    assert not graph.exists()
+    assert json.loads((tmp_path / "gallery.json").read_text())["lookup"]["kind"] == "cells"
+    for either in (store, opened(tmp_path)):
+        assert paths(either.best(embeddings[:9], 1)) == [[image.path] for image in images[:9]]
+
+
+def test_an_index_gets_more_cells_as_the_gallery_grows(tmp_path, small):
+    faiss = pytest.importorskip("faiss")
+    embeddings, images = drawn(2000)
+    store = opened(tmp_path)
+    cells = []
+    for start in range(0, 2000, 400):
+        add(store, embeddings[start : start + 400], images[start : start + 400])
+        cells.append(faiss.extract_index_ivf(store._index._opened).nlist)
+    assert cells[0] == 40 and 70 < cells[-1] < 90
+    assert paths(store.best(embeddings[::50], 1)) == [[image.path] for image in images[::50]]
+
+
+def test_an_array_that_images_came_from_stays_as_it_is(tmp_path):
+    embeddings, images = drawn(40)
+    before, store = embeddings.copy(), opened(tmp_path)
+    for start in range(0, 20, 5):
+        add(store, embeddings[start : start + 5], images[start : start + 5])
+        np.testing.assert_array_equal(embeddings, before)
+    assert paths(store.best(embeddings[:20], 1)) == [[image.path] for image in images[:20]]
+
+
 def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, small):
     """Its parts hold no keys, and its index every image under its number."""
-    faiss = pytest.importorskip("faiss")
+    pytest.importorskip("faiss")
     different, embeddings, images = copied(400, 20)
     store = opened(tmp_path)
     add(store, embeddings, images)
@@ -240,10 +294,7 @@ def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, s
     with np.load(part) as file:
         arrays = {name: file[name] for name in ("numbers", "embeddings", "columns")}
     np.savez(part, **arrays)
-    old = _index.make(faiss, arrays["numbers"], embeddings, "cosine", "hnsw")
-    former = tmp_path / f"lookup-{7:032x}.faiss"
-    (tmp_path / index["lookup"]["file"]).rename(former)
-    faiss.write_index(old, str(former))
+    former = with_graph(tmp_path, arrays["numbers"], embeddings)
     index["lookup"] = {"file": former.name, "kind": "hnsw", "last": len(images) - 1}
     del index["digest"]
     (tmp_path / "gallery.json").write_text(json.dumps(index))

@@ -69,10 +69,10 @@ def test_vectors_are_found_as_by_comparing_with_all(tmp_path, metric, database):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", [None, "hnsw"])
+@pytest.mark.parametrize("kind", [None, "cells"])
 def test_large_galleries_of_vectors_use_the_same_indexes(tmp_path, monkeypatch, metric, kind):
     pytest.importorskip("faiss")
-    for name, value in (("_ALL", 100), ("_FLAT", 300 if kind else 5000)):
+    for name, value in (("_ALL", 100), ("_FLAT", 300 if kind else 5000), ("_SEARCHED", 16)):
         monkeypatch.setattr(_index, name, value)
     vectors, identities = drawn(900)
     gallery = Gallery.of_vectors(tmp_path, metric)

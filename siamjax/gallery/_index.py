@@ -1,7 +1,7 @@
 """Which embeddings are nearest, without comparing with all of them: indexes of FAISS.
 
-An index holds each different embedding once, under a key that copies of an image share: a graph over many equal points
-would link these with one another and with nothing else.
+An index holds each different embedding once, under a key that copies of an image share: however many copies there are,
+what is found is different images.
 """
 
 import hashlib
@@ -16,8 +16,10 @@ from siamjax.gallery._manifest import IndexFile
 from siamjax.gallery._types import Metric, Scorer
 
 # Up to _ALL images, all are scored in JAX. Above, FAISS finds the nearest: up to _FLAT different embeddings one by one,
-# up to _GRAPH through a graph (HNSW), else compressed, through a graph of cells. docs/gallery.md has what each costs.
-_ALL, _FLAT, _GRAPH = 20_000, 50_000, 2_000_000
+# else in cells. docs/gallery.md has what each costs.
+_ALL, _FLAT = 20_000, 50_000
+_SEARCHED = 256  # cells per query, of 2 * sqrt(n)
+_KIND = "cells"  # of an index in a file
 _TOLERATED = 1000  # embeddings that an index may lack, or hold though they were removed
 CANDIDATES = 4  # nearest embeddings per image asked for; the head's scores then choose among them
 
@@ -36,7 +38,9 @@ class Index:
         self._folder, self._possible = folder, metric is not None
         self._metric: Metric = metric or "l2"
         self._faiss: Any = None
-        self._opened: tuple[str | None, Any] = None, None  # the name of an index's file, and the index
+        self._file: str | None = None
+        self._opened: Any = None  # the index in that file
+        self._all_keys = self._order = np.zeros(0, np.int64)
 
     def open(self, keys: np.ndarray, embeddings: np.ndarray, file: IndexFile | None) -> None:
         """Prepares the search among embeddings [n, d] with their keys int64 [n]; `file` holds an index of most.
@@ -60,22 +64,30 @@ class Index:
 
     def _written(self, file):
         """`update`, after the copies were found: the file to use, which is another one if the index changes."""
-        if self._faiss is None or (kind := _kind(len(self._keys))) == "flat":
+        if self._faiss is None or len(self._keys) <= _FLAT:
             return None
-        missing, held = self._missing(file), self._opened[1].ntotal if file else 0
+        missing, held = self._missing(file), len(self._held) if file else 0
         removed = held - (len(self._keys) - len(missing))
-        if file is None or file.kind != kind or removed > _TOLERATED + held // 10:
-            index = make(self._faiss, self._keys, self._embeddings[self.first], self._metric, kind)
+        if file is None or removed > _TOLERATED + held // 10 or self._is_outgrown(file):
+            index = in_cells(self._faiss, self._keys, self._embeddings[self.first], self._metric)
         elif len(missing) > _TOLERATED + held // 100:
-            index = self._opened[1]
+            index = self._opened
             index.add_with_ids(for_metric(self._embeddings[self.first[missing]], self._metric), self._keys[missing])
         else:
             return file
         content = self._faiss.serialize_index(index).tobytes()
-        file = IndexFile(_own.index(content), kind)
+        file = IndexFile(_own.index(content), _KIND)
         files.write(self._folder / file.file, content, private=True)
-        self._opened = file.file, index
+        self._use(file, index)
         return file
+
+    def _is_outgrown(self, file):
+        """Whether the opened index of `file` is of an older siamjax, or has far fewer cells than a new one would."""
+        return file.kind != _KIND or self._faiss.extract_index_ivf(self._opened).nlist < _cells(len(self._keys)) // 2
+
+    def _use(self, file, index):
+        self._file, self._opened = file.file, index
+        self._held = np.sort(self._faiss.vector_to_array(index.id_map))
 
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Finds different embeddings near each of `queries` [q, d] that, with their copies, make `count` images.
@@ -107,32 +119,40 @@ class Index:
     def _group(self, keys, embeddings):
         """Finds the copies: images with the same embedding follow one another in `_order`, beginning at `_starts`."""
         self._faiss = _faiss() if self._possible and len(keys) > _ALL else None
-        if self._faiss is not None:
+        if self._faiss is None:
+            return
+        before = len(self._all_keys)
+        if before and np.array_equal(keys[:before], self._all_keys):  # Images were added, most often one.
+            added = before + np.argsort(keys[before:], kind="stable")
+            places = np.searchsorted(keys[self._order], keys[added], side="right")
+            self._order = np.insert(self._order, places, added)
+        else:
             self._order = np.argsort(keys, kind="stable")
-            different = np.unique(keys[self._order], return_index=True, return_counts=True)
-            self._keys, self._starts, self._copies = different
-            self.first = self._order[self._starts]
-            self._embeddings = embeddings
+        self._all_keys, self._embeddings = keys, embeddings
+        in_order = keys[self._order]
+        self._starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+        self._copies = np.diff(self._starts, append=len(keys))
+        self._keys, self.first = in_order[self._starts], self._order[self._starts]
 
     def _search_in(self, file):
         self._searched = []
         if self._faiss is None:
             return
         if file:
-            if file.file != self._opened[0]:
-                self._opened = file.file, read(self._faiss, self._folder / file.file)
-            self._searched.append(self._opened[1])
+            if file.file != self._file:
+                self._use(file, read(self._faiss, self._folder / file.file))
+            self._searched.append(self._opened)
         missing = self._missing(file)
         if len(missing):
             embeddings = self._embeddings[self.first[missing]]
-            self._searched.append(make(self._faiss, self._keys[missing], embeddings, self._metric, "flat"))
+            self._searched.append(one_by_one(self._faiss, self._keys[missing], embeddings, self._metric))
 
     def _missing(self, file):
         """Numbers of the different embeddings that the opened index does not hold, if `file` is its file."""
         if not file:
             return np.arange(len(self._keys))
-        held = self._faiss.vector_to_array(self._opened[1].id_map)
-        return np.flatnonzero(~np.isin(self._keys, held, assume_unique=True))
+        place = np.searchsorted(self._held, self._keys).clip(max=len(self._held) - 1)
+        return np.flatnonzero(self._held[place] != self._keys)
 
 
 def keys(embeddings: np.ndarray) -> np.ndarray:
@@ -142,42 +162,44 @@ def keys(embeddings: np.ndarray) -> np.ndarray:
     return np.frombuffer(digests, "<i8") & np.iinfo(np.int64).max
 
 
-def make(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric, kind: str) -> Any:
-    """A FAISS index of different embeddings [n, d] under their keys int64 [n]: "flat", "hnsw" or "ivfpq"."""
-    vectors, dimension = for_metric(embeddings, metric), embeddings.shape[1]
-    if kind == "flat":
-        index = faiss.IndexFlatL2(dimension)
-    elif kind == "hnsw":
-        index = _graph(faiss, dimension, metric)
+def one_by_one(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric) -> Any:
+    """An index of different embeddings [n, d] under their keys int64 [n] that compares a query with all of them."""
+    return _filled(faiss, faiss.IndexFlatL2(embeddings.shape[1]), keys, for_metric(embeddings, metric))
+
+
+def in_cells(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metric) -> Any:
+    """An index of different embeddings [n, d] under their keys int64 [n] that compares a query with the nearest cells.
+
+    Vectors of length 1 are stored in half precision, which halves what is read; others may be out of its range.
+    """
+    vectors, dimension, cells = for_metric(embeddings, metric), embeddings.shape[1], _cells(len(keys))
+    centres = faiss.IndexFlatL2(dimension)
+    if metric == "cosine":
+        half = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexIVFScalarQuantizer(centres, dimension, cells, half, faiss.METRIC_L2, False)
     else:
-        # A graph leads to the cells.
-        cells = int(2 ** np.round(np.log2(4 * np.sqrt(len(keys)))))
-        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(dimension, 32), dimension, cells, _code_size(dimension), 8)
-        index.nprobe = 64
-        chosen = np.random.default_rng(0).permutation(len(keys))[: max(40 * cells, 20_000)]
-        index.train(vectors[np.sort(chosen)])
+        index = faiss.IndexIVFFlat(centres, dimension, cells)
+    index.cp.min_points_per_centroid = 1  # warns of fewer
+    chosen = np.random.default_rng(0).permutation(len(keys))[: 40 * cells]
+    index.train(vectors[np.sort(chosen)])
+    return _on_all_cores(faiss, _filled(faiss, index, keys, vectors))
+
+
+def _cells(count):
+    return max(1, int(2 * np.sqrt(count)))
+
+
+def _filled(faiss, index, keys, vectors):
     index = faiss.IndexIDMap2(index)
     index.add_with_ids(vectors, keys)
     return index
 
 
-def _graph(faiss, dimension, metric):
-    """A graph that is made quickly, and searched the more widely for it.
-
-    Vectors of length 1 are stored in half precision, which halves what is read; others may be out of its range.
-    """
-    if metric == "cosine":
-        index = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_fp16, 32)
-        index.train(np.zeros((1, dimension), np.float32))  # Half precision has nothing to learn.
-    else:
-        index = faiss.IndexHNSWFlat(dimension, 32)
-    index.hnsw.efConstruction, index.hnsw.efSearch = 32, 256
+def _on_all_cores(faiss, index):
+    """The index, with the cells that a query is compared with shared among cores; a graph of an older siamjax as is."""
+    if (cells := faiss.try_extract_index_ivf(index)) is not None:
+        cells.nprobe, cells.parallel_mode = _SEARCHED, 1
     return index
-
-
-def _code_size(dimension: int) -> int:
-    """Bytes of a compressed vector: one for four components, or for a few more."""
-    return next(size for size in range(max(1, dimension // 4), 0, -1) if dimension % size == 0)
 
 
 def read(faiss: Any, path: pathlib.Path) -> Any:
@@ -189,7 +211,7 @@ def read(faiss: Any, path: pathlib.Path) -> Any:
     """
     _own.check_index(path)
     try:
-        return faiss.read_index(str(path))
+        return _on_all_cores(faiss, faiss.read_index(str(path)))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and enroll or remove an image") from error
 
@@ -218,6 +240,3 @@ def _faiss():
         return None
     return faiss
 
-
-def _kind(count):
-    return "flat" if count <= _FLAT else "hnsw" if count <= _GRAPH else "ivfpq"

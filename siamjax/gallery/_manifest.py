@@ -30,7 +30,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class IndexFile:
-    """A file with a FAISS index, and its kind: "hnsw" or "ivfpq"."""
+    """A file with a FAISS index, and its kind: "cells", or an older one's: "hnsw" or "ivfpq"."""
 
     file: str
     kind: str
