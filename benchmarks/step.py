@@ -12,7 +12,9 @@ take at the speed of a large float32 matrix product, measured in the same proces
 be faster.
 
 koch: Koch's network at 105×105, 16 pairs, weighted-L1 head, cross-entropy. small: five 3×3 convolutions with batch
-normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent.
+normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent. local: configs/omniglot_fast.py, 40 × 4 images at
+56×56, the head `aligned` on all pairs, ranking loss. mobilenet: MobileNetV2 at 112×112 in colour, 8 × 4 images,
+NT-Xent. In siamjax, a step also draws the batch, distorts its images, and teaches the head on the side.
 """
 
 import argparse
@@ -32,17 +34,18 @@ sys.path.insert(0, ROOT)
 from siamjax import host  # noqa: E402
 
 IMPLS = {"siamjax": "siamjax", "pytorch": "PyTorch", "pytorch_large_pages": "PyTorch, large pages"}
-WORK = ("koch_step", "small_step", "koch_embed", "small_embed")
+IMAGES = {"koch": 32, "small": 240, "local": 160, "mobilenet": 32}
+WORK = tuple(f"{network}_{kind}" for kind in ("step", "embed") for network in IMAGES)
 PRECISIONS = ("float32", "bfloat16")
-IMAGES = {"koch": 32, "small": 240}
-SIDE = {"koch": 105, "small": 28}
-RUNS = {"koch": 8, "small": 30}
+SIDE = {"koch": 105, "small": 28, "local": 56, "mobilenet": 112}
+RUNS = {"koch": 8, "small": 30, "local": 20, "mobilenet": 20}
 # Output side, input channels, output channels and kernel of each convolution; inputs and outputs of the dense layer.
 CONVOLUTIONS = {
     "koch": [(96, 1, 64, 10), (42, 64, 128, 7), (18, 128, 128, 4), (6, 128, 256, 4)],
     "small": [(28, 1, 32, 3), (28, 32, 32, 3), (14, 32, 64, 3), (7, 64, 64, 3), (3, 64, 64, 3)],
+    "local": [(28, 1, 16, 5), (28, 16, 16, 3), (14, 16, 48, 3), (7, 48, 96, 3), (7, 96, 96, 3), (7, 96, 33, 1)],
 }
-DENSE = {"koch": (9216, 4096), "small": (576, 256)}
+DENSE = {"koch": (9216, 4096), "small": (576, 256), "local": (0, 0), "mobilenet": (1280, 256)}
 
 
 def main():
@@ -110,9 +113,29 @@ def seconds(run, times):
 
 def multiply_adds(network, kind):
     """Multiply-adds per image: each layer forward, and its gradients by weights and input (not the first one's)."""
-    layers = [side**2 * inputs * outputs * kernel**2 for side, inputs, outputs, kernel in CONVOLUTIONS[network]]
+    shapes = mobilenet_convolutions() if network == "mobilenet" else CONVOLUTIONS[network]
+    layers = [side**2 * inputs * outputs * kernel**2 for side, inputs, outputs, kernel in shapes]
     layers.append(DENSE[network][0] * DENSE[network][1])
-    return sum(layers) if kind == "embed" else 3 * sum(layers) - layers[0]
+    if kind == "embed":
+        return sum(layers)
+    if network == "local":  # five products of the descriptors of each place with those of all images
+        layers.append(5 * 49 * 32 * IMAGES["local"])
+    return 3 * sum(layers) - layers[0]
+
+
+def mobilenet_convolutions():
+    """As `CONVOLUTIONS`; where each channel is convolved by itself, it has one input."""
+    from siamjax.encoders._inverted import MOBILENET_V2
+
+    side, inputs, found = 56, 32, [(56, 3, 32, 3)]
+    for widening, channels, blocks, stride, kernel in MOBILENET_V2:
+        for number in range(blocks):
+            inside, before = widening * inputs, side
+            side //= stride if number == 0 else 1
+            found += [(before, inputs, inside, 1)] if widening > 1 else []
+            found += [(side, 1, inside, kernel), (side, inside, channels, 1)]
+            inputs = channels
+    return [*found, (side, inputs, 1280, 1)]
 
 
 def matrix_product_rate():
@@ -122,14 +145,18 @@ def matrix_product_rate():
 
 
 def configuration(network, precision):
-    name = "koch_full" if network == "koch" else "omniglot_ntxent"
+    name = {"koch": "koch_full", "local": "omniglot_fast"}.get(network, "omniglot_ntxent")
     config = importlib.import_module(f"configs.{name}").get_config()
     config.encoder.dtype = precision
     config.data.size = SIDE[network]
     if network == "koch":
         config.batch.pairs, config.optimizer.name, config.encoder.name = IMAGES["koch"] // 2, "adamw", "koch_scaled"
     else:
-        config.encoder.width, config.batch.identities = 32, IMAGES["small"] // 4
+        config.batch.identities = IMAGES[network] // 4
+    if network == "small":
+        config.encoder.width = 32
+    if network == "mobilenet":
+        config.encoder.name = "mobilenet_v2"
     return config
 
 
@@ -146,7 +173,7 @@ def ours(network, kind, precision):
     config = configuration(network, precision)
     model = parts.make_model(config)
     label = np.repeat(np.arange(400, dtype=np.int32), 5)
-    images = pictures(len(label), network)[..., None]
+    images = pictures(len(label), network)
     names = tuple(map(str, range(20)))
     data = Dataset(images, label, label // 20, np.tile(np.arange(5, dtype=np.int32), 400), names)
     objective = recipe.make_objective(config, model, data)
@@ -174,30 +201,32 @@ def theirs(network, kind, precision):
     import contextlib
 
     import torch
-    from torch import nn
+
+    from benchmarks import torch_networks as networks
 
     torch.manual_seed(0)
-    model = torch_encoder(nn, network).to(memory_format=torch.channels_last)
-    head = nn.Linear(DENSE["koch"][1], 1)
+    loss_of, head = networks.of_pairs(DENSE["koch"][1])
+    model, loss_of = {
+        "koch": lambda: (networks.koch(), loss_of),
+        "small": lambda: (networks.small(), lambda embeddings: networks.ntxent(networks.cosines(embeddings) / 0.07)),
+        "mobilenet": lambda: (
+            networks.mobilenet(),
+            lambda embeddings: networks.ntxent(networks.cosines(embeddings) / 0.07),
+        ),
+        "local": lambda: (networks.Local(), lambda maps: networks.ntxent(14 * networks.aligned(maps))),
+    }[network]()
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-4, fused=True)
-    x = torch.tensor(pictures(IMAGES[network], network))[:, None].float() / 255
-    x = x.to(memory_format=torch.channels_last)
+    x = torch.tensor(pictures(IMAGES[network], network)).movedim(3, 1).float() / 255
+    x = x.contiguous(memory_format=torch.channels_last)
     half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
-    ntxent = torch_ntxent(torch, IMAGES[network])
-
-    def loss_of(embeddings):
-        if network == "koch":
-            first, second = embeddings.chunk(2)
-            wanted = (torch.arange(len(first)) % 2 == 0).float()
-            return nn.functional.binary_cross_entropy_with_logits(head((first - second).abs())[:, 0], wanted)
-        return ntxent(embeddings)
 
     def train():
         optimizer.zero_grad(set_to_none=True)
         with half:
             embeddings = model(x)
         loss_of(embeddings.float()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
     def embed():
@@ -209,41 +238,10 @@ def theirs(network, kind, precision):
     return train if kind == "step" else embed
 
 
-def torch_ntxent(torch, images):
-    """NT-Xent of embeddings, four images per identity."""
-    label = torch.arange(images) // 4
-    same = (label[:, None] == label) & ~torch.eye(images, dtype=bool)
-    other = label[:, None] != label
-
-    def loss(embeddings):
-        unit = torch.nn.functional.normalize(embeddings)
-        logits = unit @ unit.T / 0.07
-        rest = logits.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
-        return torch.nn.functional.softplus(rest - logits)[same].mean()
-
-    return loss
-
-
-def torch_encoder(nn, network):
-    if network == "koch":
-        layers, inputs = [], 1
-        for number, (channels, kernel) in enumerate([(64, 10), (128, 7), (128, 4), (256, 4)]):
-            layers += [nn.Conv2d(inputs, channels, kernel), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] if number < 3 else []
-            inputs = channels
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(*DENSE["koch"]), nn.Sigmoid())
-    layers, inputs = [], 1
-    for number, channels in enumerate([32, 32, 64, 64, 64]):
-        layers += [nn.Conv2d(inputs, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)] if number in (1, 2, 3) else []
-        inputs = channels
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(*DENSE["small"]))
-
-
 def pictures(count, network):
-    """uint8 [count, side, side], as sparse as characters."""
-    side = SIDE[network]
-    return (255 * (np.random.default_rng(0).uniform(size=(count, side, side)) < 0.1)).astype(np.uint8)
+    """uint8 [count, side, side, channels], as sparse as characters."""
+    shape = count, SIDE[network], SIDE[network], 3 if network == "mobilenet" else 1
+    return (255 * (np.random.default_rng(0).uniform(size=shape) < 0.1)).astype(np.uint8)
 
 
 def report(rows):
