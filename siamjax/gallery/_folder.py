@@ -202,7 +202,9 @@ class FolderStore:
             self._room = np.empty((total + total // 4, old.embeddings.shape[1]), np.float32)
             self._room[: len(self)] = old.embeddings
         self._room[len(self) : total] = more.embeddings
-        numbers, hashes = (np.concatenate([getattr(images, name) for images in (old, more)]) for name in ("numbers", "keys"))
+        numbers, hashes = (
+            np.concatenate([getattr(images, name) for images in (old, more)]) for name in ("numbers", "keys")
+        )
         columns = {name: old.columns[name] + more.columns[name] for name in COLUMNS}
         return _Images(numbers, hashes, self._room[:total], columns)
 

@@ -239,4 +239,3 @@ def _faiss():
     except ImportError:
         return None
     return faiss
-

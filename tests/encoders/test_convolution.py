@@ -49,8 +49,9 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
 
     dy = rng.normal(size=jax.eval_shape(xlas, x, kernel).shape).astype(np.float32)
     with encoders.within_loop() if loop else contextlib.nullcontext():
-        passes = all_passes(ours, x, kernel, dy)
-    for got, expected in zip(passes, all_passes(xlas, x, kernel, dy), strict=True):
+        passes = [jax.jit(ours)(x, kernel), *all_passes(ours, x, kernel, dy)]
+    y, *gradients = all_passes(xlas, x, kernel, dy)
+    for got, expected in zip(passes, (y, y, *gradients), strict=True):
         assert got.shape == expected.shape and got.dtype == expected.dtype
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
@@ -66,6 +67,26 @@ def test_bfloat16_stays_bfloat16_and_close():
     for got, expected in pairs:
         assert got.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(got), expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_first_layer_in_half_precision_is_rounded_once(dtype):
+    rng = np.random.default_rng(0)
+    x, kernel = jnp.asarray(rng.normal(size=(4, 12, 12, 1)), dtype), jnp.asarray(rng.normal(size=(5, 5, 1, 8)), dtype)
+    exact = encoders.convolve(jnp.float32(x), jnp.float32(kernel))
+    got = encoders.convolve(x, kernel)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(np.float32(got), exact, rtol=jnp.finfo(dtype).eps, atol=1e-5)
+
+
+def test_a_first_layer_can_be_differentiated_in_forward_mode():
+    rng = np.random.default_rng(0)
+    x, kernel, dx = (
+        jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((2, 8, 8, 1), (3, 3, 1, 4), (2, 8, 8, 1))
+    )
+    y, slope = jax.jvp(lambda x: encoders.convolve(x, kernel), (x,), (dx,))
+    np.testing.assert_allclose(y, encoders.convolve(x, kernel), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(slope, encoders.convolve(dx, kernel), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(3, 8, 6, 2), (2, 7, 9, 3), (1, 2, 2, 1)])
