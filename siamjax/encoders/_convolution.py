@@ -2,8 +2,8 @@
 
 A convolution is computed in one of two ways:
 
-- direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the settings that `siamjax.host` makes. On
-  a CPU, without gradients, a first layer with a small kernel is a loop of our own, up to five times as fast;
+- direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the settings that `siamjax.host` makes.
+  There, without gradients, a first layer with a small kernel is a loop of our own, up to five times as fast;
 - frequency: all passes in the frequency domain, where a large kernel costs no more than a single weight. Images are cut
   into overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
   themselves matrix products. It holds the spectra of images, kernel and result.
