@@ -170,7 +170,7 @@ def _sum_of_few(x, kernel, strides, padding):
 
 @functools.partial(_sum_of_few.defjvp, symbolic_zeros=True)
 def _slope_of_few(strides, padding, primals, tangents):
-    """By XLA: its gradients are faster, and in a training step the loop would be run again by all that needs its result."""
+    """By XLA: in a training step, all that needs the result would run the loop again; its gradients are slower, too."""
     (x, kernel), (dx, dkernel) = primals, tangents
     changes = [] if isinstance(dx, SymbolicZero) else [_by_xla(dx, kernel, strides, padding)]
     changes += [] if isinstance(dkernel, SymbolicZero) else [_by_xla(x, dkernel, strides, padding)]
