@@ -148,6 +148,8 @@ def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):
         ("binary-two_layers", (90, 131)),
         ("four_feature-narrow", (31, 90)),
         ("aligned", (200, 301)),
+        ("aligned", (2, 9000)),
+        ("aligned-far", (9000, 2)),
     ],
 )
 def test_blocks_make_no_difference(name, shape):

@@ -6,23 +6,33 @@ logits are float32 at least. All but the asymmetric `Bilinear` give the same log
 first.
 """
 
-import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from siamjax import distances, parallel
+from siamjax import distances
 from siamjax.choices import choose
 from siamjax.encoders import koch_bias_init
+from siamjax.heads._aligned import Aligned
+from siamjax.heads._inputs import checked_pairs, checked_sets, scale_and_threshold
 from siamjax.options import DISTANCES, DistanceName
 from siamjax.types import Array
+
+__all__ = [
+    "HEADS",
+    "Aligned",
+    "Bilinear",
+    "Binary",
+    "Distance",
+    "FourFeature",
+    "Mahalanobis",
+    "WeightedL1",
+    "make",
+]
 
 
 class _PairByPair(nn.Module):
@@ -34,13 +44,13 @@ class _PairByPair(nn.Module):
 
     def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        a, b = _checked_pairs(a, b)
+        a, b = checked_pairs(a, b)
         score, _ = self._score(a.shape[-1])
         return score(a, b)
 
     def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        a, b = _checked_sets(a, b)
+        a, b = checked_sets(a, b)
         score, width = self._score(a.shape[-1])
         return distances.blockwise(lambda a, b: score(a[:, None, :], b[None, :, :]), a, b, width)
 
@@ -154,13 +164,13 @@ class Mahalanobis(nn.Module):
 
     def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        a, b = _checked_pairs(a, b)
+        a, b = checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - jnp.sum(jnp.square(_product(a - b, weight)), axis=-1)
 
     def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        a, b = _checked_sets(a, b)
+        a, b = checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return bias - distances.pairwise_squared_euclidean(_product(a, weight), _product(b, weight))
 
@@ -187,23 +197,15 @@ class Bilinear(nn.Module):
 
     def __call__(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]."""
-        a, b = _checked_pairs(a, b)
+        a, b = checked_pairs(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.dot(_product(a, weight), b) + bias
 
     def all_pairs(self, a: Array, b: Array) -> jax.Array:
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        a, b = _checked_sets(a, b)
+        a, b = checked_sets(a, b)
         weight, bias = self._terms(a.shape[-1])
         return distances.pairwise_dot(_product(a, weight), b) + bias
-
-
-def _scale_and_threshold(head):
-    """The head's learned s and t, initialised from its `scale` and `threshold`."""
-    # The logarithm keeps s above 0: a nearer pair never scores lower, whatever weight decay does.
-    log_scale = head.param("log_scale", nn.initializers.constant(math.log(head.scale)), ())
-    threshold = head.param("threshold", nn.initializers.constant(head.threshold), ())
-    return jnp.exp(log_scale), threshold
 
 
 class Distance(nn.Module):
@@ -225,7 +227,7 @@ class Distance(nn.Module):
 
     @nn.compact
     def _logits(self, distance):
-        scale, threshold = _scale_and_threshold(self)
+        scale, threshold = scale_and_threshold(self)
         farther = distance - threshold
         return scale * (farther if self.distance == "dot" else -farther)
 
@@ -238,140 +240,6 @@ class Distance(nn.Module):
         """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
         _, pairwise = choose("distance", self.distance, DISTANCES)
         return self._logits(pairwise(*distances.widen(a, b)))
-
-
-class Aligned(nn.Module):
-    """Matches each place of one image with the best of the places near it in the other; then a weighted mean.
-
-    For embeddings that are maps of descriptors, as the encoder "local" outputs: a descriptor's direction encodes what
-    is there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight,
-    of the highest cosine with a descriptor of b at most `reach` steps away, vertically and horizontally together;
-    averaged with the same of b to a, where beyond the edge every cosine is 0. Strokes drawn a little higher or wider
-    then make no difference.
-
-    Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
-    model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
-
-    Attributes:
-      cells, columns: height and width of the map, in places; columns 0 is as cells. An encoder "local" has a place for
-        4 pixels, "local56" for 8.
-      reach: how many steps a place may move, vertically and horizontally together; 0 compares the same places.
-      scale: initial s, above 0.
-      threshold: initial t, a cosine.
-    """
-
-    cells: int = 7
-    columns: int = 0
-    reach: int = 1
-    scale: float = 14.0
-    threshold: float = 0.7
-
-    @nn.compact
-    def _logits(self, similarity):
-        scale, threshold = _scale_and_threshold(self)
-        return scale * (similarity - threshold)
-
-    def __call__(self, a: Array, b: Array) -> jax.Array:
-        """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is the places times the channels."""
-        a, b = _checked_pairs(a, b)
-        return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
-
-    def all_pairs(self, a: Array, b: Array) -> jax.Array:
-        """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
-        itself = a is b
-        a, b = _checked_sets(a, b)
-        # On a CPU, blocks larger than a cache: matrix products gain more from their size.
-        width = -(-(self.cells * (self.columns or self.cells)) // (16 if parallel.on_cpu() else 4))
-        product, mean = "npc,mpc->pnm", "pnm,np->nm"
-        if itself:  # The two ways are each other's transpose.
-            there = distances.blockwise(
-                lambda a, b: self._matched(self._map(a), self._map(b), product, mean), a, a, width
-            )
-            return self._logits((there + there.T) / 2)
-        similarity = functools.partial(self._similarity, product=product, mean=mean)
-        return self._logits(distances.blockwise(similarity, a, b, width))
-
-    def _similarity(self, a, b, product, mean):
-        """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
-        a, b = self._map(a), self._map(b)
-        there, back = self._matched(a, b, product, mean), self._matched(b, a, product, mean)
-        return (there + back.T) / 2
-
-    def _map(self, x):
-        """[n, d] -> descriptors of length 1 [n, rows, columns, channels], and weights that sum to 1 [n, places]."""
-        rows, columns = self.cells, self.columns or self.cells
-        if x.shape[1] % (rows * columns):
-            raise ValueError(
-                f"an embedding of {x.shape[1]} components is not a map of {rows}×{columns} places (cells, columns); "
-                "use the encoder 'local' or 'local56', with an embedding that is a multiple of the places"
-            )
-        x = x.reshape(x.shape[0], rows, columns, -1)
-        directions = distances.unit(x)
-        weight = jnp.sum(x * directions, axis=-1).reshape(x.shape[0], -1)
-        total = jnp.sum(weight, axis=1, keepdims=True)
-        return directions, weight / jnp.where(total > 0, total, 1)
-
-    def _matched(self, a, b, product, mean):
-        """The mean over the places of a, by weight, of the best match in b."""
-        (a, weight), (b, _) = a, b
-        reach, (_, rows, columns, _) = self.reach, a.shape
-        moves = [
-            (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
-        ]
-        b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        near = [b[:, y : y + rows, x : x + columns] for y, x in moves]
-        best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
-        return _einsum(mean, best, weight)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _best_match(product, a, *candidates):
-    """The largest of the `product`s of a with each candidate; the gradient goes to the first that has it.
-
-    Keeping all products for the backward pass would fill the memory: there, each is recomputed, and identified by its
-    number.
-    """
-    return _best_match_forward(product, a, *candidates)[0]
-
-
-def _best_match_forward(product, a, *candidates):
-    best = _einsum(product, a, candidates[0])
-    winner = jnp.zeros(best.shape, jnp.uint8)
-    for number, candidate in enumerate(candidates[1:], start=1):
-        value = _einsum(product, a, candidate)
-        better = value > best
-        best, winner = jnp.where(better, value, best), jnp.where(better, jnp.uint8(number), winner)
-    return best, (a, candidates, winner)
-
-
-def _best_match_backward(product, saved, cotangent):
-    a, candidates, winner = saved
-    of_a, of_candidates = jnp.zeros_like(a), []
-    for number, candidate in enumerate(candidates):
-        _, pull = jax.vjp(functools.partial(_einsum, product), a, candidate)
-        change, of_candidate = pull(jnp.where(winner == number, cotangent, 0))
-        of_a += change
-        of_candidates.append(of_candidate)
-    return of_a, *of_candidates
-
-
-_best_match.defvjp(_best_match_forward, _best_match_backward)
-
-
-def _einsum(product, a, b):
-    return jnp.einsum(product, a, b, precision=lax.Precision.HIGHEST)
-
-
-def _checked_pairs(a, b):
-    chex.assert_rank([a, b], 2)
-    chex.assert_equal_shape([a, b])
-    return distances.widen(a, b)
-
-
-def _checked_sets(a, b):
-    chex.assert_rank([a, b], 2)
-    chex.assert_equal_shape_suffix([a, b], 1)
-    return distances.widen(a, b)
 
 
 def _product(a, b):

@@ -1,0 +1,163 @@
+"""The head for embeddings that are maps of descriptors."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from siamjax import distances, parallel
+from siamjax.heads._inputs import checked_pairs, checked_sets, scale_and_threshold
+from siamjax.types import Array
+
+# On a CPU, all places of few images are compared with all places of others, on maps of so many.
+_FEW, _MOST_PLACES = 8, 64
+
+
+class Aligned(nn.Module):
+    """Matches each place of one image with the best of the places near it in the other; then a weighted mean.
+
+    For embeddings that are maps of descriptors, as the encoder "local" outputs: a descriptor's direction encodes what
+    is there, its length how much that counts. logit = s (m − t), where m is the mean, over the places of a by weight,
+    of the highest cosine with a descriptor of b at most `reach` steps away, vertically and horizontally together;
+    averaged with the same of b to a, where beyond the edge every cosine is 0. Strokes drawn a little higher or wider
+    then make no difference.
+
+    Keysers, Deselaers, Gollan, Ney: Deformation Models for Image Recognition (2007), section 3.4 (its image distortion
+    model, of learned descriptors); https://doi.org/10.1109/TPAMI.2007.1153. log s and t are learned.
+
+    Attributes:
+      cells, columns: height and width of the map, in places; columns 0 is as cells. An encoder "local" has a place for
+        4 pixels, "local56" for 8.
+      reach: how many steps a place may move, vertically and horizontally together; 0 compares the same places.
+      scale: initial s, above 0.
+      threshold: initial t, a cosine.
+    """
+
+    cells: int = 7
+    columns: int = 0
+    reach: int = 1
+    scale: float = 14.0
+    threshold: float = 0.7
+
+    @nn.compact
+    def _logits(self, similarity):
+        scale, threshold = scale_and_threshold(self)
+        return scale * (similarity - threshold)
+
+    def __call__(self, a: Array, b: Array) -> jax.Array:
+        """Logits float [n] of "same" for the pairs of a [n, d] and b [n, d]; d is the places times the channels."""
+        a, b = checked_pairs(a, b)
+        return self._logits(self._similarity(a, b, "npc,npc->pn", "pn,np->n"))
+
+    def all_pairs(self, a: Array, b: Array) -> jax.Array:
+        """Logits float [n, m] of "same" for each of a [n, d] with each of b [m, d]."""
+        itself = a is b
+        a, b = checked_sets(a, b)
+        places = self.cells * (self.columns or self.cells)
+        if parallel.on_cpu() and not itself and min(len(a), len(b)) <= _FEW and places <= _MOST_PLACES:
+            if len(a) > len(b):
+                return self._logits(distances.blockwise(self._similarity_to_few, b, a, places**2).T)
+            return self._logits(distances.blockwise(self._similarity_to_few, a, b, places**2))
+        # On a CPU, blocks larger than a cache: matrix products gain more from their size.
+        width = -(-places // (16 if parallel.on_cpu() else 4))
+        product, mean = "npc,mpc->pnm", "pnm,np->nm"
+        if itself:  # The two ways are each other's transpose.
+            there = distances.blockwise(
+                lambda a, b: self._matched(self._map(a), self._map(b), product, mean), a, a, width
+            )
+            return self._logits((there + there.T) / 2)
+        similarity = functools.partial(self._similarity, product=product, mean=mean)
+        return self._logits(distances.blockwise(similarity, a, b, width))
+
+    def _similarity(self, a, b, product, mean):
+        """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
+        a, b = self._map(a), self._map(b)
+        there, back = self._matched(a, b, product, mean), self._matched(b, a, product, mean)
+        return (there + back.T) / 2
+
+    def _similarity_to_few(self, a, b):
+        """`_similarity` of few a [n, d] with each of b [m, d]: one product of all their places, of which some are near.
+
+        Place by place, the matrix products would be too small.
+        """
+        near, beyond = self._near()
+        (a, of_a), (b, of_b) = ((x.reshape(len(x), len(near), -1), weight) for x, weight in map(self._map, (a, b)))
+        products = _einsum("mqc,npc->mqnp", b, a)
+        products = jnp.where(near[None, :, None], products, -jnp.inf)
+        there = jnp.maximum(products.max(axis=1), beyond[None, None])  # [m, n, p]
+        back = jnp.maximum(products.max(axis=3), beyond[None, :, None])  # [m, q, n]
+        return (_einsum("mnp,np->nm", there, of_a) + _einsum("mqn,mq->nm", back, of_b)) / 2
+
+    def _near(self):
+        """bool [places, places], those at most `reach` steps apart; [places], the cosine beyond the edge, or -inf."""
+        row, column = np.divmod(np.arange(self.cells * (self.columns or self.cells)), self.columns or self.cells)
+        near = np.abs(np.subtract.outer(row, row)) + np.abs(np.subtract.outer(column, column)) <= self.reach
+        moves = 2 * self.reach * (self.reach + 1) + 1
+        return near, np.where(near.sum(axis=1) < moves, 0, -np.inf).astype(np.float32)
+
+    def _map(self, x):
+        """[n, d] -> descriptors of length 1 [n, rows, columns, channels], and weights that sum to 1 [n, places]."""
+        rows, columns = self.cells, self.columns or self.cells
+        if x.shape[1] % (rows * columns):
+            raise ValueError(
+                f"an embedding of {x.shape[1]} components is not a map of {rows}×{columns} places (cells, columns); "
+                "use the encoder 'local' or 'local56', with an embedding that is a multiple of the places"
+            )
+        x = x.reshape(x.shape[0], rows, columns, -1)
+        directions = distances.unit(x)
+        weight = jnp.sum(x * directions, axis=-1).reshape(x.shape[0], -1)
+        total = jnp.sum(weight, axis=1, keepdims=True)
+        return directions, weight / jnp.where(total > 0, total, 1)
+
+    def _matched(self, a, b, product, mean):
+        """The mean over the places of a, by weight, of the best match in b."""
+        (a, weight), (b, _) = a, b
+        reach, (_, rows, columns, _) = self.reach, a.shape
+        moves = [
+            (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
+        ]
+        b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        near = [b[:, y : y + rows, x : x + columns] for y, x in moves]
+        best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
+        return _einsum(mean, best, weight)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _best_match(product, a, *candidates):
+    """The largest of the `product`s of a with each candidate; the gradient goes to the first that has it.
+
+    Keeping all products for the backward pass would fill the memory: there, each is recomputed, and identified by its
+    number.
+    """
+    return _best_match_forward(product, a, *candidates)[0]
+
+
+def _best_match_forward(product, a, *candidates):
+    best = _einsum(product, a, candidates[0])
+    winner = jnp.zeros(best.shape, jnp.uint8)
+    for number, candidate in enumerate(candidates[1:], start=1):
+        value = _einsum(product, a, candidate)
+        better = value > best
+        best, winner = jnp.where(better, value, best), jnp.where(better, jnp.uint8(number), winner)
+    return best, (a, candidates, winner)
+
+
+def _best_match_backward(product, saved, cotangent):
+    a, candidates, winner = saved
+    of_a, of_candidates = jnp.zeros_like(a), []
+    for number, candidate in enumerate(candidates):
+        _, pull = jax.vjp(functools.partial(_einsum, product), a, candidate)
+        change, of_candidate = pull(jnp.where(winner == number, cotangent, 0))
+        of_a += change
+        of_candidates.append(of_candidate)
+    return of_a, *of_candidates
+
+
+_best_match.defvjp(_best_match_forward, _best_match_backward)
+
+
+def _einsum(product, a, b):
+    return jnp.einsum(product, a, b, precision=lax.Precision.HIGHEST)
