@@ -65,6 +65,26 @@ def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
     np.testing.assert_allclose(scores[3, 1, 2], expected, rtol=1e-4)
 
 
+def test_prototypes_are_the_mean_embeddings_of_the_shots(weights):
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(61, 8)).astype(np.float32)
+    query, support = rng.integers(61, size=(5, 2)), rng.integers(61, size=(5, 4, 3))
+    network = Network(MODEL, *weights)
+    scores = network.score_trials(embeddings, query, support, prototypes=True)
+    means = embeddings[support].mean(axis=2)
+    expected = [
+        network.score_pairs(np.stack([embeddings[one], mean]), np.array([[0, 1]]))[0]
+        for run, queries in enumerate(query)
+        for one in queries
+        for mean in means[run]
+    ]
+    np.testing.assert_allclose(scores.ravel(), expected, rtol=1e-4)
+    assert not np.allclose(scores, network.score_trials(embeddings, query, support), rtol=1e-3)
+    single = support[:, :, :1]
+    of_one_shot = network.score_trials(embeddings, query, single)
+    np.testing.assert_allclose(network.score_trials(embeddings, query, single, prototypes=True), of_one_shot, rtol=1e-5)
+
+
 @pytest.mark.parametrize("shots", [1, 2])
 def test_a_constant_network_scores_at_chance_or_below(weights, drawn, shots):
     params, batch_stats = weights

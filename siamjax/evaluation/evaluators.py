@@ -106,7 +106,7 @@ def _trials(subject, name, part, draw, **options):
         return
     found = {name: score_trials(embeddings, trials.query, trials.support)}
     if options.get("shots", 1) > 1:
-        found[f"{name}_prototypes"] = one_shot.prototype_scores(score_trials, embeddings, trials)
+        found[f"{name}_prototypes"] = score_trials(embeddings, trials.query, trials.support, prototypes=True)
     for each, scores in found.items():
         # Trials of one alphabet are correlated, as are trials that share an identity or its most similar rival.
         if draw is one_shot.within_group:

@@ -4,7 +4,7 @@ Trials are drawn as image numbers and scored from embeddings, so that every imag
 """
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 
@@ -126,38 +126,6 @@ def _distinct(rng, ends, count):
         taken = np.any(drawn[:, :place] == number[:, None], axis=1)
         drawn[:, place] = np.where(taken, last, number)
     return rng.permuted(drawn, axis=1)
-
-
-def prototype_scores(
-    score_trials: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    embeddings: np.ndarray,
-    trials: Trials,
-    *,
-    block: int = 100,
-) -> np.ndarray:
-    """Scores of queries with the mean embedding of each identity's shots, in place of the mean score of the shots.
-
-    Snell, Swersky, Zemel: Prototypical Networks for Few-shot Learning (2017); https://arxiv.org/abs/1703.05175. Means
-    are not scaled back to length 1.
-
-    Args:
-      score_trials: `Network.score_trials`.
-      embeddings: float [n, d].
-      trials: r runs.
-      block: runs per block.
-
-    Returns:
-      Float32 [r, q, ways], as `Network.score_trials` returns them; the same for one shot.
-    """
-    blocks = []
-    for start in range(0, len(trials.query), block):
-        query, support = (numbers[start : start + block] for numbers in (trials.query, trials.support))
-        means = embeddings[support].mean(axis=2)
-        points = np.concatenate([points.reshape(-1, *embeddings.shape[1:]) for points in (embeddings[query], means)])
-        numbers = np.arange(len(points), dtype=np.int32)
-        of_means = numbers[query.size :].reshape(*support.shape[:2], 1)
-        blocks.append(score_trials(points, numbers[: query.size].reshape(query.shape), of_means))
-    return np.concatenate(blocks)
 
 
 def identities_of(dataset: Dataset, images: int) -> int:

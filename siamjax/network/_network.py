@@ -356,13 +356,17 @@ class Network:
             scores[start : start + _BLOCK] = of_block[: len(gallery), : len(block)].T
         return scores
 
-    def score_trials(self, embeddings: np.ndarray, query: np.ndarray, support: np.ndarray) -> np.ndarray:
+    def score_trials(
+        self, embeddings: np.ndarray, query: np.ndarray, support: np.ndarray, *, prototypes: bool = False
+    ) -> np.ndarray:
         """Scores one-shot or few-shot trials: the mean logit over the shots of each identity.
 
         Args:
           embeddings: float [n, d].
           query: int [r, q], image numbers 0..n-1: r runs of q queries each.
           support: int [r, ways, shots], image numbers.
+          prototypes: score with the mean embedding of the shots instead, which is not scaled back to length 1. Snell,
+            Swersky, Zemel: Prototypical Networks for Few-shot Learning (2017); https://arxiv.org/abs/1703.05175.
 
         Returns:
           Float32 [r, q, ways].
@@ -377,7 +381,8 @@ class Network:
         )
         chunk = max(1, 2**25 // (query.shape[1] * ways * shots * embeddings.shape[1]))
         arguments = self.variables["head"], parallel.padded(embeddings)
-        return parallel.map_chunks(self._programs["trials"], arguments, numbers, chunk)
+        program = self._programs["prototypes" if prototypes else "trials"]
+        return parallel.map_chunks(program, arguments, numbers, chunk)
 
     def verify(
         self, first: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], second: str | os.PathLike[str]

@@ -78,15 +78,18 @@ def programs(model: Model) -> dict[str, Program]:
         params, queries = arguments
         return model.head.apply({"params": params}, gallery, queries, method="all_pairs")
 
-    def trials(arguments, numbers):
+    def trials(arguments, numbers, prototypes=False):
         params, embeddings = arguments
 
         def one_run(query, support):
             ways, shots = support.shape
-            two = embeddings[query], embeddings[support.ravel()]
-            logits = jnp.asarray(model.head.apply({"params": params}, *two, method="all_pairs"))
+            shown = embeddings[support.ravel()]
+            if prototypes:
+                shown, shots = shown.reshape(ways, shots, -1).mean(axis=1), 1
+            logits = jnp.asarray(model.head.apply({"params": params}, embeddings[query], shown, method="all_pairs"))
             return logits.reshape(len(query), ways, shots).mean(axis=2)
 
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
-    return {"pairs": pairs, "all": all_pairs, "trials": trials}
+    by_prototypes = functools.partial(trials, prototypes=True)
+    return {"pairs": pairs, "all": all_pairs, "trials": trials, "prototypes": by_prototypes}

@@ -1,5 +1,4 @@
 import collections
-import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -81,31 +80,6 @@ def test_trials_can_be_taken_from_some_groups_only(drawn):
     assert set(drawn.group[trials.support].ravel()) == {0, 2}
     with pytest.raises(one_shot.TooFewImages):
         one_shot.within_group(drawn, trials=80, ways=4, seed=0, among=("nowhere",))
-
-
-def test_prototypes_are_the_mean_embeddings_of_the_shots():
-    def score_trials(embeddings, query, support):
-        queries, shots = embeddings[query][:, :, None, None], embeddings[support][:, None]
-        return -np.linalg.norm(queries - shots, axis=-1).mean(axis=3)
-
-    rng = np.random.default_rng(0)
-    embeddings = rng.normal(size=(50, 3))
-    drawn = rng.integers(50, size=(7, 4 * 5 + 2))
-    trials = one_shot.Trials(drawn[:, 2:].reshape(7, 4, 5), drawn[:, :2], np.zeros((7, 2), int))
-    expected = [
-        [
-            [-np.linalg.norm(embeddings[query] - embeddings[shots].mean(axis=0)) for shots in support]
-            for query in queries
-        ]
-        for support, queries in zip(trials.support, trials.query, strict=True)
-    ]
-    for block in (2, 500):
-        got = one_shot.prototype_scores(score_trials, embeddings, trials, block=block)
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
-    assert not np.allclose(got, score_trials(embeddings, trials.query, trials.support))
-    single = dataclasses.replace(trials, support=trials.support[:, :, :1])
-    expected = score_trials(embeddings, single.query, single.support)
-    np.testing.assert_allclose(one_shot.prototype_scores(score_trials, embeddings, single), expected)
 
 
 def test_as_many_sources_as_images_need_little_memory():
