@@ -23,17 +23,32 @@ _NO_LOG = Log()
 
 @dataclasses.dataclass
 class _Images:
-    """Enrolled images: their `numbers` and `keys`, int64 [n], `embeddings` [n, d], and `columns` of n texts each."""
+    """Enrolled images: their `numbers` and `keys`, int64 [n], `embeddings` [n, d], and `columns` of n texts each.
+
+    `room`, if there is one, is an array of our own that begins with the embeddings and has room for more.
+    """
 
     numbers: np.ndarray
     keys: np.ndarray
     embeddings: np.ndarray
     columns: dict[str, list[str]]
+    room: np.ndarray | None = None
 
     def last(self, count: int) -> "_Images":
         """The last `count` of the images, at least one."""
         columns = {name: values[-count:] for name, values in self.columns.items()}
         return _Images(self.numbers[-count:], self.keys[-count:], self.embeddings[-count:], columns)
+
+    def followed_by(self, more: "_Images") -> "_Images":
+        """These images and then `more`; most often there is room, and no embedding is copied."""
+        count, total, room = len(self.numbers), len(self.numbers) + len(more.numbers), self.room
+        if room is None or len(room) < total:
+            room = np.empty((total + total // 4, more.embeddings.shape[1]), np.float32)
+            room[:count] = self.embeddings
+        room[count:total] = more.embeddings
+        columns = {name: self.columns[name] + more.columns[name] for name in COLUMNS}
+        numbers, hashes = np.append(self.numbers, more.numbers), np.append(self.keys, more.keys)
+        return _Images(numbers, hashes, room[:total], columns, room)
 
 
 class FolderStore:
@@ -65,7 +80,6 @@ class FolderStore:
     def _open(self):
         self._manifest = _manifest.read(self._folder) or self._new
         self._index = Index(self._folder, self._metric)
-        self._room = np.zeros((0, 0), np.float32)  # for embeddings: those of the images, most often, and of later ones
         self._load()
 
     def __len__(self) -> int:
@@ -103,7 +117,7 @@ class FolderStore:
             raise ValueError("embeddings are not finite, and nothing is near them; check the network and its inputs")
         columns = {name: [getattr(image, name) for image in images] for name in COLUMNS}
         numbers = np.arange(len(images)) + self._next()
-        self._images = self._with(_Images(numbers, keys(embeddings), embeddings, columns))
+        self._images = self._images.followed_by(_Images(numbers, keys(embeddings), embeddings, columns))
         count, old = self._log.images + len(images), self._manifest
         new = self._changed(old.parts, old.next, old.log)
         if count > _log.MOST:
@@ -192,21 +206,6 @@ class FolderStore:
         groups, self._log = _stored(self._folder, self._manifest)
         self._images = _joined(groups)
         self._index.open(self._images.keys, self._images.embeddings, self._manifest.index)
-
-    def _with(self, more):
-        """The images and `more`, in memory that most often has room for them, so that no embedding is copied."""
-        old, total = self._images, len(self) + len(more.numbers)
-        if not len(self):
-            return more
-        if old.embeddings.base is not self._room or len(self._room) < total:
-            self._room = np.empty((total + total // 4, old.embeddings.shape[1]), np.float32)
-            self._room[: len(self)] = old.embeddings
-        self._room[len(self) : total] = more.embeddings
-        numbers, hashes = (
-            np.concatenate([getattr(images, name) for images in (old, more)]) for name in ("numbers", "keys")
-        )
-        columns = {name: old.columns[name] + more.columns[name] for name in COLUMNS}
-        return _Images(numbers, hashes, self._room[:total], columns)
 
     def _next(self):
         """The number of the next image."""
