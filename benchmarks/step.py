@@ -13,8 +13,9 @@ be faster.
 
 koch: Koch's network at 105×105, 16 pairs, weighted-L1 head, cross-entropy. small: five 3×3 convolutions with batch
 normalisation at 28×28 (width 32), 60 identities × 4 images, NT-Xent. local: configs/omniglot_fast.py, 40 × 4 images at
-56×56, the head `aligned` on all pairs, ranking loss. mobilenet: MobileNetV2 at 112×112 in colour, 8 × 4 images,
-NT-Xent. In siamjax, a step also draws the batch, distorts its images, and teaches the head on the side.
+56×56, the head `aligned` on all pairs, ranking loss, which is NT-Xent of its logits. mobilenet: MobileNetV2 at 112×112
+in colour, 8 × 4 images, NT-Xent. In siamjax, a step also draws the batch, distorts its images, and teaches the head on
+the side.
 """
 
 import argparse
@@ -205,18 +206,15 @@ def theirs(network, kind, precision):
     from benchmarks import torch_networks as networks
 
     torch.manual_seed(0)
-    loss_of, head = networks.of_pairs(DENSE["koch"][1])
-    model, loss_of = {
-        "koch": lambda: (networks.koch(), loss_of),
-        "small": lambda: (networks.small(), lambda embeddings: networks.ntxent(networks.cosines(embeddings) / 0.07)),
-        "mobilenet": lambda: (
-            networks.mobilenet(),
-            lambda embeddings: networks.ntxent(networks.cosines(embeddings) / 0.07),
-        ),
-        "local": lambda: (networks.Local(), lambda maps: networks.ntxent(14 * networks.aligned(maps))),
-    }[network]()
-    model = model.to(memory_format=torch.channels_last)
+    make = {"koch": networks.koch, "small": networks.small, "mobilenet": networks.mobilenet, "local": networks.Local}
+    model = make[network]().to(memory_format=torch.channels_last)
+    of_pairs, head = networks.of_pairs(DENSE["koch"][1])
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-4, fused=True)
+    logits_of = networks.similarities_of_maps if network == "local" else networks.similarities
+
+    def loss_of(embeddings):
+        return of_pairs(embeddings) if network == "koch" else networks.ntxent(logits_of(embeddings))
+
     x = torch.tensor(pictures(IMAGES[network], network)).movedim(3, 1).float() / 255
     x = x.contiguous(memory_format=torch.channels_last)
     half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()

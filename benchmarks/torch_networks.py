@@ -37,11 +37,9 @@ class Local(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers, inputs = [], 1
-        for number, channels in enumerate([16, 16, 48, 96, 96], start=1):
-            layers += normalised(inputs, channels, *((5, nn.ReLU()) if number == 1 else (3, nn.ReLU())))
-            if number == 1:
-                layers[0].stride = (2, 2)
+        layers, inputs = normalised(1, 16, 5, nn.ReLU(), stride=2), 16
+        for number, channels in enumerate([16, 48, 96, 96], start=2):
+            layers += normalised(inputs, channels, 3, nn.ReLU())
             layers += [nn.MaxPool2d(2)] if number in (2, 3) else []
             inputs = channels
         self.layers, self.weight, self.descriptors = nn.Sequential(*layers), nn.Linear(96, 1), nn.Linear(96, 32)
@@ -68,8 +66,8 @@ class Block(nn.Module):
         inside = widening * inputs
         layers = normalised(inputs, inside, 1, nn.ReLU6()) if widening > 1 else []
         layers += normalised(inside, inside, 3, nn.ReLU6(), stride=stride, groups=inside)
-        self.layers, self.adds = nn.Sequential(*layers, *normalised(inside, channels, 1)), stride == 1
-        self.adds = self.adds and inputs == channels
+        self.layers = nn.Sequential(*layers, *normalised(inside, channels, 1))
+        self.adds = stride == 1 and inputs == channels
 
     def forward(self, x):
         return x + self.layers(x) if self.adds else self.layers(x)
@@ -99,13 +97,19 @@ def of_pairs(dimension):
 
 
 def ntxent(logits):
-    """NT-Xent of logits [n, n], four images per identity."""
+    """NT-Xent of logits [n, n], four images per identity: each positive against all negatives of its anchor."""
     label = torch.arange(len(logits)) // 4
     same = (label[:, None] == label) & ~torch.eye(len(logits), dtype=bool)
     rest = logits.masked_fill(label[:, None] == label, -torch.inf).logsumexp(1, keepdim=True)
     return F.softplus(rest - logits)[same].mean()
 
 
-def cosines(embeddings):
+def similarities(embeddings):
+    """Cosines [n, n] by a temperature of 0.07."""
     unit = F.normalize(embeddings)
-    return unit @ unit.T
+    return unit @ unit.T / 0.07
+
+
+def similarities_of_maps(maps):
+    """Logits [n, n] of the head `aligned`, whose threshold makes no difference to `ntxent`."""
+    return 14 * aligned(maps)

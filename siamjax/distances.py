@@ -263,7 +263,7 @@ def blockwise(score: PairwiseDistance, a: jax.Array, b: jax.Array, width: int) -
 def _block_shape(n, m, width):
     """Rows and columns of a block: as square as the [n, m] pairs allow, so that each row is read for many columns."""
     pairs = max(_block_floats() // width, 1)
-    rows = _even(n, max(math.isqrt(pairs), pairs // max(m, 1)))
+    rows = max(1, _even(n, max(math.isqrt(pairs), pairs // max(m, 1))))
     return rows, _even(m, max(pairs // max(rows, 1), 1))
 
 

@@ -148,7 +148,7 @@ def on_cpu() -> bool:
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """What is traced here is for programs without JAX: by plain operations, and not by what XLA is fast at on a CPU."""
+    """What is traced here is for other programs and devices: plain operations, not what XLA is fast at on a CPU."""
     token = _portable.set(True)
     try:
         yield

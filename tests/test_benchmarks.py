@@ -1,5 +1,6 @@
 """Benchmarks can still be made: configurations that they start from change."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,3 +23,16 @@ def test_the_steps_that_are_compared_with_pytorch_are_those_described(network):
     _, images = recipe.make_batches(config, data)
     assert images == step.IMAGES[network]
     assert {"koch": "cross_entropy", "local": "ranking"}.get(network, "ntxent") == config.loss.name
+
+
+@pytest.mark.parametrize("network", step.IMAGES)
+def test_pytorchs_networks_have_as_many_weights(network):
+    pytest.importorskip("torch")
+    from benchmarks import torch_networks
+
+    shape = (2, step.SIDE[network], step.SIDE[network], 3 if network == "mobilenet" else 1)
+    encoder = parts.make_model(step.configuration(network, "float32")).encoder
+    ours = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))["params"]
+    name = {"local": "Local"}.get(network, network)
+    theirs = getattr(torch_networks, name)().parameters()
+    assert sum(x.numel() for x in theirs) == sum(x.size for x in jax.tree.leaves(ours))

@@ -436,6 +436,9 @@ def test_maps_of_descriptors_are_searched_and_exported_like_vectors(faces, tmp_p
     encoder, head = (
         jax.export.deserialize((tmp_path / "out" / f"{name}.stablehlo").read_bytes()) for name in ("encoder", "head")
     )
+    layers = sum(x.ndim == 4 for x in jax.tree.leaves(verifier.variables["encoder"]["params"]))
+    written = encoder.mlir_module().count("= stablehlo.convolution(")
+    assert written and written % layers == 0  # Each layer, maybe for each platform; not the loop that is fast on a CPU.
     embeddings = np.asarray(encoder.call(verifier.read(images)))
     np.testing.assert_allclose(embeddings, verifier.embed(verifier.read(images)), atol=1e-5)
     scores = verifier.score_pairs(embeddings, np.array([[0, 1], [2, 3]], np.int32))

@@ -8,6 +8,7 @@ from reference import distances as reference_distances
 from reference import heads as reference
 
 from siamjax import distances, heads
+from siamjax.heads import _aligned
 
 RNG = np.random.default_rng(5)
 # 18 components are a map of 3×3 descriptors, too.
@@ -20,6 +21,8 @@ HEADS = {
     "aligned-far": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
     "aligned-in_place": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
     "aligned-wide": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
+    "aligned-many": (heads.Aligned(cells=3), reference.aligned),
+    "aligned-far_many": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),
     "binary-two_layers": (heads.Binary(hidden=(7, 5)), reference.binary),
@@ -41,7 +44,13 @@ BY_NAME = ("weighted_l1", "binary", "four_feature", "mahalanobis", "bilinear", "
 def programs(name):
     """(pairs, all against all, gradient of the latter's weighted sum by parameters and inputs), each compiled once."""
     head, _ = HEADS[name]
-    all_pairs = functools.partial(head.apply, method="all_pairs")
+
+    def all_pairs(params, a, b):
+        with pytest.MonkeyPatch.context() as patch:
+            if name.endswith("many"):  # The sets here are small: as it compares large ones.
+                patch.setattr(_aligned, "_FEW", 0)
+            return head.apply(params, a, b, method="all_pairs")
+
     gradient = jax.grad(lambda params, a, b, weights: jnp.sum(weights * all_pairs(params, a, b)), argnums=(0, 1, 2))
     return jax.jit(head.apply), jax.jit(all_pairs), jax.jit(gradient)
 
@@ -259,6 +268,13 @@ def test_aligned_of_a_set_with_itself_is_that_of_two_equal_sets():
         (by_a, by_b), expected = gradient(x[:size], x[:size], False)
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(by_x, by_a + by_b, rtol=1e-3, atol=1e-4 * np.abs(by_x).max())
+
+
+@pytest.mark.parametrize("shapes", [(0, 300), (300, 0)])
+def test_aligned_of_no_images_is_empty(shapes):
+    head, (a, b) = heads.make("aligned"), (np.zeros((size, 196), np.float32) for size in shapes)
+    params = head.init(jax.random.key(0), np.zeros((1, 196)), np.zeros((1, 196)))
+    assert head.apply(params, a, b, method="all_pairs").shape == shapes
 
 
 def test_aligned_refuses_an_embedding_that_is_not_a_map():

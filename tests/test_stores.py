@@ -229,34 +229,39 @@ def test_renamed_identities_keep_their_images_and_merge_with_others(tmp_path, ki
         assert (best.images[0].identity, best.images[0].path) == ("it's new", images[number].path)
 
 
-def with_graph(folder, keys, embeddings):
-    """The path of an index such as older versions made, in place of the index in `folder`."""
+def older_index(keys, embeddings, kind):
+    """The content of an index such as older versions made: a graph, or codes in cells."""
     faiss = pytest.importorskip("faiss")
-    graph = faiss.IndexHNSWSQ(DIMENSION, faiss.ScalarQuantizer.QT_fp16, 32)
-    graph.train(np.zeros((1, DIMENSION), np.float32))
-    graph = faiss.IndexIDMap2(graph)
-    graph.add_with_ids(_index.for_metric(embeddings, "cosine"), keys)
-    content = faiss.serialize_index(graph).tobytes()
-    path = folder / _own.index(content)
-    path.write_bytes(content)
-    next(other for other in folder.glob("lookup-*") if other != path).unlink()
-    return path
+    vectors = _index.for_metric(embeddings, "cosine")
+    if kind == "hnsw":
+        index = faiss.IndexHNSWSQ(DIMENSION, faiss.ScalarQuantizer.QT_fp16, 32)
+    else:
+        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(DIMENSION, 32), DIMENSION, 8, 8, 4)
+        index.nprobe = 8
+    index.train(vectors)
+    index = faiss.IndexIDMap2(index)
+    index.add_with_ids(vectors, keys)
+    return faiss.serialize_index(index).tobytes()
 
 
-def test_the_graph_of_an_older_version_is_searched_until_the_next_change(tmp_path, small):
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_the_index_of_an_older_version_is_searched_until_the_next_change(tmp_path, small, kind):
     embeddings, images = drawn(400)
     store = opened(tmp_path)
     add(store, embeddings, images)
     content = json.loads((tmp_path / "gallery.json").read_text())
-    graph = with_graph(tmp_path, _index.keys(embeddings), embeddings)
-    content["lookup"] = {"file": graph.name, "kind": "hnsw"}
+    older = older_index(_index.keys(embeddings), embeddings, kind)
+    former = tmp_path / _own.index(older)
+    (tmp_path / content["lookup"]["file"]).unlink()
+    former.write_bytes(older)
+    content["lookup"] = {"file": former.name, "kind": kind}
     del content["digest"]
     (tmp_path / "gallery.json").write_text(json.dumps(content))
     store = opened(tmp_path)
-    assert paths(store.best(embeddings[:9], 1)) == [[image.path] for image in images[:9]] and graph.exists()
+    assert paths(store.best(embeddings[:9], 1)) == [[image.path] for image in images[:9]] and former.exists()
     new, (image, *_) = drawn(1, seed=9)
     add(store, new, [image])
-    assert not graph.exists()
+    assert not former.exists()
     assert json.loads((tmp_path / "gallery.json").read_text())["lookup"]["kind"] == "cells"
     for either in (store, opened(tmp_path)):
         assert paths(either.best(embeddings[:9], 1)) == [[image.path] for image in images[:9]]
@@ -271,6 +276,8 @@ def test_an_index_gets_more_cells_as_the_gallery_grows(tmp_path, small):
         add(store, embeddings[start : start + 400], images[start : start + 400])
         cells.append(faiss.extract_index_ivf(store._index._opened).nlist)
     assert cells[0] == 40 and 70 < cells[-1] < 90
+    store = opened(tmp_path)
+    assert faiss.extract_index_ivf(store._index._opened).nprobe == 16
     assert paths(store.best(embeddings[::50], 1)) == [[image.path] for image in images[::50]]
 
 
@@ -295,7 +302,9 @@ def test_a_gallery_of_an_older_version_is_read_and_its_index_rebuilt(tmp_path, s
     with np.load(part) as file:
         arrays = {name: file[name] for name in ("numbers", "embeddings", "columns")}
     np.savez(part, **arrays)
-    former = with_graph(tmp_path, arrays["numbers"], embeddings)
+    former = tmp_path / f"lookup-{7:032x}.faiss"
+    (tmp_path / index["lookup"]["file"]).unlink()
+    former.write_bytes(older_index(arrays["numbers"], embeddings, "hnsw"))
     index["lookup"] = {"file": former.name, "kind": "hnsw", "last": len(images) - 1}
     del index["digest"]
     (tmp_path / "gallery.json").write_text(json.dumps(index))

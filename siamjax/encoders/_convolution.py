@@ -3,7 +3,8 @@
 A convolution is computed in one of two ways:
 
 - direct: XLA's own; best on GPU and TPU, and on a CPU for small kernels, with the settings that `siamjax.host` makes.
-  There, without gradients, a first layer with a small kernel is a loop of our own, up to five times as fast;
+  There, without gradients, a layer whose outputs are sums of up to 27 products, as first layers are, is a loop of our
+  own, up to five times as fast;
 - frequency: all passes in the frequency domain, where a large kernel costs no more than a single weight. Images are cut
   into overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
   themselves matrix products. It holds the spectra of images, kernel and result.
@@ -34,7 +35,7 @@ Method = Literal["auto", "direct", "frequency"]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FREQUENCY_COST = 3  # of a multiply-add in the frequency domain, in direct ones: small products, much memory
 _SMALL = 25  # weights of a kernel, up to which its gradient is a sum of products over its places
-_FEW = 27  # products that a number of the result is a sum of, up to which a loop of our own is the fastest
+_FEW = 27  # products that an output is a sum of, up to which a loop of our own is the fastest
 _WITHIN_LOOP = contextvars.ContextVar("within_loop", default=False)
 _MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the frequency domain
 
@@ -59,8 +60,16 @@ def convolve(
 
     Returns:
       float [n, h', w', k].
+
+    Raises:
+      ValueError: channels or types differ; or the method is unknown.
     """
-    strides = tuple(strides)
+    x, kernel, strides = jnp.asarray(x), jnp.asarray(kernel), tuple(strides)
+    if x.shape[3:] != kernel.shape[2:3] or x.dtype != kernel.dtype:
+        raise ValueError(
+            f"images {x.dtype} {list(x.shape)} and a kernel {kernel.dtype} {list(kernel.shape)} do not fit: expected "
+            "[n, h, w, c] and [kh, kw, c, k], of the same type"
+        )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     padding = tuple((before, after) for before, after in padding)
@@ -142,8 +151,8 @@ def _direct(x, kernel, strides, padding) -> jax.Array:
     small = math.prod(kernel.shape[:2]) <= _SMALL and strides == (1, 1)
     if parallel.on_cpu() and small and _WITHIN_LOOP.get():
         return jnp.asarray(_direct_in_loops(x, kernel, padding))
-    near = kernel.shape[2] == 1 or strides == (1, 1)  # what neighbouring numbers of the result are sums of
-    if parallel.on_cpu() and near and math.prod(kernel.shape[:3]) <= _FEW:
+    contiguous = kernel.shape[2] == 1 or strides == (1, 1)  # Neighbouring outputs read neighbouring inputs.
+    if parallel.on_cpu() and contiguous and math.prod(kernel.shape[:3]) <= _FEW:
         return jnp.asarray(_sum_of_few(x, kernel, strides, padding))
     return _by_xla(x, kernel, strides, padding)
 
@@ -156,21 +165,22 @@ def _by_xla(x, kernel, strides, padding):
 def _sum_of_few(x, kernel, strides, padding):
     """Σ over the kernel's places and the channels of the shifted image times the weights of all results."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    wide, weights = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(dtype), kernel.astype(dtype)
+    wide, weights = x.astype(dtype), kernel.astype(dtype)
+    wide = lax.pad(wide, jnp.zeros((), dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
     ends = [size - side + 1 for size, side in zip(wide.shape[1:3], kernel.shape[:2], strict=True)]
     if min(ends) < 1:
         return _by_xla(x, kernel, strides, padding)
-    products = [
+    products = (  # one at a time, where this is not compiled
         wide[:, i : i + ends[0] : strides[0], j : j + ends[1] : strides[1], channel, None]
         * weights[i, j, channel].reshape(1, 1, 1, -1)
         for i, j, channel in np.ndindex(kernel.shape[:3])
-    ]
+    )
     return functools.reduce(jnp.add, products).astype(kernel.dtype)
 
 
 @functools.partial(_sum_of_few.defjvp, symbolic_zeros=True)
 def _slope_of_few(strides, padding, primals, tangents):
-    """By XLA: in a training step, all that needs the result would run the loop again; its gradients are slower, too."""
+    """Values and gradients by XLA: in a training step, each use of the result would run the loop again."""
     (x, kernel), (dx, dkernel) = primals, tangents
     changes = [] if isinstance(dx, SymbolicZero) else [_by_xla(dx, kernel, strides, padding)]
     changes += [] if isinstance(dkernel, SymbolicZero) else [_by_xla(x, dkernel, strides, padding)]

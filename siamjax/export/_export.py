@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
 
-from siamjax import extras, files
+from siamjax import extras, files, parallel
 from siamjax.choices import choose
 from siamjax.data import images as image_files
 from siamjax.encoders import ARCHITECTURES
@@ -128,10 +128,11 @@ def _stablehlo(network, decision):
 
     batch = jax_export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((*batch, *network.inputs.shape), jnp.uint8)
-    encoder = jax_export.export(jax.jit(encode), platforms=_PLATFORMS)(images)
-    (embeddings,) = encoder.out_avals
-    pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
-    comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
+    with parallel.portable():
+        encoder = jax_export.export(jax.jit(encode), platforms=_PLATFORMS)(images)
+        (embeddings,) = encoder.out_avals
+        pairs = jax.ShapeDtypeStruct((*batch, embeddings.shape[1]), jnp.float32)
+        comparer = jax_export.export(jax.jit(score), platforms=_PLATFORMS)(pairs, pairs)
     tree = flax.traverse_util.flatten_dict(variables, sep="/")
     return {
         "encoder.stablehlo": bytes(encoder.serialize()),

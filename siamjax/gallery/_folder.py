@@ -40,7 +40,7 @@ class _Images:
         return _Images(self.numbers[-count:], self.keys[-count:], self.embeddings[-count:], columns)
 
     def followed_by(self, more: "_Images") -> "_Images":
-        """These images and then `more`; most often there is room, and no embedding is copied."""
+        """These images and then `more`; most often there is room, and no embedding of these is copied."""
         count, total, room = len(self.numbers), len(self.numbers) + len(more.numbers), self.room
         if room is None or len(room) < total:
             room = np.empty((total + total // 4, more.embeddings.shape[1]), np.float32)

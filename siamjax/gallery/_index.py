@@ -49,7 +49,9 @@ class Index:
           FileNotFoundError, ValueError: the file is missing or damaged.
         """
         self._group(keys, embeddings)
-        self._search_in(file)
+        if file and self._faiss is not None and file.file != self._file:
+            self._use(file, read(self._faiss, self._folder / file.file))
+        self._search_in(file, self._missing(file))
 
     def update(self, keys: np.ndarray, embeddings: np.ndarray, file: IndexFile | None) -> IndexFile | None:
         """As `open`, after images were added or removed: keeps the index in `file`, extends it, or makes another.
@@ -58,15 +60,17 @@ class Index:
           The file to use from now on: it holds most embeddings, and few that were removed. None if there is none.
         """
         self._group(keys, embeddings)
-        file = self._written(file)
-        self._search_in(file)
-        return file
+        missing = self._missing(file)
+        if (kept := self._written(file, missing)) != file:
+            missing = self._missing(kept)
+        self._search_in(kept, missing)
+        return kept
 
-    def _written(self, file):
+    def _written(self, file, missing):
         """`update`, after the copies were found: the file to use, which is another one if the index changes."""
         if self._faiss is None or len(self._keys) <= _FLAT:
             return None
-        missing, held = self._missing(file), len(self._held) if file else 0
+        held = len(self._held) if file else 0
         removed = held - (len(self._keys) - len(missing))
         if file is None or removed > _TOLERATED + held // 10 or self._is_outgrown(file):
             index = in_cells(self._faiss, self._keys, self._embeddings[self.first], self._metric)
@@ -134,22 +138,21 @@ class Index:
         self._copies = np.diff(self._starts, append=len(keys))
         self._keys, self.first = in_order[self._starts], self._order[self._starts]
 
-    def _search_in(self, file):
+    def _search_in(self, file, missing):
         self._searched = []
         if self._faiss is None:
             return
         if file:
-            if file.file != self._file:
-                self._use(file, read(self._faiss, self._folder / file.file))
             self._searched.append(self._opened)
-        missing = self._missing(file)
         if len(missing):
             embeddings = self._embeddings[self.first[missing]]
             self._searched.append(one_by_one(self._faiss, self._keys[missing], embeddings, self._metric))
 
     def _missing(self, file):
         """Numbers of the different embeddings that the opened index does not hold, if `file` is its file."""
-        if not file:
+        if self._faiss is None:
+            return np.arange(0)
+        if not file or not len(self._held):
             return np.arange(len(self._keys))
         place = np.searchsorted(self._held, self._keys).clip(max=len(self._held) - 1)
         return np.flatnonzero(self._held[place] != self._keys)
@@ -179,10 +182,10 @@ def in_cells(faiss: Any, keys: np.ndarray, embeddings: np.ndarray, metric: Metri
         index = faiss.IndexIVFScalarQuantizer(centres, dimension, cells, half, faiss.METRIC_L2, False)
     else:
         index = faiss.IndexIVFFlat(centres, dimension, cells)
-    index.cp.min_points_per_centroid = 1  # warns of fewer
+    index.cp.min_points_per_centroid, index.nprobe = 1, _SEARCHED  # FAISS prints a warning about fewer points.
     chosen = np.random.default_rng(0).permutation(len(keys))[: 40 * cells]
     index.train(vectors[np.sort(chosen)])
-    return _on_all_cores(faiss, _filled(faiss, index, keys, vectors))
+    return _filled(faiss, index, keys, vectors)
 
 
 def _cells(count):
@@ -190,15 +193,8 @@ def _cells(count):
 
 
 def _filled(faiss, index, keys, vectors):
-    index = faiss.IndexIDMap2(index)
+    index = faiss.IndexIDMap(index)
     index.add_with_ids(vectors, keys)
-    return index
-
-
-def _on_all_cores(faiss, index):
-    """The index, with the cells that a query is compared with shared among cores; a graph of an older siamjax as is."""
-    if (cells := faiss.try_extract_index_ivf(index)) is not None:
-        cells.nprobe, cells.parallel_mode = _SEARCHED, 1
     return index
 
 
@@ -211,7 +207,7 @@ def read(faiss: Any, path: pathlib.Path) -> Any:
     """
     _own.check_index(path)
     try:
-        return _on_all_cores(faiss, faiss.read_index(str(path)))
+        return faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and enroll or remove an image") from error
 

@@ -18,7 +18,7 @@ from siamjax import distances
 from siamjax.choices import choose
 from siamjax.encoders import koch_bias_init
 from siamjax.heads._aligned import Aligned
-from siamjax.heads._inputs import checked_pairs, checked_sets, scale_and_threshold
+from siamjax.heads._shared import checked_pairs, checked_sets, scale_and_threshold
 from siamjax.options import DISTANCES, DistanceName
 from siamjax.types import Array
 

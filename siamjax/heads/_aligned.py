@@ -9,10 +9,10 @@ from flax import linen as nn
 from jax import lax
 
 from siamjax import distances, parallel
-from siamjax.heads._inputs import checked_pairs, checked_sets, scale_and_threshold
+from siamjax.heads._shared import checked_pairs, checked_sets, scale_and_threshold
 from siamjax.types import Array
 
-# On a CPU, all places of few images are compared with all places of others, on maps of so many.
+# On a CPU, up to _FEW images, on maps of up to _MOST_PLACES, are compared with others by one product of all places.
 _FEW, _MOST_PLACES = 8, 64
 
 

@@ -25,6 +25,7 @@ SHAPES = {
     "one number": ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), "VALID"),
     "Koch's second, narrow": ((2, 48, 48, 4), (7, 7, 4, 8), (1, 1), "VALID"),
     "uneven tiles": ((2, 41, 36, 4), (6, 7, 4, 8), (1, 1), ((1, 0), (2, 3))),
+    "cropped": ((3, 8, 9, 1), (3, 3, 1, 4), (1, 1), ((-1, 0), (2, -2))),
     "points": ((3, 6, 5, 4), (1, 1, 4, 7), (1, 1), "SAME"),
     "every other point": ((3, 6, 5, 4), (1, 1, 4, 7), (2, 2), "SAME"),
     "points, padded": ((3, 6, 5, 4), (1, 1, 4, 7), (1, 1), ((0, 1), (1, 0))),
@@ -118,6 +119,14 @@ def test_float64_keeps_its_precision():
         x, kernel = jnp.asarray(rng.normal(size=(2, 20, 20, 4))), jnp.asarray(rng.normal(size=(7, 7, 4, 8)))
         got, expected = encoders.convolve(x, kernel), encoders.convolve(x, kernel, method="direct")
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["direct", "frequency"])
+@pytest.mark.parametrize(("channels", "dtype"), [(3, jnp.float32), (1, jnp.bfloat16)])
+def test_channels_or_types_that_differ_are_refused(method, channels, dtype):
+    x, kernel = jnp.ones((2, 8, 8, channels), dtype), jnp.ones((3, 3, 1, 4))
+    with pytest.raises(ValueError, match=r"images \w+ \[2, 8, 8, \d\] and a kernel float32 \[3, 3, 1, 4\] do not fit"):
+        encoders.convolve(x, kernel, method=method)
 
 
 def test_an_unknown_method_is_refused():
