@@ -236,7 +236,7 @@ def older_index(keys, embeddings, kind):
     if kind == "hnsw":
         index = faiss.IndexHNSWSQ(DIMENSION, faiss.ScalarQuantizer.QT_fp16, 32)
     else:
-        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(DIMENSION, 32), DIMENSION, 8, 8, 4)
+        index = faiss.IndexIVFPQ(faiss.IndexHNSWFlat(DIMENSION, 32), DIMENSION, 8, 8, 8)
         index.nprobe = 8
     index.train(vectors)
     index = faiss.IndexIDMap2(index)

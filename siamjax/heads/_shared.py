@@ -12,14 +12,14 @@ from siamjax import distances
 from siamjax.types import Array
 
 
-def checked_pairs(a: Array, b: Array) -> tuple[jax.Array, jax.Array]:
+def checked_pairs(a: Array, b: Array) -> list[jax.Array]:
     """Embeddings [n, d] and [n, d], float32 at least; raises AssertionError if their shapes are others."""
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape([a, b])
     return distances.widen(a, b)
 
 
-def checked_sets(a: Array, b: Array) -> tuple[jax.Array, jax.Array]:
+def checked_sets(a: Array, b: Array) -> list[jax.Array]:
     """Embeddings [n, d] and [m, d], float32 at least; raises AssertionError if their shapes are others."""
     chex.assert_rank([a, b], 2)
     chex.assert_equal_shape_suffix([a, b], 1)
