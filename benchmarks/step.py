@@ -206,8 +206,7 @@ def theirs(network, kind, precision):
     from benchmarks import torch_networks as networks
 
     torch.manual_seed(0)
-    make = {"koch": networks.koch, "small": networks.small, "mobilenet": networks.mobilenet, "local": networks.Local}
-    model = make[network]().to(memory_format=torch.channels_last)
+    model = networks.NETWORKS[network]().to(memory_format=torch.channels_last)
     of_pairs, head = networks.of_pairs(DENSE["koch"][1])
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-4, fused=True)
     logits_of = networks.similarities_of_maps if network == "local" else networks.similarities

@@ -84,6 +84,9 @@ def mobilenet():
     return nn.Sequential(*layers, *last)
 
 
+NETWORKS = {"koch": koch, "small": small, "local": Local, "mobilenet": mobilenet}
+
+
 def of_pairs(dimension):
     """Koch's loss: the first half of the embeddings [n, d] against the second, of which every other one is the same."""
     head = nn.Linear(dimension, 1)

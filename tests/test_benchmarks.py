@@ -33,6 +33,5 @@ def test_pytorchs_networks_have_as_many_weights(network):
     shape = (2, step.SIDE[network], step.SIDE[network], 3 if network == "mobilenet" else 1)
     encoder = parts.make_model(step.configuration(network, "float32")).encoder
     ours = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))["params"]
-    name = {"local": "Local"}.get(network, network)
-    theirs = getattr(torch_networks, name)().parameters()
+    theirs = torch_networks.NETWORKS[network]().parameters()
     assert sum(x.numel() for x in theirs) == sum(x.size for x in jax.tree.leaves(ours))

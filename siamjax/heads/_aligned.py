@@ -58,9 +58,9 @@ class Aligned(nn.Module):
         a, b = checked_sets(a, b)
         places = self.cells * (self.columns or self.cells)
         if parallel.on_cpu() and not itself and min(len(a), len(b)) <= _FEW and places <= _MOST_PLACES:
-            if len(a) > len(b):
-                return self._logits(distances.blockwise(self._similarity_to_few, b, a, places**2).T)
-            return self._logits(distances.blockwise(self._similarity_to_few, a, b, places**2))
+            few, others = (b, a) if len(a) > len(b) else (a, b)
+            similarity = distances.blockwise(self._similarity_to_few, few, others, places**2)
+            return self._logits(similarity if few is a else similarity.T)
         # On a CPU, blocks larger than a cache: matrix products gain more from their size.
         width = -(-places // (16 if parallel.on_cpu() else 4))
         product, mean = "npc,mpc->pnm", "pnm,np->nm"
@@ -95,8 +95,12 @@ class Aligned(nn.Module):
         """bool [places, places], those at most `reach` steps apart; [places], the cosine beyond the edge, or -inf."""
         row, column = np.divmod(np.arange(self.cells * (self.columns or self.cells)), self.columns or self.cells)
         near = np.abs(np.subtract.outer(row, row)) + np.abs(np.subtract.outer(column, column)) <= self.reach
-        moves = 2 * self.reach * (self.reach + 1) + 1
-        return near, np.where(near.sum(axis=1) < moves, 0, -np.inf).astype(np.float32)
+        return near, np.where(near.sum(axis=1) < len(self._moves()), 0, -np.inf).astype(np.float32)
+
+    def _moves(self):
+        """Where a place may move: rows and columns from the upper left corner of what is within reach, 0..2 reach."""
+        reach = self.reach
+        return [(y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach]
 
     def _map(self, x):
         """[n, d] -> descriptors of length 1 [n, rows, columns, channels], and weights that sum to 1 [n, places]."""
@@ -116,11 +120,8 @@ class Aligned(nn.Module):
         """The mean over the places of a, by weight, of the best match in b."""
         (a, weight), (b, _) = a, b
         reach, (_, rows, columns, _) = self.reach, a.shape
-        moves = [
-            (y, x) for y, x in np.ndindex(2 * reach + 1, 2 * reach + 1) if abs(y - reach) + abs(x - reach) <= reach
-        ]
         b = jnp.pad(b, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        near = [b[:, y : y + rows, x : x + columns] for y, x in moves]
+        near = [b[:, y : y + rows, x : x + columns] for y, x in self._moves()]
         best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
         return _einsum(mean, best, weight)
 

@@ -78,7 +78,7 @@ def programs(model: Model) -> dict[str, Program]:
         params, queries = arguments
         return model.head.apply({"params": params}, gallery, queries, method="all_pairs")
 
-    def trials(arguments, numbers, prototypes=False):
+    def trials(arguments, numbers, prototypes=False) -> jax.Array:
         params, embeddings = arguments
 
         def one_run(query, support):
