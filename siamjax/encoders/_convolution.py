@@ -54,7 +54,7 @@ def convolve(
       x: float [n, h, w, c].
       kernel: float [kh, kw, c, k], of the same type.
       strides: two numbers.
-      padding: "VALID", "SAME", or ((top, bottom), (left, right)).
+      padding: "VALID", "SAME", or ((top, bottom), (left, right)); numbers below 0 crop the images.
       method: "direct", "frequency" (computed in float32), or "auto": on a CPU what costs less by a count of operations,
         within bounds of memory, and direct for float64; elsewhere direct.
 
@@ -72,7 +72,10 @@ def convolve(
         )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    padding = tuple((before, after) for before, after in padding)
+    for axis, (before, after) in enumerate(padding, start=1):
+        if min(before, after) < 0:
+            x = lax.slice_in_dim(x, max(-before, 0), x.shape[axis] - max(-after, 0), axis=axis)
+    padding = tuple((max(before, 0), max(after, 0)) for before, after in padding)
     if method == "auto":
         on_cpu = parallel.on_cpu() and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
@@ -165,8 +168,7 @@ def _by_xla(x, kernel, strides, padding):
 def _sum_of_few(x, kernel, strides, padding):
     """Σ over the kernel's places and the channels of the shifted image times the weights of all results."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    wide, weights = x.astype(dtype), kernel.astype(dtype)
-    wide = lax.pad(wide, jnp.zeros((), dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+    wide, weights = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(dtype), kernel.astype(dtype)
     ends = [size - side + 1 for size, side in zip(wide.shape[1:3], kernel.shape[:2], strict=True)]
     if min(ends) < 1:
         return _by_xla(x, kernel, strides, padding)
