@@ -1,6 +1,5 @@
 """Layers of the pretrained architectures. Names of layers are those in the files of their weights."""
 
-import functools
 from typing import Any
 
 import jax
@@ -40,7 +39,7 @@ class Convolution(nn.Module):
         if self.per_channel:
             return depthwise(x, kernel, self.stride)
         if self.side == 1:  # A matrix product, which is faster than a convolution on a CPU.
-            return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+            return product(x[:, :: self.stride, :: self.stride], kernel[0, 0])
         pads = ((self.side // 2, self.side // 2),) * 2
         return convolution.convolve(x, kernel, (self.stride,) * 2, pads, method=self.convolution)
 
@@ -59,4 +58,19 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
     )(x)
 
 
-relu6 = functools.partial(jnp.clip, min=0, max=6)
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., c] @ kernel [c, k] by rows: of more axes, XLA turns a whole array for the gradient, on one thread."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+
+
+@jax.custom_jvp
+def relu6(x: jax.Array) -> jax.Array:
+    """x between 0 and 6, with a slope of 1 inside and of 0 at both ends and beyond, as PyTorch's."""
+    return jnp.clip(x, 0, 6)
+
+
+@relu6.defjvp
+def _relu6_slope(primals, tangents):
+    # The slope of `jnp.clip` halves at ties, by four arrays of the size of x that a CPU stores and divides.
+    (x,), (dx,) = primals, tangents
+    return relu6(x), jnp.where((x > 0) & (x < 6), dx, 0)
