@@ -11,6 +11,7 @@ from siamjax import distances, draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders import _past as past
 from siamjax.encoders._convolution import Method
+from siamjax.encoders._normalisation import BatchNorm
 from siamjax.types import Array
 
 
@@ -35,7 +36,7 @@ def normalised_convolution(
 
 def normalised(encoder: Any, x: jax.Array, train: bool) -> jax.Array:
     """Batch normalisation, as `encoder`'s attributes say; to be called in its compact method."""
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         dtype=encoder.dtype,

@@ -9,8 +9,8 @@ A convolution is computed in one of two ways:
   into overlapping tiles, so that the spectra of kernels stay small. The Fourier transforms, of some dozen points, are
   themselves matrix products. It holds the spectra of images, kernel and result.
 
-The second, the first with a small kernel within a loop on a CPU, and `max_pool` can be differentiated in reverse mode,
-any number of times, but not in forward mode.
+The second, the first on a CPU, and `max_pool` can be differentiated in reverse mode, any number of times, but not in
+forward mode.
 """
 
 import contextlib
@@ -34,7 +34,8 @@ Method = Literal["auto", "direct", "frequency"]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FREQUENCY_COST = 3  # of a multiply-add in the frequency domain, in direct ones: small products, much memory
-_SMALL = 25  # weights of a kernel, up to which its gradient is a sum of products over its places
+_SMALL = 25  # weights of a kernel, up to which its gradient is, within loops, a sum of products over its places
+_PART, _MOST_PARTS = 2**19, 16  # numbers of images in a part of a kernel's gradient, and how many parts at most
 _FEW = 27  # products that an output is a sum of, up to which a loop of our own is the fastest
 _WITHIN_LOOP = contextvars.ContextVar("within_loop", default=False)
 _MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the frequency domain
@@ -151,13 +152,13 @@ def _tile_sides(size, tiles, window):
 
 
 def _direct(x, kernel, strides, padding) -> jax.Array:
-    small = math.prod(kernel.shape[:2]) <= _SMALL and strides == (1, 1)
-    if parallel.on_cpu() and small and _WITHIN_LOOP.get():
-        return jnp.asarray(_direct_in_loops(x, kernel, padding))
+    if not parallel.on_cpu():
+        return _by_xla(x, kernel, strides, padding)
+    looped = _WITHIN_LOOP.get() and math.prod(kernel.shape[:2]) <= _SMALL and strides == (1, 1)
     contiguous = kernel.shape[2] == 1 or strides == (1, 1)  # Neighbouring outputs read neighbouring inputs.
-    if parallel.on_cpu() and contiguous and math.prod(kernel.shape[:3]) <= _FEW:
+    if not looped and contiguous and math.prod(kernel.shape[:3]) <= _FEW:
         return jnp.asarray(_sum_of_few(x, kernel, strides, padding))
-    return _by_xla(x, kernel, strides, padding)
+    return jnp.asarray(_direct_on_cpu(x, kernel, strides, padding, looped))
 
 
 def _by_xla(x, kernel, strides, padding):
@@ -189,30 +190,46 @@ def _slope_of_few(strides, padding, primals, tangents):
     return _by_xla(x, kernel, strides, padding), functools.reduce(jnp.add, changes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _direct_in_loops(x, kernel, padding):
-    """XLA's own, with gradients that are fast within loops, too; outside, XLA's are 1.2 to 3 times as fast."""
-    return _by_xla(x, kernel, (1, 1), padding)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _direct_on_cpu(x, kernel, strides, padding, looped):
+    """XLA's own, with faster gradients."""
+    return _by_xla(x, kernel, strides, padding)
 
 
-def _direct_forward(x, kernel, padding):
-    return _direct_in_loops(x, kernel, padding), (x, kernel)
+def _direct_forward(x, kernel, strides, padding, looped):
+    return _direct_on_cpu(x, kernel, strides, padding, looped), (x, kernel)
 
 
-def _direct_backward(padding, kept, dy):
+def _direct_backward(strides, padding, looped, kept, dy):
     x, kernel = kept
+    if looped:
+        return _slopes_in_loop(x, kernel, padding, dy)
+    (dx,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, strides, padding), x)(dy)
+
+    def of_kernel(x, dy):
+        (part,) = jax.linear_transpose(lambda kernel: _by_xla(x, kernel, strides, padding), kernel)(dy)
+        return part.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+    # For it, XLA reorders whole arrays, with the images as the last axis; smaller ones stay in a cache meanwhile.
+    size = max(1, -(-len(x) // min(_MOST_PARTS, -(-x.size // _PART) or 1)))
+    parts = [of_kernel(x[i : i + size], dy[i : i + size]) for i in range(0, max(1, len(x)), size)]
+    return dx, functools.reduce(jnp.add, parts).astype(kernel.dtype)
+
+
+def _slopes_in_loop(x, kernel, padding, dy):
+    """Both gradients, by operations that are fast within loops, too; outside, XLA's are 1.2 to 3 times as fast."""
     (kh, kw, c, k), (h, w) = kernel.shape, dy.shape[1:3]
     mirrored = tuple(
         (side - 1 - before, side - 1 - after) for side, (before, after) in zip((kh, kw), padding, strict=True)
     )
-    dx = _direct_in_loops(dy, kernel[::-1, ::-1].swapaxes(2, 3), mirrored)
+    dx = _direct_on_cpu(dy, kernel[::-1, ::-1].swapaxes(2, 3), (1, 1), mirrored, True)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     slopes = dy.reshape(-1, k)
     dkernel = [x[:, i : i + h, j : j + w].reshape(-1, c).T @ slopes for i in range(kh) for j in range(kw)]
     return dx, jnp.stack(dkernel).reshape(kernel.shape)
 
 
-_direct_in_loops.defvjp(_direct_forward, _direct_backward)
+_direct_on_cpu.defvjp(_direct_forward, _direct_backward)
 
 
 def _by_frequency(x, kernel, strides, padding):

@@ -10,6 +10,7 @@ from siamjax import draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders._convolution import Method
 from siamjax.encoders._depthwise import depthwise
+from siamjax.encoders._normalisation import BatchNorm
 
 
 class Convolution(nn.Module):
@@ -38,8 +39,11 @@ class Convolution(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if self.per_channel:
             return depthwise(x, kernel, self.stride)
-        if self.side == 1:  # A matrix product, which is faster than a convolution on a CPU.
-            return product(x[:, :: self.stride, :: self.stride], kernel[0, 0])
+        if self.side == 1:
+            # On a CPU, a matrix product is faster than a convolution, and of more than two axes XLA would turn a whole
+            # array for its gradient, on one thread.
+            x = x[:, :: self.stride, :: self.stride]
+            return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], self.channels)
         pads = ((self.side // 2, self.side // 2),) * 2
         return convolution.convolve(x, kernel, (self.stride,) * 2, pads, method=self.convolution)
 
@@ -48,7 +52,7 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
     """A `Convolution` of this `shape` with batch normalisation, both called by `names`, in `owner`'s compact method."""
     own = {"dtype": owner.dtype, "convolution": owner.convolution}
     x = Convolution(channels, **shape, **own, name=names[0])(x)
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
@@ -56,11 +60,6 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
         axis_name=owner.axis_name if train else None,
         name=names[1],
     )(x)
-
-
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x [..., c] @ kernel [c, k] by rows: of more axes, XLA turns a whole array for the gradient, on one thread."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
 
 
 @jax.custom_jvp
