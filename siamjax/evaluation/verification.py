@@ -33,7 +33,8 @@ def draw_pairs(dataset: Dataset, *, pairs: int, across_groups: bool, seed: int) 
         numbers, same = draw_pairs(part_of(dataset, usable), pairs=pairs, across_groups=across_groups, seed=seed)
         return usable[numbers].astype(np.int32), same
     sampling.check_pairs(index, across_groups)
-    batch = sampling.pairs(jax.random.key(seed), index, count=pairs, across_groups=across_groups)
+    draw = jax.jit(sampling.pairs, static_argnames=("count", "across_groups"))
+    batch = draw(jax.random.key(seed), index, count=pairs, across_groups=across_groups)
     label = np.asarray(batch.label).reshape(2, pairs)
     return np.asarray(batch.item).reshape(2, pairs).T, label[0] == label[1]
 
