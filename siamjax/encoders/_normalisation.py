@@ -60,7 +60,7 @@ def _backward(epsilon, axis_name, kept, slopes):
     dscale = (dscale - mean * dbias) * inverse
     of_bias, of_scale = _mean(jnp.stack([dbias, dscale]) / _count(x), axis_name)
     dx = scale * inverse * (dy - of_bias - (wide - mean) * (inverse * of_scale))
-    return dx.astype(x.dtype), dscale, dbias
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
 
 
 _normalised.defvjp(_forward, _backward)

@@ -79,6 +79,21 @@ def test_gradients_of_batch_normalisation_are_as_exact_as_flaxs(mean):
         assert np.abs(our - right).max() <= 3 * np.abs(flax - right).max() + 1e-6 * np.abs(right).max()
 
 
+def test_float64_images_keep_their_precision_with_float32_weights():
+    x, weights, slopes = given(dtype=np.float64)
+
+    def gradients(kind):
+        loss = lambda x, weights: jnp.sum(normalise(kind, x, weights, dtype=jnp.float64)[0] * slopes)  # noqa: E731
+        dx, dweights = jax.jit(jax.grad(loss, (0, 1)))(x, weights)
+        return np.asarray(dx), dweights
+
+    with jax.enable_x64(True):
+        (ours, our_weights), (flaxs, flax_weights) = gradients(BatchNorm), gradients(nn.BatchNorm)
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, flaxs, rtol=1e-9, atol=1e-12)
+    close(our_weights, flax_weights)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
 def test_batch_normalisation_of_half_precision_is_computed_in_float32(dtype):
     x, weights, slopes = given(dtype=dtype)
