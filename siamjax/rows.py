@@ -57,10 +57,14 @@ def columns(matrix: jax.Array) -> jax.Array:
 
 
 def vary_like(array: jax.Array, tree: T) -> T:
-    """The constants of `tree`, varying over the devices as `array` does.
+    """The constants or weights of `tree`, varying over the devices as `array` does.
 
-    shard_map requires it: what a loop ends with must vary like what it starts with. The choice between equals is
-    compiled away.
+    shard_map requires it: what a loop ends with must vary like what it starts with, and a gradient like its input. The
+    gradient of a weight is then summed over the devices.
     """
-    either = jnp.any(array)
-    return jax.tree.map(lambda x: jnp.where(either, x, x), tree)
+
+    def vary(x):
+        missing = jax.typeof(array).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
+        return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
+
+    return jax.tree.map(vary, tree)

@@ -38,7 +38,6 @@ def normalised(encoder: Any, x: jax.Array, train: bool) -> jax.Array:
     """Batch normalisation, as `encoder`'s attributes say; to be called in its compact method."""
     return BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
         dtype=encoder.dtype,
         axis_name=encoder.axis_name if train else None,
     )(x)

@@ -10,7 +10,7 @@ A convolution is computed in one of two ways:
   themselves matrix products. It holds the spectra of images, kernel and result.
 
 The second, the first on a CPU, and `max_pool` can be differentiated in reverse mode, any number of times, but not in
-forward mode.
+forward mode, except for the loop of our own.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from siamjax import parallel
+from siamjax import parallel, rows
 from siamjax.choices import choose
 from siamjax.types import Array
 
@@ -35,7 +35,7 @@ Method = Literal["auto", "direct", "frequency"]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FREQUENCY_COST = 3  # of a multiply-add in the frequency domain, in direct ones: small products, much memory
 _SMALL = 25  # weights of a kernel, up to which its gradient is, within loops, a sum of products over its places
-_PART, _MOST_PARTS = 2**19, 16  # numbers of images in a part of a kernel's gradient, and how many parts at most
+_PART, _MOST_PARTS = 2**19, 16  # numbers in x per part of a kernel's gradient; at most so many parts
 _FEW = 27  # products that an output is a sum of, up to which a loop of our own is the fastest
 _WITHIN_LOOP = contextvars.ContextVar("within_loop", default=False)
 _MOST_SPECTRUM_FLOATS = 2**28  # in all spectra, for "auto" to choose the frequency domain
@@ -77,6 +77,7 @@ def convolve(
         if min(before, after) < 0:
             x = lax.slice_in_dim(x, max(-before, 0), x.shape[axis] - max(-after, 0), axis=axis)
     padding = tuple((max(before, 0), max(after, 0)) for before, after in padding)
+    kernel = rows.vary_like(x, kernel)
     if method == "auto":
         on_cpu = parallel.on_cpu() and x.dtype != jnp.float64
         method = _best(x.shape, kernel.shape, strides, padding) if on_cpu else "direct"
@@ -207,13 +208,14 @@ def _direct_backward(strides, padding, looped, kept, dy):
     (dx,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, strides, padding), x)(dy)
 
     def of_kernel(x, dy):
-        (part,) = jax.linear_transpose(lambda kernel: _by_xla(x, kernel, strides, padding), kernel)(dy)
-        return part.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jax.linear_transpose(lambda kernel: _by_xla(x, kernel, strides, padding), kernel)(dy)[0]
 
-    # For it, XLA reorders whole arrays, with the images as the last axis; smaller ones stay in a cache meanwhile.
-    size = max(1, -(-len(x) // min(_MOST_PARTS, -(-x.size // _PART) or 1)))
-    parts = [of_kernel(x[i : i + size], dy[i : i + size]) for i in range(0, max(1, len(x)), size)]
-    return dx, functools.reduce(jnp.add, parts).astype(kernel.dtype)
+    # XLA transposes both arrays for this gradient, images last; those of a part fit in a cache.
+    parts = min(_MOST_PARTS, max(1, -(-x.size // _PART))) if x.dtype.itemsize > 2 else 1
+    size = max(1, -(-len(x) // parts))
+    return dx, functools.reduce(
+        jnp.add, [of_kernel(x[i : i + size], dy[i : i + size]) for i in range(0, max(1, len(x)), size)]
+    )
 
 
 def _slopes_in_loop(x, kernel, padding, dy):

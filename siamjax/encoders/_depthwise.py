@@ -23,7 +23,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
       float [n, ⌈h / stride⌉, ⌈w / stride⌉, c].
     """
     if parallel.on_cpu():
-        return jnp.asarray(_shifted(x, kernel, stride))
+        return jnp.asarray(_shifted(x, rows.vary_like(x, kernel), stride))
     pads = ((len(kernel) // 2, len(kernel) // 2),) * 2
     return lax.conv_general_dilated(
         x,

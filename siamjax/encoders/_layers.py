@@ -40,8 +40,8 @@ class Convolution(nn.Module):
         if self.per_channel:
             return depthwise(x, kernel, self.stride)
         if self.side == 1:
-            # On a CPU, a matrix product is faster than a convolution, and of more than two axes XLA would turn a whole
-            # array for its gradient, on one thread.
+            # On a CPU, a matrix product is faster than a convolution; of two axes, because for more XLA transposes a
+            # whole array for the gradient, on one thread.
             x = x[:, :: self.stride, :: self.stride]
             return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], self.channels)
         pads = ((self.side // 2, self.side // 2),) * 2
@@ -54,8 +54,6 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
     x = Convolution(channels, **shape, **own, name=names[0])(x)
     return BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
         dtype=owner.dtype,
         axis_name=owner.axis_name if train else None,
         name=names[1],

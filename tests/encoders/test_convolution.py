@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax import lax
 
 from siamjax import encoders
+from siamjax.encoders import _convolution
 
 # images [n, h, w, c], kernel [kh, kw, c, k], strides, padding
 SHAPES = {
@@ -58,6 +59,27 @@ def test_equals_xlas_convolution_in_value_and_gradient(method, shape):
     for got, expected in zip(passes, (y, y, *gradients), strict=True):
         assert got.shape == expected.shape and got.dtype == expected.dtype
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_gradients_in_parts_are_those_of_the_whole_twice(monkeypatch):
+    """Up to 16 parts, here of 5, and of no images."""
+    monkeypatch.setattr(_convolution, "_PART", 64)
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(77, 5, 5, 8)).astype(np.float32), rng.normal(size=(3, 3, 8, 4)).astype(np.float32)
+    xlas = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+    def twice(convolve, x):
+        first = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel))), (0, 1))
+        return jax.jit(jax.grad(lambda x, kernel: sum(jnp.sum(jnp.cos(d)) for d in first(x, kernel)), (0, 1)))(
+            x, kernel
+        )
+
+    ours = functools.partial(encoders.convolve, padding="SAME", method="direct")
+    for got, expected in zip(twice(ours, x), twice(xlas, x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert not np.any(twice(ours, x[:0])[1])
 
 
 def test_bfloat16_stays_bfloat16_and_close():

@@ -1,4 +1,4 @@
-"""Layers with gradients of their own: those of Flax and JAX, where these are right."""
+"""Layers with gradients of their own, compared with Flax's and PyTorch's."""
 
 import functools
 
@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
+from siamjax import encoders
 from siamjax.encoders._layers import relu6
 from siamjax.encoders._normalisation import BatchNorm
 
@@ -108,12 +109,14 @@ def test_batch_normalisation_of_half_precision_is_computed_in_float32(dtype):
     close(gradients(BatchNorm), gradients(nn.BatchNorm), 2e-3 if dtype == np.float16 else 2e-2)
 
 
-def test_batch_normalisation_over_devices_is_that_of_the_whole_batch():
+@pytest.mark.parametrize("check_vma", [False, True])
+def test_batch_normalisation_over_devices_is_that_of_the_whole_batch(check_vma):
     x, weights, slopes = given((8, 4, 3, CHANNELS))
     mesh = jax.make_mesh((4,), ("devices",), devices=jax.devices()[:4], axis_types=(jax.sharding.AxisType.Auto,))
+    parts = P("devices")
 
     @functools.partial(
-        jax.shard_map, mesh=mesh, in_specs=(P("devices"), P(), P("devices")), out_specs=P(), check_vma=False
+        jax.shard_map, mesh=mesh, in_specs=(parts, P(), parts), out_specs=(P(), P(), parts, P()), check_vma=check_vma
     )
     def in_parts(x, weights, slopes):
         def loss(x, weights):
@@ -121,8 +124,9 @@ def test_batch_normalisation_over_devices_is_that_of_the_whole_batch():
             return jnp.sum(jnp.sin(y) * slopes), after
 
         (value, after), (dx, dweights) = jax.value_and_grad(loss, (0, 1), has_aux=True)(x, weights)
-        value, dweights = jax.lax.psum((value, dweights), "devices")
-        return value, after, jax.lax.all_gather(dx, "devices", tiled=True), dweights
+        if not check_vma:  # Otherwise JAX adds up the gradients of what all devices share.
+            dweights = jax.lax.psum(dweights, "devices")
+        return jax.lax.psum(value, "devices"), after, dx, dweights
 
     def loss(x, weights):
         y, after = normalise(nn.BatchNorm, x, weights)
@@ -130,6 +134,33 @@ def test_batch_normalisation_over_devices_is_that_of_the_whole_batch():
 
     (value, after), (dx, dweights) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, weights)
     close(jax.jit(in_parts)(x, weights, slopes), (value, after, dx, dweights))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "conv4"])
+def test_encoders_learn_in_shard_map(name):
+    """Their weights are shared, and their images are not: gradients of weights are summed over devices."""
+    encoder = encoders.make(name, width=4, embedding=8)
+    x = np.random.default_rng(0).uniform(size=(4, 32, 32, 3)).astype(np.float32)
+    variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), x)
+    mesh = jax.make_mesh((2,), ("devices",), devices=jax.devices()[:2], axis_types=(jax.sharding.AxisType.Auto,))
+
+    def gradient(x):
+        loss = lambda params: jnp.sum(encoder.apply(variables | {"params": params}, x, train=False) ** 2)  # noqa: E731
+        return jax.grad(loss)(variables["params"])
+
+    in_parts = jax.shard_map(gradient, mesh=mesh, in_specs=P("devices"), out_specs=P())
+    close(jax.jit(in_parts)(x), jax.jit(gradient)(x), 1e-4)
+
+
+def test_batch_normalisation_starts_and_is_evaluated_as_flaxs():
+    x, weights, _ = given()
+    with jax.enable_x64(True):
+        modules = [kind(use_running_average=False, dtype=jnp.float32) for kind in (BatchNorm, nn.BatchNorm)]
+        close(*(module.init(jax.random.key(0), x) for module in modules))
+    fixed = [kind(use_running_average=True, dtype=jnp.float32, epsilon=1e-5) for kind in (BatchNorm, nn.BatchNorm)]
+    statistics = {"mean": jnp.linspace(-1, 1, CHANNELS), "var": jnp.linspace(0.1, 3, CHANNELS)}
+    variables = {"params": dict(zip(("scale", "bias"), weights, strict=True)), "batch_stats": statistics}
+    close(*(module.apply(variables, x) for module in fixed), 1e-6)
 
 
 def test_nan_stays_in_its_channel():
