@@ -79,6 +79,9 @@ def make(
 ) -> nn.Module:
     """The encoder called `name` in `ENCODERS`.
 
+    In training, encoders can be differentiated in reverse mode (`jax.grad`), any number of times, but not in forward
+    mode.
+
     Args:
       name: "koch_scaled" is "koch" with other initial weights; "conv4" to "conv6", "pyramid" and "local" are "conv"
         with other layers.
