@@ -63,7 +63,7 @@ def vary_like(array: jax.Array, tree: T) -> T:
     gradient of a weight is then summed over the devices.
     """
 
-    def vary(x):
+    def vary(x) -> jax.Array:
         missing = jax.typeof(array).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
         return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
 

@@ -1,7 +1,6 @@
 """Small convolutional encoders with batch normalisation, for images of 20 to 64 pixels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from siamjax import distances, draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders import _past as past
 from siamjax.encoders._convolution import Method
-from siamjax.encoders._normalisation import BatchNorm
+from siamjax.encoders._normalisation import normalised
 from siamjax.types import Array
 
 
@@ -32,15 +31,6 @@ def normalised_convolution(
         kernel_init=draws.by_rows(nn.initializers.lecun_normal()),
     )(x)
     return normalised(encoder, x, train)
-
-
-def normalised(encoder: Any, x: jax.Array, train: bool) -> jax.Array:
-    """Batch normalisation, as `encoder`'s attributes say; to be called in its compact method."""
-    return BatchNorm(
-        use_running_average=not train,
-        dtype=encoder.dtype,
-        axis_name=encoder.axis_name if train else None,
-    )(x)
 
 
 class Conv(nn.Module):

@@ -207,7 +207,7 @@ def _direct_backward(strides, padding, looped, kept, dy):
         return _slopes_in_loop(x, kernel, padding, dy)
     (dx,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, strides, padding), x)(dy)
 
-    def of_kernel(x, dy):
+    def of_kernel(x, dy) -> jax.Array:
         return jax.linear_transpose(lambda kernel: _by_xla(x, kernel, strides, padding), kernel)(dy)[0]
 
     # XLA transposes both arrays for this gradient, images last; those of a part fit in a cache.

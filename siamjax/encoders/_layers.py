@@ -10,7 +10,7 @@ from siamjax import draws
 from siamjax.encoders import _convolution as convolution
 from siamjax.encoders._convolution import Method
 from siamjax.encoders._depthwise import depthwise
-from siamjax.encoders._normalisation import BatchNorm
+from siamjax.encoders._normalisation import normalised
 
 
 class Convolution(nn.Module):
@@ -52,12 +52,7 @@ def convolved(owner: Any, x: jax.Array, train: bool, names: tuple[str, str], cha
     """A `Convolution` of this `shape` with batch normalisation, both called by `names`, in `owner`'s compact method."""
     own = {"dtype": owner.dtype, "convolution": owner.convolution}
     x = Convolution(channels, **shape, **own, name=names[0])(x)
-    return BatchNorm(
-        use_running_average=not train,
-        dtype=owner.dtype,
-        axis_name=owner.axis_name if train else None,
-        name=names[1],
-    )(x)
+    return normalised(owner, x, train, names[1])
 
 
 @jax.custom_jvp

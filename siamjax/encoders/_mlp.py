@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from siamjax import distances
 from siamjax.encoders import _past as past
-from siamjax.encoders._conv import normalised
+from siamjax.encoders._normalisation import normalised
 from siamjax.types import Array
 
 

@@ -56,6 +56,12 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype)
 
 
+def normalised(encoder: Any, x: jax.Array, train: bool, name: str | None = None) -> jax.Array:
+    """Batch normalisation, as `encoder`'s attributes say; to be called in its compact method."""
+    axis_name = encoder.axis_name if train else None
+    return BatchNorm(use_running_average=not train, dtype=encoder.dtype, axis_name=axis_name, name=name)(x)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalised(x, scale, bias, epsilon, axis_name):
     """The normalised x, in at least float32, and mean and variance; scale, bias and these are [1, ..., c].
