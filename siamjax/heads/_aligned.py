@@ -72,6 +72,40 @@ class Aligned(nn.Module):
         similarity = functools.partial(self._similarity, product=product, mean=mean)
         return self._logits(distances.blockwise(similarity, a, b, width))
 
+    def prepared(self, x: Array) -> tuple[jax.Array, jax.Array]:
+        """Embeddings [n, d] as `of_prepared` takes them: to make this of two images takes longer than to compare them.
+
+        Returns:
+          Descriptors of length 1 [n, channels, p'] and weights [n, p]. The places of an image are in one row, with zeros
+          between the rows of the map, and in the descriptors rows of zeros above and below: a step to a place nearby
+          is then one along the row, and leads to a 0 beyond the edge.
+        """
+        (x,) = distances.widen(x)
+        directions, weight = self._map(x)
+        n, rows, columns, channels = directions.shape
+        gap = (0, self.reach)
+        directions = jnp.pad(directions, ((0, 0), (self.reach, self.reach), gap, (0, 0))).transpose(0, 3, 1, 2)
+        weight = jnp.pad(weight.reshape(n, rows, columns), ((0, 0), (0, 0), gap))
+        return directions.reshape(n, channels, -1), weight.reshape(n, -1)
+
+    def of_prepared(self, a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Logits float [n] of "same" for pairs, to rounding those of a call; for many pairs, and no gradients.
+
+        Each cosine is computed once and serves both ways: of place p with q = p + step, it is that of q with q - step.
+        """
+        (a, of_a), (b, of_b) = a, b
+        size, width = of_a.shape[1], (self.columns or self.cells) + self.reach
+        steps = [(y - self.reach) * width + x - self.reach for y, x in self._moves()]
+        start = self.reach * width
+        cosines = [jnp.zeros_like(of_a)] * len(steps)
+        for channel in range(a.shape[1]):  # XLA makes one loop of all, by vectors of places.
+            here, there = a[:, channel, start : start + size], b[:, channel]
+            near = [there[:, start + step : start + step + size] for step in steps]
+            cosines = [cosine + here * other for cosine, other in zip(cosines, near, strict=True)]
+        back = [_moved(cosine, step) for cosine, step in zip(cosines, steps, strict=True)]
+        best, best_back = functools.reduce(jnp.maximum, cosines), functools.reduce(jnp.maximum, back)
+        return self._logits((jnp.sum(best * of_a, axis=1) + jnp.sum(best_back * of_b, axis=1)) / 2)
+
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
         a, b = self._map(a), self._map(b)
@@ -124,6 +158,12 @@ class Aligned(nn.Module):
         near = [b[:, y : y + rows, x : x + columns] for y, x in self._moves()]
         best = _best_match(product, *(x.reshape(x.shape[0], -1, x.shape[-1]) for x in (a, *near)))
         return _einsum(mean, best, weight)
+
+
+def _moved(x, step):
+    """[n, p] with what is at place i of x at i + step, and 0 where nothing comes from."""
+    before, after = max(step, 0), max(-step, 0)
+    return jnp.pad(x, ((0, 0), (before, after)))[:, after : after + x.shape[1]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -31,7 +31,8 @@ from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
 _BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
-_NUMBERS = 2**22  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
+_NUMBERS = 2**19  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
+_MANY = 2**17  # pairs per call of "many_pairs", which divides them into blocks
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -343,6 +344,8 @@ class Network:
         if embeddings.ndim == 3:
             embeddings, pairs = embeddings.reshape(-1, embeddings.shape[2]), 2 * pairs + np.arange(2, dtype=np.int32)
         arguments = self.variables["head"], parallel.padded(embeddings)
+        if len(pairs) > max(_BLOCK, len(embeddings)) and "many_pairs" in self._programs:
+            return parallel.map_chunks(self._programs["many_pairs"], arguments, pairs, _MANY)
         chunk = min(_BLOCK, max(1, _NUMBERS // embeddings.shape[1]))
         return parallel.map_chunks(self._programs["pairs"], arguments, pairs, chunk)
 
@@ -379,6 +382,10 @@ class Network:
             checked_numbers(query, len(embeddings), "query"),
             checked_numbers(support, len(embeddings), "support"),
         )
+        if query.shape[1] == 1 and not prototypes and "many_pairs" in self._programs:
+            one_by_one = np.broadcast_arrays(numbers[0][:, :, None, None], numbers[1][:, None])
+            scores = self.score_pairs(embeddings, np.stack(one_by_one, axis=-1).reshape(-1, 2))
+            return scores.reshape(one_by_one[0].shape).mean(axis=3)
         chunk = max(1, 2**25 // (query.shape[1] * ways * shots * embeddings.shape[1]))
         arguments = self.variables["head"], parallel.padded(embeddings)
         program = self._programs["prototypes" if prototypes else "trials"]

@@ -1,6 +1,7 @@
 """The compiled functions of a network, and the check of the image numbers that they take."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from siamjax.augment import scaled
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
+_NUMBERS = 2**20  # in one side of a block of `many_pairs`
 _FILLED = 2**18  # numbers in a gallery that is filled up for one query: 2,048 embeddings of 128 components
 # (weights and other constants, inputs) -> outputs.
 Program = Callable[[Any, Any], Any]
@@ -68,11 +70,31 @@ def embed_program(model: Model, distort: Augment | None, copies: int) -> Program
 
 @functools.lru_cache(maxsize=8)
 def programs(model: Model) -> dict[str, Program]:
-    """The scoring functions of a model. Cached, as each function object is compiled once."""
+    """The scoring functions of a model; "many_pairs" is one of heads that prepare embeddings.
+
+    Cached, as each function object is compiled once.
+    """
 
     def pairs(arguments, numbers):
         params, embeddings = arguments
         return model.head.apply({"params": params}, embeddings[numbers[:, 0]], embeddings[numbers[:, 1]])
+
+    def many_pairs(arguments, numbers) -> jax.Array:
+        params, embeddings = arguments
+        apply = functools.partial(model.head.apply, {"params": params})
+        size = 1 << max(1, _NUMBERS // embeddings.shape[1]).bit_length() - 1
+        blocks = jnp.pad(numbers, ((0, -len(numbers) % size), (0, 0))).reshape(-1, size, 2)
+        rows = math.gcd(len(embeddings), size)  # By blocks, too: all at once would need several times the memory.
+        prepared = jax.lax.map(
+            lambda block: apply(block, method="prepared"), embeddings.reshape(-1, rows, embeddings.shape[1])
+        )
+        prepared = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
+
+        def of_block(numbers):
+            a, b = (jax.tree.map(lambda x: x[side], prepared) for side in numbers.T)
+            return jnp.asarray(apply(a, b, method="of_prepared"))
+
+        return jax.lax.map(of_block, blocks).ravel()[: len(numbers)]
 
     def all_pairs(arguments, gallery):
         params, queries = arguments
@@ -92,4 +114,5 @@ def programs(model: Model) -> dict[str, Program]:
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
     by_prototypes = functools.partial(trials, prototypes=True)
-    return {"pairs": pairs, "all": all_pairs, "trials": trials, "prototypes": by_prototypes}
+    functions: dict[str, Program] = {"pairs": pairs, "all": all_pairs, "trials": trials, "prototypes": by_prototypes}
+    return functions | ({"many_pairs": many_pairs} if hasattr(model.head, "prepared") else {})
