@@ -202,13 +202,14 @@ def _main(call, _):
     try:
         if place != (None, None, None):
             parallel.start(*place, join_timeout=_JOIN_TIMEOUT.value)
-        from siamjax.evaluate import evaluate
-        from siamjax.train import train
-
         workdir = pathlib.Path(str(_WORKDIR.value))
         if _MODE.value == "evaluate":
+            from siamjax.evaluate import evaluate
+
             evaluate(_CONFIG.value, workdir)
         else:
+            from siamjax.train import train
+
             train(_CONFIG.value, workdir, _typed(call))
     except Exception as error:
         expected = isinstance(error, (ValueError, OSError, FloatingPointError, ImportError, parallel.DeviceError))
