@@ -110,24 +110,24 @@ def theirs(devices, processes, process, images, address):
     from torch import distributed, nn
     from torch.distributed.nn.functional import all_gather
 
-    from benchmarks.step import pictures, seconds, torch_encoder, torch_ntxent
+    from benchmarks.step import pictures, seconds
+    from benchmarks.torch_networks import NETWORKS, ntxent, similarities
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     distributed.init_process_group("gloo", f"tcp://{address}", rank=process, world_size=processes)
-    model = torch_encoder(nn, "small").to(memory_format=torch.channels_last)
+    model = NETWORKS["small"]().to(memory_format=torch.channels_last)
     model = nn.parallel.DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     own = images // processes
-    x = torch.tensor(pictures(images, "small"))[own * process : own * (process + 1), None].float() / 255
-    x = x.to(memory_format=torch.channels_last)
-    ntxent = torch_ntxent(torch, images)
+    x = torch.tensor(pictures(images, "small"))[own * process : own * (process + 1)].movedim(3, 1).float() / 255
+    x = x.contiguous(memory_format=torch.channels_last)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         embeddings = model(x)
         embeddings = torch.cat(all_gather(embeddings)) if processes > 1 else embeddings
-        ntxent(embeddings).backward()
+        ntxent(similarities(embeddings)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 

@@ -1,5 +1,9 @@
 """Benchmarks can still be made: configurations that they start from change."""
 
+import ast
+import importlib
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +11,22 @@ import pytest
 from benchmarks import step
 from siamjax.data.dataset import Dataset
 from siamjax.run import parts, recipe, settings
+
+FILES = sorted(pathlib.Path(step.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_from_siamjax_or_another_exists(path):
+    """Most is imported within functions, which no test calls."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        root = (getattr(node, "module", None) or "").partition(".")[0]
+        if not isinstance(node, ast.ImportFrom) or root not in ("siamjax", "benchmarks"):
+            continue
+        if node.module == "benchmarks.torch_networks":
+            pytest.importorskip("torch")
+        for name in (alias.name for alias in node.names):
+            if not hasattr(importlib.import_module(node.module), name):
+                importlib.import_module(f"{node.module}.{name}")
 
 
 @pytest.mark.parametrize("network", step.IMAGES)

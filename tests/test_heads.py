@@ -23,6 +23,10 @@ HEADS = {
     "aligned-wide": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
     "aligned-many": (heads.Aligned(cells=3), reference.aligned),
     "aligned-far_many": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
+    "aligned-prepared": (heads.Aligned(cells=3), reference.aligned),
+    "aligned-far_prepared": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
+    "aligned-in_place_prepared": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
+    "aligned-wide_prepared": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),
     "binary-two_layers": (heads.Binary(hidden=(7, 5)), reference.binary),
@@ -45,6 +49,12 @@ def programs(name):
     """(pairs, all against all, gradient of the latter's weighted sum by parameters and inputs), each compiled once."""
     head, _ = HEADS[name]
 
+    def pairs(params, a, b):
+        if not name.endswith("prepared"):
+            return head.apply(params, a, b)
+        a, b = (head.apply(params, x, method="prepared") for x in (a, b))
+        return head.apply(params, a, b, method="of_prepared")
+
     def all_pairs(params, a, b):
         with pytest.MonkeyPatch.context() as patch:
             if name.endswith("many"):  # The sets here are small: as it compares large ones.
@@ -52,7 +62,7 @@ def programs(name):
             return head.apply(params, a, b, method="all_pairs")
 
     gradient = jax.grad(lambda params, a, b, weights: jnp.sum(weights * all_pairs(params, a, b)), argnums=(0, 1, 2))
-    return jax.jit(head.apply), jax.jit(all_pairs), jax.jit(gradient)
+    return jax.jit(pairs), jax.jit(all_pairs), jax.jit(gradient)
 
 
 def parameters(name, dimension=18, dtype=np.float32):
@@ -163,9 +173,9 @@ def test_finite_where_embeddings_coincide_and_at_all_scales(name, scale):
 )
 def test_blocks_make_no_difference(name, shape):
     """Neither to logits nor to gradients, which are compared with those of the same pairs, one by one."""
-    (n, m), d = shape, 45
-    a, b = (RNG.normal(size=(size, d)).astype(np.float32) for size in shape)
-    params, weights = parameters(name, d), RNG.normal(size=shape).astype(np.float32)
+    (n, m), d, rng = shape, 45, np.random.default_rng(0)
+    a, b = (rng.normal(size=(size, d)).astype(np.float32) for size in shape)
+    params, weights = parameters(name, d), rng.normal(size=shape).astype(np.float32)
     pairs, all_pairs, gradient = programs(name)
     rows, columns = np.repeat(np.arange(n), m), np.tile(np.arange(m), n)
 
@@ -180,7 +190,10 @@ def test_blocks_make_no_difference(name, shape):
         jax.tree.leaves(jax.jit(jax.grad(one_by_one, argnums=(0, 1, 2)))(params, a, b)),
         strict=True,
     ):
-        np.testing.assert_allclose(got, part, rtol=1e-3, atol=1e-4 * np.abs(part).max())
+        if name.startswith("aligned"):  # Where two matches are equal but for rounding, either may get the gradient.
+            assert np.linalg.norm(got - part) < 3e-3 * np.linalg.norm(part)
+        else:
+            np.testing.assert_allclose(got, part, rtol=1e-3, atol=1e-4 * np.abs(part).max())
 
 
 @pytest.mark.sweep

@@ -65,6 +65,23 @@ def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
     np.testing.assert_allclose(scores[3, 1, 2], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [61, 300])
+def test_many_pairs_and_trials_score_as_all_against_all_do(count):
+    """`aligned` prepares the embeddings of many pairs once; all against all, it multiplies matrices."""
+    model = state.Model(encoders.make("conv4", 4, 45, "float32", axis_name="devices"), heads.Aligned(cells=3))
+    start = state.create(model, jax.random.key(0), (8, 8, 1), optax.identity())
+    network = Network(model, start.params, start.batch_stats)
+    rng = np.random.default_rng(count)
+    embeddings = rng.normal(size=(count, 45)).astype(np.float32)
+    everything = network.score_all(embeddings, embeddings)
+    pairs = rng.integers(count, size=(30_000, 2))
+    np.testing.assert_allclose(network.score_pairs(embeddings, pairs), everything[tuple(pairs.T)], rtol=1e-4, atol=1e-4)
+    query, support = rng.integers(count, size=(60, 1)), rng.integers(count, size=(60, 20, 5))
+    expected = everything[query[:, :, None, None], support[:, None]].mean(axis=3)
+    scores = network.score_trials(embeddings, query, support)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_prototypes_are_the_mean_embeddings_of_the_shots(weights):
     rng = np.random.default_rng(1)
     embeddings = rng.normal(size=(61, 8)).astype(np.float32)

@@ -62,7 +62,7 @@ class Aligned(nn.Module):
             similarity = distances.blockwise(self._similarity_to_few, few, others, places**2)
             return self._logits(similarity if few is a else similarity.T)
         # On a CPU, blocks larger than a cache: matrix products gain more from their size.
-        width = -(-places // (16 if parallel.on_cpu() else 4))
+        width = -(-places // (6 if parallel.on_cpu() else 4))
         product, mean = "npc,mpc->pnm", "pnm,np->nm"
         if itself:  # The two ways are each other's transpose.
             there = distances.blockwise(
@@ -76,7 +76,7 @@ class Aligned(nn.Module):
         """Embeddings [n, d] as `of_prepared` takes them: to make this of two images takes longer than to compare them.
 
         Returns:
-          Descriptors of length 1 [n, channels, p'] and weights [n, p]. The places of an image are in one row, with zeros
+          Descriptors of length 1 [n, channels, p'] and weights [n, p]. An image's places are in one row, with zeros
           between the rows of the map, and in the descriptors rows of zeros above and below: a step to a place nearby
           is then one along the row, and leads to a 0 beyond the edge.
         """
@@ -93,18 +93,18 @@ class Aligned(nn.Module):
 
         Each cosine is computed once and serves both ways: of place p with q = p + step, it is that of q with q - step.
         """
-        (a, of_a), (b, of_b) = a, b
-        size, width = of_a.shape[1], (self.columns or self.cells) + self.reach
+        (first, of_first), (second, of_second) = a, b
+        size, width = of_first.shape[1], (self.columns or self.cells) + self.reach
         steps = [(y - self.reach) * width + x - self.reach for y, x in self._moves()]
         start = self.reach * width
-        cosines = [jnp.zeros_like(of_a)] * len(steps)
-        for channel in range(a.shape[1]):  # XLA makes one loop of all, by vectors of places.
-            here, there = a[:, channel, start : start + size], b[:, channel]
+        cosines = [jnp.zeros_like(of_first)] * len(steps)
+        for channel in range(first.shape[1]):  # XLA makes one loop of all, by vectors of places.
+            here, there = first[:, channel, start : start + size], second[:, channel]
             near = [there[:, start + step : start + step + size] for step in steps]
             cosines = [cosine + here * other for cosine, other in zip(cosines, near, strict=True)]
         back = [_moved(cosine, step) for cosine, step in zip(cosines, steps, strict=True)]
         best, best_back = functools.reduce(jnp.maximum, cosines), functools.reduce(jnp.maximum, back)
-        return self._logits((jnp.sum(best * of_a, axis=1) + jnp.sum(best_back * of_b, axis=1)) / 2)
+        return self._logits((jnp.sum(best * of_first, axis=1) + jnp.sum(best_back * of_second, axis=1)) / 2)
 
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -377,19 +378,15 @@ class Network:
         Raises:
           ValueError: a number is out of range.
         """
-        _, ways, shots = support.shape
-        numbers = (
-            checked_numbers(query, len(embeddings), "query"),
-            checked_numbers(support, len(embeddings), "support"),
-        )
+        query = checked_numbers(query, len(embeddings), "query")
+        support = checked_numbers(support, len(embeddings), "support")
         if query.shape[1] == 1 and not prototypes and "many_pairs" in self._programs:
-            one_by_one = np.broadcast_arrays(numbers[0][:, :, None, None], numbers[1][:, None])
-            scores = self.score_pairs(embeddings, np.stack(one_by_one, axis=-1).reshape(-1, 2))
-            return scores.reshape(one_by_one[0].shape).mean(axis=3)
-        chunk = max(1, 2**25 // (query.shape[1] * ways * shots * embeddings.shape[1]))
+            pairs = np.stack(np.broadcast_arrays(query[:, :, None, None], support[:, None]), axis=-1)
+            return self.score_pairs(embeddings, pairs.reshape(-1, 2)).reshape(pairs.shape[:-1]).mean(axis=3)
+        chunk = max(1, 2**25 // (query.shape[1] * math.prod(support.shape[1:]) * embeddings.shape[1]))
         arguments = self.variables["head"], parallel.padded(embeddings)
         program = self._programs["prototypes" if prototypes else "trials"]
-        return parallel.map_chunks(program, arguments, numbers, chunk)
+        return parallel.map_chunks(program, arguments, (query, support), chunk)
 
     def verify(
         self, first: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], second: str | os.PathLike[str]

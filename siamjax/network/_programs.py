@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ def programs(model: Model) -> dict[str, Program]:
         prepared = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
 
         def of_block(numbers):
-            a, b = (jax.tree.map(lambda x: x[side], prepared) for side in numbers.T)
+            a, b = (jax.tree.map(operator.itemgetter(side), prepared) for side in numbers.T)
             return jnp.asarray(apply(a, b, method="of_prepared"))
 
         return jax.lax.map(of_block, blocks).ravel()[: len(numbers)]
