@@ -13,7 +13,7 @@ import siamjax
 from benchmarks import faults
 from configs import default
 from siamjax import cli
-from siamjax.data import detection
+from siamjax.data import detection, faces, ink
 from siamjax.decision import Decision
 from siamjax.export import check, export
 from siamjax.network import Network, inputs_of
@@ -67,6 +67,22 @@ def test_a_network_of_ink_reads_files_as_it_was_trained_also_when_saved(network,
     assert np.abs(np.diff(again.read(scans).astype(int), axis=0)).mean() < 6
     assert again.verify(*scans).distance < 0.3 * network.verify(*scans).distance
     assert again.fingerprint == of_ink.fingerprint != network.fingerprint
+
+
+@pytest.mark.parametrize("name,module", [("ink", ink), ("faces", faces)])
+def test_embeddings_of_images_that_another_version_prepared_are_not_compared(name, module, network, monkeypatch):
+    config = network.settings.copy_and_resolve_references()
+    config.data[name], config.data.folder.invert = True, False
+    variables = network.variables["encoder"]
+    params = {"encoder": variables["params"], "head": network.variables["head"]}
+
+    def fingerprint(inputs):
+        return Network(network.model, params, variables["batch_stats"], inputs=inputs).fingerprint
+
+    before = fingerprint(inputs_of(config)), fingerprint(network.inputs)
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    assert len({*before, fingerprint(inputs_of(config))}) == 3
+    assert fingerprint(network.inputs) == before[1]
 
 
 def test_a_network_of_wide_images_reads_files_as_wide_also_when_saved(network, drawing, tmp_path):

@@ -1,6 +1,5 @@
 """A trained network: images to embeddings, embeddings to scores, and scores to answers."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -232,13 +231,7 @@ class Network:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of weights and inputs; only embeddings of networks with the same fingerprint can be compared."""
-        inputs = dataclasses.asdict(self._inputs) if self._inputs else None
-        if inputs and inputs["dtype"] == "uint8":
-            del inputs["dtype"]  # As hashed when there was no other.
-        for name in ("ink", "faces"):
-            if inputs and not inputs[name]:
-                del inputs[name]  # Likewise.
-        return self._digest([inputs, self.copies])
+        return self._digest([self._inputs.identifying() if self._inputs else None, self.copies])
 
     def matches(self, fingerprint: str) -> bool:
         """Whether `fingerprint` is of this network, as computed by this or an older version of siamjax."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from ml_collections import ConfigDict
 
-from siamjax.data import SOURCES, Images, arrays
+from siamjax.data import SOURCES, Images, arrays, faces, ink
 
 Metric = Literal["l2", "cosine"]
 
@@ -40,6 +40,18 @@ class Inputs:
     def __str__(self) -> str:
         what = "images" if self.dtype == "uint8" else "inputs"
         return f"{what} {self.dtype} [n, {', '.join(map(str, self.shape))}]"
+
+    def identifying(self) -> dict:
+        """What `Network.fingerprint` hashes: whether and how image files are prepared, too, which may change."""
+        kind = dataclasses.asdict(self)
+        if self.dtype == "uint8":
+            del kind["dtype"]  # As hashed when there was no other.
+        for name, version in (("ink", ink.VERSION), ("faces", faces.VERSION)):
+            if not kind[name]:
+                del kind[name]  # Likewise.
+            elif version > 1:
+                kind[name] = version
+        return kind
 
     def checked(self, images: npt.ArrayLike | Images) -> np.ndarray | Images:
         """`images` [n, ...] as an array, or read on access; numbers of other types than uint8 become float32 ones.
