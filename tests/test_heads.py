@@ -53,7 +53,10 @@ def programs(name):
         if not name.endswith("prepared"):
             return head.apply(params, a, b)
         a, b = (head.apply(params, x, method="prepared") for x in (a, b))
-        return head.apply(params, a, b, method="of_prepared")
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "aligned-far_prepared":  # There are few channels here: as it loops over many.
+                patch.setattr(_aligned, "_UNROLLED", 1)
+            return head.apply(params, a, b, method="of_prepared")
 
     def all_pairs(params, a, b):
         with pytest.MonkeyPatch.context() as patch:

@@ -14,6 +14,7 @@ from siamjax.types import Array
 
 # On a CPU, up to _FEW images, on maps of up to _MOST_PLACES, are compared with others by one product of all places.
 _FEW, _MOST_PLACES = 8, 64
+_UNROLLED = 400  # products of a channel and a step in one loop of `of_prepared`: more take long to compile
 
 
 class Aligned(nn.Module):
@@ -97,11 +98,18 @@ class Aligned(nn.Module):
         size, width = of_first.shape[1], (self.columns or self.cells) + self.reach
         steps = [(y - self.reach) * width + x - self.reach for y, x in self._moves()]
         start = self.reach * width
-        cosines = [jnp.zeros_like(of_first)] * len(steps)
-        for channel in range(first.shape[1]):  # XLA makes one loop of all, by vectors of places.
-            here, there = first[:, channel, start : start + size], second[:, channel]
-            near = [there[:, start + step : start + step + size] for step in steps]
-            cosines = [cosine + here * other for cosine, other in zip(cosines, near, strict=True)]
+        channels = first.shape[1]
+        group = max(g for g in range(1, channels + 1) if channels % g == 0 and (g == 1 or g * len(steps) <= _UNROLLED))
+
+        def with_group(number, cosines):
+            a, b = (lax.dynamic_slice_in_dim(x, number * group, group, axis=1) for x in (first, second))
+            for channel in range(group):
+                here, there = a[:, channel, start : start + size], b[:, channel]
+                near = [there[:, start + step : start + step + size] for step in steps]
+                cosines = [cosine + here * other for cosine, other in zip(cosines, near, strict=True)]
+            return cosines
+
+        cosines = lax.fori_loop(0, channels // group, with_group, [jnp.zeros_like(of_first)] * len(steps))
         back = [_moved(cosine, step) for cosine, step in zip(cosines, steps, strict=True)]
         best, best_back = functools.reduce(jnp.maximum, cosines), functools.reduce(jnp.maximum, back)
         return self._logits((jnp.sum(best * of_first, axis=1) + jnp.sum(best_back * of_second, axis=1)) / 2)
