@@ -23,10 +23,6 @@ HEADS = {
     "aligned-wide": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
     "aligned-many": (heads.Aligned(cells=3), reference.aligned),
     "aligned-far_many": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
-    "aligned-prepared": (heads.Aligned(cells=3), reference.aligned),
-    "aligned-far_prepared": (heads.Aligned(cells=3, reach=2), functools.partial(reference.aligned, reach=2)),
-    "aligned-in_place_prepared": (heads.Aligned(cells=3, reach=0), functools.partial(reference.aligned, reach=0)),
-    "aligned-wide_prepared": (heads.Aligned(cells=2, columns=3), functools.partial(reference.aligned, rows=2)),
     "weighted_l1": (heads.WeightedL1(), reference.weighted_l1),
     "binary": (heads.Binary(), reference.binary),
     "binary-two_layers": (heads.Binary(hidden=(7, 5)), reference.binary),
@@ -49,15 +45,6 @@ def programs(name):
     """(pairs, all against all, gradient of the latter's weighted sum by parameters and inputs), each compiled once."""
     head, _ = HEADS[name]
 
-    def pairs(params, a, b):
-        if not name.endswith("prepared"):
-            return head.apply(params, a, b)
-        a, b = (head.apply(params, x, method="prepared") for x in (a, b))
-        with pytest.MonkeyPatch.context() as patch:
-            if name == "aligned-far_prepared":  # There are few channels here: as it loops over many.
-                patch.setattr(_aligned, "_UNROLLED", 1)
-            return head.apply(params, a, b, method="of_prepared")
-
     def all_pairs(params, a, b):
         with pytest.MonkeyPatch.context() as patch:
             if name.endswith("many"):  # The sets here are small: as it compares large ones.
@@ -65,7 +52,7 @@ def programs(name):
             return head.apply(params, a, b, method="all_pairs")
 
     gradient = jax.grad(lambda params, a, b, weights: jnp.sum(weights * all_pairs(params, a, b)), argnums=(0, 1, 2))
-    return jax.jit(pairs), jax.jit(all_pairs), jax.jit(gradient)
+    return jax.jit(head.apply), jax.jit(all_pairs), jax.jit(gradient)
 
 
 def parameters(name, dimension=18, dtype=np.float32):
@@ -284,6 +271,26 @@ def test_aligned_of_a_set_with_itself_is_that_of_two_equal_sets():
         (by_a, by_b), expected = gradient(x[:size], x[:size], False)
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(by_x, by_a + by_b, rtol=1e-3, atol=1e-4 * np.abs(by_x).max())
+
+
+@pytest.mark.parametrize("unrolled", [1, 400])
+@pytest.mark.parametrize(
+    "cells,columns,reach", [(3, 0, 1), (3, 0, 2), (3, 0, 0), (2, 3, 1), (4, 1, 2), (1, 4, 1), (2, 0, 4)]
+)
+def test_aligned_scores_prepared_embeddings_as_others(cells, columns, reach, unrolled, monkeypatch):
+    monkeypatch.setattr(_aligned, "_UNROLLED", unrolled)
+    head, rng = heads.Aligned(cells=cells, columns=columns, reach=reach), np.random.default_rng(reach)
+    places = cells * (columns or cells)
+    a, b = rng.normal(size=(2, 6, places, 6)).astype(np.float32)
+    a[1], a[2, 0], b[3], b[4] = 0, 0, a[3], -a[4]  # No drawing, a place without one, equal and opposite ones.
+    a, b = a.reshape(6, -1), b.reshape(6, -1)
+    a[5, 7] = np.nan
+    params = head.init(jax.random.key(0), a, b)
+    prepared = [head.apply(params, x, method="prepare") for x in (a, b)]
+    scores = head.apply(params, *prepared, method="score_prepared")
+    expected = head.apply(params, a, b)
+    assert np.isnan(expected[5]) and np.isfinite(expected[:5]).all()
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shapes", [(0, 300), (300, 0)])

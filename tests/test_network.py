@@ -9,7 +9,7 @@ import pytest
 from siamjax import encoders, heads
 from siamjax.data import Images
 from siamjax.evaluation import one_shot
-from siamjax.network import Inputs, Network
+from siamjax.network import Inputs, Network, _programs
 from siamjax.training import state
 
 MODEL = state.Model(encoders.make("conv4", 4, 8, "float32", axis_name="devices"), heads.WeightedL1())
@@ -65,21 +65,49 @@ def test_scores_are_the_heads_mean_logit_of_the_shots(weights, images, drawn):
     np.testing.assert_allclose(scores[3, 1, 2], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("count", [61, 300])
-def test_many_pairs_and_trials_score_as_all_against_all_do(count):
-    """`aligned` prepares the embeddings of many pairs once; all against all, it multiplies matrices."""
-    model = state.Model(encoders.make("conv4", 4, 45, "float32", axis_name="devices"), heads.Aligned(cells=3))
+class Doubled(heads.Aligned):
+    """A head of one's own, derived from another."""
+
+    def __call__(self, a, b):
+        return 2 * super().__call__(a, b)
+
+
+def of_maps(head):
+    """A network with embeddings that are maps of 3×3 places and 5 channels."""
+    model = state.Model(encoders.make("conv4", 4, 45, "float32", axis_name="devices"), head)
     start = state.create(model, jax.random.key(0), (8, 8, 1), optax.identity())
-    network = Network(model, start.params, start.batch_stats)
-    rng = np.random.default_rng(count)
+    return Network(model, start.params, start.batch_stats)
+
+
+@pytest.mark.parametrize("count", [61, 300])
+def test_many_pairs_and_trials_score_as_all_against_all_do(count, monkeypatch):
+    """`aligned` prepares the embeddings of many pairs once; all against all, it multiplies matrices."""
+    monkeypatch.setattr(_programs, "_MANY", 20_000)
+    network, rng = of_maps(heads.Aligned(cells=3)), np.random.default_rng(count)
     embeddings = rng.normal(size=(count, 45)).astype(np.float32)
     everything = network.score_all(embeddings, embeddings)
     pairs = rng.integers(count, size=(30_000, 2))
+    assert _programs.pairs_program(network.model, embeddings, len(pairs)) == ("many_pairs", 20_000)
     np.testing.assert_allclose(network.score_pairs(embeddings, pairs), everything[tuple(pairs.T)], rtol=1e-4, atol=1e-4)
     query, support = rng.integers(count, size=(60, 1)), rng.integers(count, size=(60, 20, 5))
     expected = everything[query[:, :, None, None], support[:, None]].mean(axis=3)
     scores = network.score_trials(embeddings, query, support)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_many_pairs_of_two_towers_and_of_a_derived_head_score_as_few():
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(40, size=(5000, 2))
+    for head, shape in ((heads.Aligned(cells=3), (40, 2, 45)), (Doubled(cells=3), (40, 45))):
+        network, embeddings = of_maps(head), rng.normal(size=shape).astype(np.float32)
+        few = network.score_pairs(embeddings, pairs[:50])
+        np.testing.assert_allclose(network.score_pairs(embeddings, pairs)[:50], few, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("query,support", [((3, 1), (3, 4)), ((1, 1), (3, 4, 2)), ((3,), (3, 4, 2))])
+def test_trials_of_other_shapes_are_refused(weights, query, support):
+    with pytest.raises(ValueError):
+        Network(MODEL, *weights).score_trials(np.zeros((9, 8)), np.zeros(query, int), np.zeros(support, int))
 
 
 def test_prototypes_are_the_mean_embeddings_of_the_shots(weights):

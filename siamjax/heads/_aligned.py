@@ -14,7 +14,7 @@ from siamjax.types import Array
 
 # On a CPU, up to _FEW images, on maps of up to _MOST_PLACES, are compared with others by one product of all places.
 _FEW, _MOST_PLACES = 8, 64
-_UNROLLED = 400  # products of a channel and a step in one loop of `of_prepared`: more take long to compile
+_UNROLLED = 400  # products of a channel and a step in one loop of `score_prepared`: more take long to compile
 
 
 class Aligned(nn.Module):
@@ -73,8 +73,8 @@ class Aligned(nn.Module):
         similarity = functools.partial(self._similarity, product=product, mean=mean)
         return self._logits(distances.blockwise(similarity, a, b, width))
 
-    def prepared(self, x: Array) -> tuple[jax.Array, jax.Array]:
-        """Embeddings [n, d] as `of_prepared` takes them: to make this of two images takes longer than to compare them.
+    def prepare(self, x: Array) -> tuple[jax.Array, jax.Array]:
+        """Embeddings [n, d] as `score_prepared` takes them, for images that are compared several times each.
 
         Returns:
           Descriptors of length 1 [n, channels, p'] and weights [n, p]. An image's places are in one row, with zeros
@@ -89,17 +89,15 @@ class Aligned(nn.Module):
         weight = jnp.pad(weight.reshape(n, rows, columns), ((0, 0), (0, 0), gap))
         return directions.reshape(n, channels, -1), weight.reshape(n, -1)
 
-    def of_prepared(self, a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def score_prepared(self, a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> jax.Array:
         """Logits float [n] of "same" for pairs, to rounding those of a call; for many pairs, and no gradients.
 
         Each cosine is computed once and serves both ways: of place p with q = p + step, it is that of q with q - step.
         """
-        (first, of_first), (second, of_second) = a, b
-        size, width = of_first.shape[1], (self.columns or self.cells) + self.reach
+        (first, weight_a), (second, weight_b) = a, b
+        size, width = weight_a.shape[1], (self.columns or self.cells) + self.reach
         steps = [(y - self.reach) * width + x - self.reach for y, x in self._moves()]
-        start = self.reach * width
-        channels = first.shape[1]
-        group = max(g for g in range(1, channels + 1) if channels % g == 0 and (g == 1 or g * len(steps) <= _UNROLLED))
+        start, group = self.reach * width, _group(first.shape[1], len(steps))
 
         def with_group(number, cosines):
             a, b = (lax.dynamic_slice_in_dim(x, number * group, group, axis=1) for x in (first, second))
@@ -109,10 +107,11 @@ class Aligned(nn.Module):
                 cosines = [cosine + here * other for cosine, other in zip(cosines, near, strict=True)]
             return cosines
 
-        cosines = lax.fori_loop(0, channels // group, with_group, [jnp.zeros_like(of_first)] * len(steps))
-        back = [_moved(cosine, step) for cosine, step in zip(cosines, steps, strict=True)]
+        nothing = [jnp.zeros_like(weight_a)] * len(steps)
+        cosines = lax.fori_loop(0, first.shape[1] // group, with_group, nothing)
+        back = [_shifted(cosine, step) for cosine, step in zip(cosines, steps, strict=True)]
         best, best_back = functools.reduce(jnp.maximum, cosines), functools.reduce(jnp.maximum, back)
-        return self._logits((jnp.sum(best * of_first, axis=1) + jnp.sum(best_back * of_second, axis=1)) / 2)
+        return self._logits((jnp.sum(best * weight_a, axis=1) + jnp.sum(best_back * weight_b, axis=1)) / 2)
 
     def _similarity(self, a, b, product, mean):
         """The mean of the best matches both ways, for the pairs that `product` makes of [n, p, c] and [m, p, c]."""
@@ -168,8 +167,14 @@ class Aligned(nn.Module):
         return _einsum(mean, best, weight)
 
 
-def _moved(x, step):
-    """[n, p] with what is at place i of x at i + step, and 0 where nothing comes from."""
+def _group(channels, steps):
+    """How many channels one loop of `score_prepared` adds up: a divisor of all, and few enough to compile quickly."""
+    few = [group for group in range(1, channels + 1) if channels % group == 0 and group * steps <= _UNROLLED]
+    return max(few, default=1)
+
+
+def _shifted(x, step):
+    """x [n, p] shifted right by `step`, left if it is negative, and filled up with 0."""
     before, after = max(step, 0), max(-step, 0)
     return jnp.pad(x, ((0, 0), (before, after)))[:, after : after + x.shape[1]]
 

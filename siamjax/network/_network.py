@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from siamjax.decision import Decision
 from siamjax.encoders import Towers
 from siamjax.network._file import FILE, portable, write
 from siamjax.network._places import stored
-from siamjax.network._programs import checked_numbers, embed_program, filled_up, programs
+from siamjax.network._programs import BLOCK, checked_numbers, embed_program, filled_up, pairs_program, programs
 from siamjax.network._references import verified
 from siamjax.network._types import UNDECIDED, Answer, Inputs, Metric, inputs_of
 from siamjax.progress import Progress
@@ -30,9 +29,6 @@ from siamjax.run import Run, parts
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
-_BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
-_NUMBERS = 2**19  # in one side of the pairs of a call: the head "aligned" needs tens of times their memory
-_MANY = 2**17  # pairs per call of "many_pairs", which divides them into blocks
 # Distances that rank like a metric of a nearest-neighbour index.
 _METRICS: dict[str, Metric] = {"euclidean": "l2", "squared_euclidean": "l2", "lp": "l2", "cosine": "cosine"}
 
@@ -338,19 +334,17 @@ class Network:
         if embeddings.ndim == 3:
             embeddings, pairs = embeddings.reshape(-1, embeddings.shape[2]), 2 * pairs + np.arange(2, dtype=np.int32)
         arguments = self.variables["head"], parallel.padded(embeddings)
-        if len(pairs) > max(_BLOCK, len(embeddings)) and "many_pairs" in self._programs:
-            return parallel.map_chunks(self._programs["many_pairs"], arguments, pairs, _MANY)
-        chunk = min(_BLOCK, max(1, _NUMBERS // embeddings.shape[1]))
-        return parallel.map_chunks(self._programs["pairs"], arguments, pairs, chunk)
+        name, chunk = pairs_program(self.model, embeddings, len(pairs))
+        return parallel.map_chunks(self._programs[name], arguments, pairs, chunk)
 
     def score_all(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """Scores all queries [q, d] against a gallery [n, d], in blocks: logits of "same", float32 [q, n]."""
         scores = np.empty((len(queries), len(gallery)), np.float32)
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
+        for start in range(0, len(queries), BLOCK):
+            block = queries[start : start + BLOCK]
             arguments = self.variables["head"], parallel.padded(block)
-            of_block = parallel.map_chunks(self._programs["all"], arguments, filled_up(gallery, len(block)), _BLOCK)
-            scores[start : start + _BLOCK] = of_block[: len(gallery), : len(block)].T
+            of_block = parallel.map_chunks(self._programs["all"], arguments, filled_up(gallery, len(block)), BLOCK)
+            scores[start : start + BLOCK] = of_block[: len(gallery), : len(block)].T
         return scores
 
     def score_trials(
@@ -369,14 +363,18 @@ class Network:
           Float32 [r, q, ways].
 
         Raises:
-          ValueError: a number is out of range.
+          ValueError: a number is out of range, or `query` and `support` have different numbers of runs.
         """
+        runs, ways, shots = support.shape
+        if query.shape[:-1] != (runs,):
+            raise ValueError(f"query: found shape {list(query.shape)}, expected [{runs}, q]: support has {runs} runs")
         query = checked_numbers(query, len(embeddings), "query")
         support = checked_numbers(support, len(embeddings), "support")
-        if query.shape[1] == 1 and not prototypes and "many_pairs" in self._programs:
-            pairs = np.stack(np.broadcast_arrays(query[:, :, None, None], support[:, None]), axis=-1)
-            return self.score_pairs(embeddings, pairs.reshape(-1, 2)).reshape(pairs.shape[:-1]).mean(axis=3)
-        chunk = max(1, 2**25 // (query.shape[1] * math.prod(support.shape[1:]) * embeddings.shape[1]))
+        many = pairs_program(self.model, embeddings, support.size)[0] == "many_pairs"
+        if many and query.shape[1] == 1 and not prototypes:
+            pairs = np.stack([np.broadcast_to(query[:, :, None], support.shape), support], axis=-1)
+            return self.score_pairs(embeddings, pairs.reshape(-1, 2)).reshape(runs, 1, ways, shots).mean(axis=3)
+        chunk = max(1, 2**25 // (query.shape[1] * ways * shots * embeddings.shape[1]))
         arguments = self.variables["head"], parallel.padded(embeddings)
         program = self._programs["prototypes" if prototypes else "trials"]
         return parallel.map_chunks(program, arguments, (query, support), chunk)

@@ -11,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from siamjax import heads
 from siamjax.augment import scaled
 from siamjax.training.state import Model
 from siamjax.training.types import Augment
 
-_NUMBERS = 2**20  # in one side of a block of `many_pairs`
+BLOCK = 4096  # pairs, or embeddings of queries and gallery, per scoring call
+_MANY = 2**20  # pairs per call of "many_pairs"
+_PER_BLOCK = 2**20  # numbers in one side of its blocks
+_PREPARED = 2**27  # numbers in all the embeddings that it prepares, at most
 _FILLED = 2**18  # numbers in a gallery that is filled up for one query: 2,048 embeddings of 128 components
 # (weights and other constants, inputs) -> outputs.
 Program = Callable[[Any, Any], Any]
@@ -48,6 +52,19 @@ def filled_up(gallery: np.ndarray, queries: int) -> np.ndarray:
     return gallery[np.arange(size) % count] if 0 < count < size else gallery
 
 
+def pairs_program(model: Model, embeddings: np.ndarray, count: int) -> tuple[str, int]:
+    """The name of the program that scores `count` pairs of `embeddings`, and how many it takes per call.
+
+    "many_pairs" prepares each embedding once per call, for the head `aligned`; not for one derived from it, which may
+    score otherwise.
+    """
+    aligned = type(model.head) is heads.Aligned
+    if aligned and max(BLOCK, len(embeddings)) < min(count, _MANY) and embeddings.size <= _PREPARED:
+        return "many_pairs", _MANY
+    numbers = 2**19 if aligned else 2**22  # `aligned` needs tens of times their memory.
+    return "pairs", min(BLOCK, max(1, numbers // embeddings.shape[1]))
+
+
 @functools.lru_cache(maxsize=8)
 def embed_program(model: Model, distort: Augment | None, copies: int) -> Program:
     """Embeds images, each as the mean over itself and its distorted copies: variables, [n, ...] -> [n, d].
@@ -71,7 +88,7 @@ def embed_program(model: Model, distort: Augment | None, copies: int) -> Program
 
 @functools.lru_cache(maxsize=8)
 def programs(model: Model) -> dict[str, Program]:
-    """The scoring functions of a model; "many_pairs" is one of heads that prepare embeddings.
+    """The scoring functions of a model, of pairs two, see `pairs_program`.
 
     Cached, as each function object is compiled once.
     """
@@ -83,17 +100,18 @@ def programs(model: Model) -> dict[str, Program]:
     def many_pairs(arguments, numbers) -> jax.Array:
         params, embeddings = arguments
         apply = functools.partial(model.head.apply, {"params": params})
-        size = 1 << max(1, _NUMBERS // embeddings.shape[1]).bit_length() - 1
+        most = max(1, min(_PER_BLOCK // embeddings.shape[1], len(numbers)))
+        size = 1 << (most.bit_length() - 1)
         blocks = jnp.pad(numbers, ((0, -len(numbers) % size), (0, 0))).reshape(-1, size, 2)
         rows = math.gcd(len(embeddings), size)  # By blocks, too: all at once would need several times the memory.
         prepared = jax.lax.map(
-            lambda block: apply(block, method="prepared"), embeddings.reshape(-1, rows, embeddings.shape[1])
+            lambda block: apply(block, method="prepare"), embeddings.reshape(-1, rows, embeddings.shape[1])
         )
         prepared = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
 
         def of_block(numbers):
             a, b = (jax.tree.map(operator.itemgetter(side), prepared) for side in numbers.T)
-            return jnp.asarray(apply(a, b, method="of_prepared"))
+            return jnp.asarray(apply(a, b, method="score_prepared"))
 
         return jax.lax.map(of_block, blocks).ravel()[: len(numbers)]
 
@@ -115,5 +133,10 @@ def programs(model: Model) -> dict[str, Program]:
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
     by_prototypes = functools.partial(trials, prototypes=True)
-    functions: dict[str, Program] = {"pairs": pairs, "all": all_pairs, "trials": trials, "prototypes": by_prototypes}
-    return functions | ({"many_pairs": many_pairs} if hasattr(model.head, "prepared") else {})
+    return {
+        "pairs": pairs,
+        "many_pairs": many_pairs,
+        "all": all_pairs,
+        "trials": trials,
+        "prototypes": by_prototypes,
+    }

@@ -1,7 +1,7 @@
 """What a network takes and answers."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,8 @@ class Inputs:
         what = "images" if self.dtype == "uint8" else "inputs"
         return f"{what} {self.dtype} [n, {', '.join(map(str, self.shape))}]"
 
-    def identifying(self) -> dict:
-        """What `Network.fingerprint` hashes: whether and how image files are prepared, too, which may change."""
+    def identifying(self) -> dict[str, Any]:
+        """What `Network.fingerprint` hashes; of prepared images also the version of how they are prepared."""
         kind = dataclasses.asdict(self)
         if self.dtype == "uint8":
             del kind["dtype"]  # As hashed when there was no other.
