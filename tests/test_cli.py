@@ -210,6 +210,10 @@ def test_commands_import_only_what_they_need(gallery, run, faces):
     assert not light & set(done.stdout.splitlines()[-1].split())
     done = finish(["configs"])
     assert "quickstart " in done.stdout and not light & set(done.stdout.splitlines()[-1].split())
+    command = [sys.executable, "-X", "importtime", "-m", "siamjax", "evaluate", str(run)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200).stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "siamjax.evaluate" in imported and not {"siamjax.train", "tensorboardX", "torch"} & imported
 
 
 @pytest.mark.parametrize(
