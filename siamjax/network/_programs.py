@@ -97,24 +97,6 @@ def programs(model: Model) -> dict[str, Program]:
         params, embeddings = arguments
         return model.head.apply({"params": params}, embeddings[numbers[:, 0]], embeddings[numbers[:, 1]])
 
-    def many_pairs(arguments, numbers) -> jax.Array:
-        params, embeddings = arguments
-        apply = functools.partial(model.head.apply, {"params": params})
-        most = max(1, min(_PER_BLOCK // embeddings.shape[1], len(numbers)))
-        size = 1 << (most.bit_length() - 1)
-        blocks = jnp.pad(numbers, ((0, -len(numbers) % size), (0, 0))).reshape(-1, size, 2)
-        rows = math.gcd(len(embeddings), size)  # By blocks, too: all at once would need several times the memory.
-        prepared = jax.lax.map(
-            lambda block: apply(block, method="prepare"), embeddings.reshape(-1, rows, embeddings.shape[1])
-        )
-        prepared = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
-
-        def of_block(numbers):
-            a, b = (jax.tree.map(operator.itemgetter(side), prepared) for side in numbers.T)
-            return jnp.asarray(apply(a, b, method="score_prepared"))
-
-        return jax.lax.map(of_block, blocks).ravel()[: len(numbers)]
-
     def all_pairs(arguments, gallery):
         params, queries = arguments
         return model.head.apply({"params": params}, gallery, queries, method="all_pairs")
@@ -133,6 +115,7 @@ def programs(model: Model) -> dict[str, Program]:
         return jax.lax.map(lambda numbers: one_run(*numbers), numbers)
 
     by_prototypes = functools.partial(trials, prototypes=True)
+    many_pairs = functools.partial(_many_pairs, model)
     return {
         "pairs": pairs,
         "many_pairs": many_pairs,
@@ -140,3 +123,22 @@ def programs(model: Model) -> dict[str, Program]:
         "trials": trials,
         "prototypes": by_prototypes,
     }
+
+
+def _many_pairs(model, arguments, numbers):
+    """The logits of pairs [p], in blocks, of embeddings that are prepared once."""
+    params, embeddings = arguments
+    apply = functools.partial(model.head.apply, {"params": params})
+    most = max(1, min(_PER_BLOCK // embeddings.shape[1], len(numbers)))
+    size = 1 << (most.bit_length() - 1)
+    blocks = jnp.pad(numbers, ((0, -len(numbers) % size), (0, 0))).reshape(-1, size, 2)
+    rows = math.gcd(len(embeddings), size)  # By blocks, too: all at once would need several times the memory.
+    parts = embeddings.reshape(-1, rows, embeddings.shape[1])
+    prepared = jax.lax.map(lambda part: apply(part, method="prepare"), parts)
+    prepared = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), prepared)
+
+    def of_block(numbers) -> jax.Array:
+        a, b = (jax.tree.map(operator.itemgetter(side), prepared) for side in numbers.T)
+        return jnp.asarray(apply(a, b, method="score_prepared"))
+
+    return jax.lax.map(of_block, blocks).ravel()[: len(numbers)]
